@@ -1,0 +1,128 @@
+// Package act is the one way to change anything: load one snapshot, decide on
+// it, seal what will be handed out, commit everything in one transaction that
+// re-checks what the decision saw (pipeline). It owns the order of those steps
+// and nothing else: rules are in policy and assurance, nouns own their changes,
+// store owns the SQL.
+package act
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy"
+)
+
+// Change is a plain value owned by its noun: grant.Rotate, session.Open,
+// lineage.End. The store knows how each is written.
+type Change interface{ Change() }
+
+// Version is a row the decision saw and the commit re-checks.
+type Version struct {
+	ID string // lineage node
+	N  int64
+}
+
+// Refs names what a decision is about; the store loads it all, with every
+// ancestor, in one snapshot.
+type Refs struct {
+	Kind       string   // kind of the principal: person, service, operator, system, anonymous
+	Actor      string   // the principal: person or service id
+	Session    string   // the session it acts in; its own expiry counts
+	Grant      string   // the grant it acts under; its own expiry counts
+	Family     string   // the refresh family presented; its own expiry counts
+	Client     string   // client by id (cli_…)
+	Credential []string // factors used just now
+	Resource   string   // resource by id (res_…); its scopes' asks are loaded
+	Scopes     []string // scopes asked for
+	Required   bool     // the caller is interactive: a conditional scope steps up instead of being withheld
+	Target     []string // things the act is about: guarded, need not be live
+	Presented  bool     // a single-use link (setup, invitation) was presented and is spent by this act
+}
+
+// Facts is all that a decision may see.
+type Facts struct {
+	Input  policy.Input
+	Proofs []assurance.Proof // remembered by the session or grant
+	Nodes  []lineage.Node    // every referenced node and ancestor
+	Expiry []Expiry          // of what was referenced directly
+	Guard  []Version
+}
+
+// Expiry is when a referenced session, grant or family stops being usable.
+type Expiry struct {
+	ID string
+	At time.Time
+}
+
+// Effect is what a decided act does.
+type Effect struct {
+	Changes []Change
+	Spend   []once.Spend // beside Intent.Spend, when it depends on the facts
+	Kind    audit.Kind   // replaces Intent.Kind when set
+	Leaf    string       // lineage node of what was issued, for introspection
+	Parts   []audit.Part // beside the general part
+	Detail  any          // members of the general part's facts, e.g. scopes
+}
+
+// Intent is all that a grant type, page or admin handler supplies.
+type Intent struct {
+	Action policy.Action
+	Kind   audit.Kind // of the record
+	Refs   Refs
+	Proofs []assurance.Proof // verified just now
+	// Attainable judges asks by what the actor can do; nil outside an
+	// authenticated browser (mechanisms A8, A9).
+	Attainable policy.Attainable
+	// Satisfy narrows the decision to an ask the client made (acr_values,
+	// max_age), nil if none.
+	Satisfy *assurance.Ask
+	Spend   []once.Spend
+	// Prepare reads what only this act needs; it runs before each try.
+	Prepare func(context.Context) error
+	// Changes is pure; a problem it returns refuses the act and is recorded.
+	Changes func(*Facts, policy.Decision) (Effect, error)
+	// Seal makes what is handed out, e.g. signs the token; its jti is the
+	// record's id. It runs before Commit, and nothing leaves before Commit.
+	Seal func(Sealing) (any, error)
+	// Quiet refusals are counted, not recorded: callers that are not
+	// authenticated yet.
+	Quiet bool
+}
+
+// Sealing is what Seal may use.
+type Sealing struct {
+	RecordID string
+	At       time.Time // taken before anything was read (mechanisms C6)
+	Facts    *Facts
+	Decision policy.Decision
+}
+
+// Write is what a commit makes durable, all or nothing.
+type Write struct {
+	At      time.Time
+	Record  string
+	Guard   []Version
+	Spend   []once.Spend
+	Changes []Change
+	Row     audit.Row
+}
+
+// ErrStale says that a guarded row moved between Load and Commit, or that a
+// conditional change found its row changed.
+var ErrStale = errors.New("act: what was decided on has changed")
+
+// Store is what Do needs of storage.
+type Store interface {
+	// Load MUST read one snapshot. A missing row errs (problem.NotFound); an
+	// ended one is a fact that the decision refuses.
+	Load(context.Context, policy.Action, Refs) (Facts, error)
+	// Commit MUST be all or nothing, and durable on return.
+	// ErrStale: a guarded or conditionally changed row moved. *once.Used:
+	// already spent, and by which record. *once.Gone: never there, or expired.
+	Commit(context.Context, Write) error
+}

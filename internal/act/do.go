@@ -1,0 +1,245 @@
+package act
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// tries is how often an act is decided before the caller is told to come back.
+// A conditional write loses to another only when that one succeeded, so three
+// rounds are many; parallel refreshes need one more each.
+const tries = 3
+
+// limit is how long an issuing transaction may take (mechanisms C6).
+const limit = 2 * time.Second
+
+// Doer carries out acts. The zero value is not usable; fill every member but
+// Now.
+type Doer struct {
+	Store   Store
+	Policy  *policy.Set
+	Ladder  assurance.Ladder
+	Writer  *audit.Writer
+	Keys    audit.Keys
+	Refused func(action policy.Action, code string) // counts quiet refusals; nil: not counted
+	Now     func() time.Time                        // nil: time.Now
+}
+
+// Outcome is what came of an act that was carried out.
+type Outcome struct {
+	RecordID string
+	At       time.Time
+	Value    any // what Seal made
+	Decision policy.Decision
+	Facts    *Facts
+}
+
+func (d *Doer) now() time.Time {
+	if d.Now != nil {
+		return d.Now()
+	}
+	return time.Now()
+}
+
+// Do loads, decides, seals and commits. A refusal is recorded and comes back as
+// a problem (Denied, StepUp); *once.Used and *once.Gone come back as they are.
+// When what was decided on moves three times in a row the answer is
+// Unavailable.
+func (d *Doer) Do(ctx context.Context, in Intent) (Outcome, error) {
+	at := d.now().UTC().Truncate(time.Microsecond) // before anything is read (C6)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var err error
+	for range tries {
+		var out Outcome
+		out, err = d.try(ctx, in, at)
+		if !errors.Is(err, ErrStale) {
+			if err != nil && ctx.Err() != nil && problem.From(err) == nil {
+				err = problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.").Because(err)
+			}
+			return out, err
+		}
+	}
+	return Outcome{}, problem.New(problem.Unavailable, "contended", "Others are changing the same thing right now. Nothing was changed.").Because(err)
+}
+
+func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error) {
+	if in.Prepare != nil {
+		if err := in.Prepare(ctx); err != nil {
+			return Outcome{}, err
+		}
+	}
+	facts, err := d.Store.Load(ctx, in.Action, in.Refs)
+	if err != nil {
+		return Outcome{}, err
+	}
+	dec := d.decide(&facts, in, at)
+	rec := audit.Record{ID: id.New(id.Record), Kind: in.Kind, At: at}
+	if dec.Outcome != policy.Allow {
+		return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, refusal(dec, d.Ladder))
+	}
+	var eff Effect
+	if in.Changes != nil {
+		if eff, err = in.Changes(&facts, dec); err != nil {
+			if p := problem.From(err); p != nil && p.Kind != problem.Unavailable {
+				return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, p)
+			}
+			return Outcome{}, err
+		}
+	}
+	out := Outcome{RecordID: rec.ID, At: at, Decision: dec, Facts: &facts}
+	if in.Seal != nil {
+		out.Value, err = in.Seal(Sealing{RecordID: rec.ID, At: at, Facts: &facts, Decision: dec})
+		if err != nil {
+			return Outcome{}, fmt.Errorf("%s: seal: %w", in.Action, err)
+		}
+	}
+	if eff.Kind != 0 {
+		rec.Kind = eff.Kind
+	}
+	rec.Leaf = eff.Leaf
+	d.describe(&rec, in, &facts, dec, eff, "")
+	row, err := d.Writer.Seal(ctx, rec, d.Keys)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("%s: record: %w", in.Action, err)
+	}
+	err = d.Store.Commit(ctx, Write{
+		At: at, Record: rec.ID, Guard: facts.Guard,
+		Spend:   append(in.Spend[:len(in.Spend):len(in.Spend)], eff.Spend...),
+		Changes: eff.Changes, Row: row,
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	return out, nil
+}
+
+// decide puts the proofs and the time into the input and asks policy. What has
+// ended or expired refuses before any rule.
+func (d *Doer) decide(f *Facts, in Intent, at time.Time) policy.Decision {
+	proofs := append(f.Proofs[:len(f.Proofs):len(f.Proofs)], in.Proofs...)
+	f.Input.Action = in.Action
+	f.Input.Context.Now = at
+	f.Input.Context.Presented = in.Refs.Presented
+	f.Input.Context.Assurance = assurance.Evaluate(in.Refs.Actor, proofs, at)
+	f.Proofs = proofs
+	for _, e := range f.Expiry {
+		if !e.At.IsZero() && !at.Before(e.At) && f.Input.Context.Ended == "" {
+			f.Input.Context.Ended = e.ID
+		}
+	}
+	return d.Policy.Decide(f.Input, in.Attainable)
+}
+
+// refuse records a refusal, and nothing else, and gives the problem.
+func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decision, rec audit.Record, p *problem.Error) error {
+	if in.Quiet {
+		if d.Refused != nil {
+			d.Refused(in.Action, p.Code)
+		}
+		return p
+	}
+	rec.Refused = true
+	d.describe(&rec, in, f, dec, Effect{}, p.Code)
+	row, err := d.Writer.Seal(ctx, rec, d.Keys)
+	if err != nil {
+		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
+	}
+	if err := d.Store.Commit(ctx, Write{At: rec.At, Record: rec.ID, Row: row}); err != nil {
+		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
+	}
+	return p
+}
+
+// facts is what a record keeps of a decision; equal ones are stored once.
+type recordFacts struct {
+	Action   policy.Action `json:"action"`
+	Kind     string        `json:"kind,omitempty"`
+	Client   string        `json:"client,omitempty"`
+	Service  string        `json:"service,omitempty"`
+	Resource string        `json:"resource,omitempty"`
+	ACR      string        `json:"acr,omitempty"`
+	Methods  []string      `json:"methods,omitempty"`
+	Outcome  string        `json:"outcome"`
+	Code     string        `json:"code,omitempty"`
+	Policy   string        `json:"policy"`
+	Reasons  []string      `json:"reasons,omitempty"`
+	Detail   any           `json:"detail,omitempty"`
+}
+
+// describe fills the record: the interned decision facts, and a part for each
+// person concerned.
+func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decision, eff Effect, refused string) {
+	rf := recordFacts{
+		Action: in.Action, Kind: in.Refs.Kind, Client: in.Refs.Client, Resource: in.Refs.Resource,
+		Outcome: dec.Outcome.String(), Code: refused, Policy: dec.PolicyVersion, Detail: eff.Detail,
+	}
+	if in.Refs.Kind == "service" {
+		rf.Service = in.Refs.Actor
+	}
+	if best := f.Input.Context.Assurance.Best(); best.Rung > 0 {
+		rf.ACR = d.Ladder.ACR(best.Rung)
+	}
+	for _, p := range f.Proofs {
+		rf.Methods = append(rf.Methods, string(p.Method))
+	}
+	for _, r := range dec.Reasons {
+		rf.Reasons = append(rf.Reasons, r.Policy)
+	}
+	rec.Facts = rf
+	rec.Parts = append(rec.Parts, eff.Parts...)
+	if in.Refs.Kind == "person" && in.Refs.Actor != "" {
+		who := map[string]any{"actor": in.Refs.Actor}
+		if in.Refs.Session != "" {
+			who["session"] = in.Refs.Session
+		}
+		if in.Refs.Grant != "" {
+			who["grant"] = in.Refs.Grant
+		}
+		rec.Parts = append(rec.Parts, audit.Part{Person: in.Refs.Actor, Body: who})
+	}
+}
+
+// refusal turns a decision into the problem that surfaces render.
+func refusal(dec policy.Decision, ladder assurance.Ladder) *problem.Error {
+	words, public := "", ""
+	reasons := make([]string, 0, len(dec.Reasons))
+	for _, r := range dec.Reasons {
+		reasons = append(reasons, r.Text)
+		if words == "" {
+			words = r.Text
+		}
+		if public == "" {
+			public = r.Public
+		}
+	}
+	if dec.Outcome == policy.StepUp {
+		p := problem.New(problem.StepUp, "insufficient_user_authentication", words)
+		p.Challenge = &problem.Challenge{ACRValues: ladder.AtLeast(dec.Ask.Rung), MaxAge: dec.Ask.MaxAge, Reasons: reasons, Public: public}
+		return p
+	}
+	code := dec.Code
+	if code == "" {
+		code = "access_denied"
+	}
+	if words == "" {
+		words = "This is not allowed."
+	}
+	return problem.New(problem.Denied, code, words)
+}
+
+// Spent reports whether err says that a value was already used, and by what.
+func Spent(err error) (*once.Used, bool) {
+	var u *once.Used
+	ok := errors.As(err, &u)
+	return u, ok
+}

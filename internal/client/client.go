@@ -1,0 +1,117 @@
+// Package client owns OAuth clients, and the service accounts that confidential
+// clients act as. Client authentication is oauth's; this package says what a
+// client is and what it may ask for.
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/secret"
+)
+
+// AuthMethod is how a client authenticates at the token endpoint (OAuth token
+// endpoint authentication methods registry).
+type AuthMethod string
+
+// The methods of this release.
+const (
+	AuthNone          AuthMethod = "none"
+	AuthSecretBasic   AuthMethod = "client_secret_basic"
+	AuthSecretPost    AuthMethod = "client_secret_post"
+	AuthPrivateKeyJWT AuthMethod = "private_key_jwt"
+)
+
+// GrantType is a grant_type value (RFC 6749).
+type GrantType string
+
+// The grant types of this release.
+const (
+	AuthorizationCode GrantType = "authorization_code"
+	RefreshToken      GrantType = "refresh_token"
+	ClientCredentials GrantType = "client_credentials"
+)
+
+// Client is software that asks on somebody's behalf.
+type Client struct {
+	ID           string // cli_…, the lineage node
+	ClientID     string // on the wire; never begins with https://
+	Name         string
+	AuthMethod   AuthMethod
+	SecretHash   *secret.Hash    // of client_secret_*; nil otherwise
+	JWKS         json.RawMessage // of private_key_jwt; nil otherwise
+	RedirectURIs []string
+	GrantTypes   []GrantType
+	Scopes       []string // may ask for; empty: none beyond openid profile email
+	Resources    []string // resource ids it may ask tokens for; "*" is any
+	FirstParty   bool     // part of this deployment: consent is not asked
+	Native       bool     // loopback or private-use redirects: an app on a computer
+	RequireDPoP  bool
+	Service      string // service it acts as with client_credentials; "" if none
+	Owner        string // person answerable for it; "" for built-in ones
+	ManagedBy    string // "apply", "api", "built-in"
+	CreatedAt    time.Time
+	Node         lineage.Node
+}
+
+// Confidential reports whether the client authenticates.
+func (c Client) Confidential() bool { return c.AuthMethod != AuthNone }
+
+// Allows reports whether the client may use the grant type.
+func (c Client) Allows(g GrantType) bool {
+	for _, t := range c.GrantTypes {
+		if t == g {
+			return true
+		}
+	}
+	return false
+}
+
+// Service is a service account: an actor that is not a person.
+type Service struct {
+	ID        string // svc_…, the lineage node
+	Subject   string // OAuth sub
+	Name      string
+	Owner     string // person id; mandatory
+	Purpose   string
+	ReviewBy  time.Time // by when it must be reviewed; mandatory
+	Groups    []string
+	CreatedAt time.Time
+	Node      lineage.Node
+}
+
+// Create makes a client, and the service it acts as if given.
+type Create struct {
+	Client
+	NewService *Service
+}
+
+// Update replaces what a client is; ID, ClientID, Service and CreatedAt stay.
+type Update struct{ Client }
+
+// RotateSecret replaces a client's secret.
+type RotateSecret struct {
+	ID         string
+	SecretHash secret.Hash
+}
+
+// Change marks Create as a change.
+func (Create) Change() {}
+
+// Change marks Update as a change.
+func (Update) Change() {}
+
+// Change marks RotateSecret as a change.
+func (RotateSecret) Change() {}
+
+// Store reads clients and services.
+type Store interface {
+	// Client finds by lineage id.
+	Client(ctx context.Context, id string) (Client, error)
+	// ClientByClientID finds by the name on the wire.
+	ClientByClientID(ctx context.Context, clientID string) (Client, error)
+	Clients(ctx context.Context, after string, n int) ([]Client, error)
+	Service(ctx context.Context, id string) (Service, error)
+}

@@ -1,0 +1,168 @@
+// Package grant owns what a person (or service) granted to a client: the grant
+// itself, remembered consent, and the refresh family by which the client holds
+// it (mechanisms D). Token formats are in refresh.go; HTTP is oauth's.
+package grant
+
+import (
+	"context"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/secret"
+)
+
+// Grant is one authorization response, redeemed. Its pair is fixed for
+// everything that derives from it (mechanisms A22).
+type Grant struct {
+	ID        string // gnt_…, the lineage node
+	Person    string
+	Client    string // cli_…
+	Session   string
+	Consent   string   // cns_…; "" for first-party clients
+	Resources []string // resource ids, the first is the default
+	Scopes    []string // granted, conditional ones included
+	Pair      assurance.Pair
+	ACR       string // as reported to the client that asked (mechanisms A18)
+	Proofs    []assurance.Proof
+	CreatedAt time.Time
+	ExpiresAt time.Time
+	UsedAt    time.Time // coarse
+	Node      lineage.Node
+}
+
+// Open makes a grant. Its node descends from session, client, consent and the
+// credentials proved.
+type Open struct {
+	Grant
+	Credentials []string
+}
+
+// CodeLifetime is how long an authorization code works (FAPI 2.0: at most 60 s;
+// clients need at least that).
+const CodeLifetime = 60 * time.Second
+
+// ReuseGrace is within what time of its redemption a code presented again is
+// only refused (mechanisms D17).
+const ReuseGrace = 10 * time.Second
+
+// Code is what an authorization code stands for: the data of a once.Code value.
+type Code struct {
+	Person      string            `json:"person"`
+	Session     string            `json:"session"`
+	Client      string            `json:"client"`
+	Consent     string            `json:"consent,omitempty"`
+	RedirectURI string            `json:"redirect_uri"`
+	Challenge   string            `json:"code_challenge"` // S256
+	JKT         string            `json:"dpop_jkt,omitempty"`
+	Resources   []string          `json:"resources"`
+	Scopes      []string          `json:"scopes"`
+	Elevated    []string          `json:"elevated,omitempty"` // conditional scopes released with this response
+	Until       time.Time         `json:"until,omitzero"`     // end of the elevation (mechanisms A23)
+	Nonce       string            `json:"nonce,omitempty"`
+	Pair        assurance.Pair    `json:"pair"`
+	ACR         string            `json:"acr"`
+	Proofs      []assurance.Proof `json:"proofs"`
+}
+
+// Consent is remembered: what a person allowed a client at a resource.
+type Consent struct {
+	ID        string // cns_…, a lineage node of kind grant
+	Person    string
+	Client    string
+	Resources []string
+	Scopes    []string
+	At        time.Time
+	Node      lineage.Node
+}
+
+// Remember stores consent: a new one, or the wider one of an existing ID.
+type Remember struct{ Consent }
+
+// Touch remembers a use of the grant, coarsely.
+type Touch struct {
+	ID string
+	At time.Time
+}
+
+// Family is a refresh family (mechanisms D3).
+type Family struct {
+	ID          string // fam_…, the lineage node
+	Grant       string
+	Client      string // cli_…
+	Person      string
+	JKT         string // DPoP key it is bound to, "" if unbound
+	Static      bool   // not rotated (mechanisms D7)
+	Gen         uint32
+	CurHash     secret.Hash
+	PrevHash    secret.Hash
+	Salt        []byte // of the current generation's derivation; nil once its window is closed
+	RotatedAt   time.Time
+	WindowUntil time.Time // any network
+	NetUntil    time.Time // same network as the rotation
+	Replays     int
+	Network     string // prefix of the rotating client's address, "" if unknown
+	KeyVersion  int    // of K_rt
+	CreatedAt   time.Time
+	ExpiresAt   time.Time // absolute
+	IdleUntil   time.Time
+	Node        lineage.Node
+}
+
+// OpenFamily makes a family; its node descends from the grant.
+type OpenFamily struct{ Family }
+
+// Rotate is the one conditional write of a rotation (mechanisms D6): it holds
+// only while the presented hash is current.
+type Rotate struct {
+	ID          string
+	Presented   secret.Hash
+	Next        secret.Hash
+	Salt        []byte
+	RotatedAt   time.Time
+	WindowUntil time.Time
+	NetUntil    time.Time
+	Network     string
+	IdleUntil   time.Time
+}
+
+// Replay counts a replay within the window; it holds only while generation Gen
+// is current and fewer than MaxReplays were counted.
+type Replay struct {
+	ID  string
+	Gen uint32
+}
+
+// MaxReplays is how often one superseded token may be answered with its
+// successor. The design page says 64; 200 parallel refreshes must all succeed,
+// so it is 256 (docs/decisions).
+const MaxReplays = 256
+
+// Change marks Open as a change.
+func (Open) Change() {}
+
+// Change marks Remember as a change.
+func (Remember) Change() {}
+
+// Change marks Touch as a change.
+func (Touch) Change() {}
+
+// Change marks OpenFamily as a change.
+func (OpenFamily) Change() {}
+
+// Change marks Rotate as a change.
+func (Rotate) Change() {}
+
+// Change marks Replay as a change.
+func (Replay) Change() {}
+
+// Store reads grants, consents and families.
+type Store interface {
+	Grant(ctx context.Context, id string) (Grant, error)
+	// GrantsOf lists a person's grants that have not ended, newest first.
+	GrantsOf(ctx context.Context, person string) ([]Grant, error)
+	// Consent is what a person allowed a client; problem.NotFound if nothing, or
+	// withdrawn.
+	Consent(ctx context.Context, person, client string) (Consent, error)
+	Family(ctx context.Context, id string) (Family, error)
+}

@@ -1,0 +1,69 @@
+package grant
+
+import (
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/resource"
+)
+
+// InteractionLifetime is how long a login transaction waits for the person.
+const InteractionLifetime = 10 * time.Minute
+
+// Interaction is a validated authorization request waiting for a person: the
+// data of a once.Interaction value. It is bound to the browser that brought it
+// and is spent by the act that answers it.
+type Interaction struct {
+	Client       string        `json:"client"` // cli_…
+	RedirectURI  string        `json:"redirect_uri"`
+	ResponseMode string        `json:"response_mode"`
+	State        string        `json:"state,omitempty"`
+	Nonce        string        `json:"nonce,omitempty"`
+	Challenge    string        `json:"code_challenge"`
+	JKT          string        `json:"dpop_jkt,omitempty"`
+	Resources    []string      `json:"resources"` // ids, the first is the default
+	Scopes       []string      `json:"scopes"`
+	ACRValues    []string      `json:"acr_values,omitempty"` // known ones, as asked: binding (A18)
+	MaxAge       time.Duration `json:"max_age,omitempty"`    // 0: not asked
+	Fresh        bool          `json:"fresh,omitempty"`      // prompt=login or max_age=0: only proofs after Started count
+	Consent      bool          `json:"consent,omitempty"`    // prompt=consent
+	LoginHint    string        `json:"login_hint,omitempty"`
+	Subject      string        `json:"subject,omitempty"` // person id of a valid id_token_hint
+	Started      time.Time     `json:"started"`
+}
+
+// Next is what an interaction waits for.
+type Next string
+
+// What may be next.
+const (
+	NextSignIn     Next = "sign_in"
+	NextStepUp     Next = "step_up"
+	NextConsent    Next = "consent"
+	NextIssue      Next = "issue"      // nothing: the code can be issued
+	NextImpossible Next = "impossible" // this person cannot reach what is asked
+	NextDenied     Next = "denied"     // policy refuses, whatever is proved
+	NextWrongUser  Next = "wrong_user" // asked for another person than the one signed in
+)
+
+// Pending is an interaction judged for the person who is signed in now: what a
+// page needs to say who asks, for what, why, and what is next.
+type Pending struct {
+	Interaction
+	Reference  string // of the interaction, as in the address
+	App        client.Client
+	Next       Next
+	Ask        assurance.Ask // of NextStepUp and NextImpossible
+	Reasons    []string      // in words, for this person
+	Code       string        // of NextDenied
+	Scopes     []Permission  // what consent shows
+	Remembered *Consent      // earlier consent, if it covers part of it
+}
+
+// Permission is a scope at a resource as consent shows it.
+type Permission struct {
+	resource.Scope
+	Resource string // name of the resource
+	New      bool   // not covered by remembered consent
+}

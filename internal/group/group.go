@@ -1,0 +1,60 @@
+// Package group owns groups of people and services, and who belongs to them.
+package group
+
+import (
+	"context"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/lineage"
+)
+
+// Administrators is the name of the group whose members may manage the
+// deployment. It always exists.
+const Administrators = "administrators"
+
+// Kind says what a group is used for.
+type Kind string
+
+// The kinds.
+const (
+	Plain        Kind = "group"
+	Organisation Kind = "organisation" // gives tokens their org
+)
+
+// Group is a named set of people.
+type Group struct {
+	ID        string
+	Name      string // unique
+	Kind      Kind
+	CreatedAt time.Time
+	Node      lineage.Node
+}
+
+// Create makes a group.
+type Create struct{ Group }
+
+// Add makes a person a member; adding a member again changes nothing.
+type Add struct{ Group, Person string }
+
+// Remove ends a membership. Removing the last administrator is refused by the
+// store's conditional write.
+type Remove struct{ Group, Person string }
+
+// Change marks Create as a change.
+func (Create) Change() {}
+
+// Change marks Add as a change.
+func (Add) Change() {}
+
+// Change marks Remove as a change.
+func (Remove) Change() {}
+
+// Store reads groups.
+type Store interface {
+	Group(ctx context.Context, id string) (Group, error)
+	GroupByName(ctx context.Context, name string) (Group, error)
+	Groups(ctx context.Context, after string, n int) ([]Group, error)
+	GroupsOf(ctx context.Context, person string) ([]Group, error)
+	// Members lists person ids after the given one, at most n.
+	Members(ctx context.Context, group, after string, n int) ([]string, error)
+}
