@@ -1,0 +1,52 @@
+package canon
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+)
+
+// The labels that keep one use of a hash or key apart from another (mechanisms
+// 0.2). A new use gets a new label; a label is never reused.
+const (
+	LabelAction           = "countersign/v1/action"
+	LabelCeremony         = "countersign/v1/ceremony"
+	LabelView             = "countersign/v1/view"
+	LabelChallengeApprove = "countersign/v1/challenge/approve"
+	LabelChallengeMandate = "countersign/v1/challenge/mandate"
+	LabelChallengeEnrol   = "countersign/v1/challenge/enrol"
+	LabelChallengeStepUp  = "countersign/v1/challenge/stepup"
+	LabelCall             = "countersign/v1/call"
+	LabelTool             = "countersign/v1/tool"
+	LabelLin              = "countersign/v1/lin"
+	LabelRTNext           = "countersign/v1/rt-next"
+	LabelRTTag            = "countersign/v1/rt-tag"
+	LabelAudit            = "countersign/v1/audit"
+	LabelConsume          = "countersign/v1/consume"
+)
+
+// H is SHA-256 over the label, a zero byte and the parts (mechanisms 0.1).
+// Every part but the last must have a length fixed by the label's use.
+func H(label string, parts ...[]byte) [32]byte {
+	h := sha256.New()
+	h.Write(append([]byte(label), 0))
+	for _, p := range parts {
+		h.Write(p)
+	}
+	var out [32]byte
+	h.Sum(out[:0])
+	return out
+}
+
+// M is HMAC-SHA-256 with the key over the label, a zero byte and the parts
+// (mechanisms 0.1). Every part but the last must have a length fixed by the
+// label's use.
+func M(key []byte, label string, parts ...[]byte) [32]byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(append([]byte(label), 0))
+	for _, p := range parts {
+		h.Write(p)
+	}
+	var out [32]byte
+	h.Sum(out[:0])
+	return out
+}
