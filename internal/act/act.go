@@ -78,10 +78,10 @@ type Intent struct {
 	// Attainable judges asks by what the actor can do; nil outside an
 	// authenticated browser (mechanisms A8, A9).
 	Attainable policy.Attainable
-	// Satisfy narrows the decision to an ask the client made (acr_values,
-	// max_age), nil if none.
-	Satisfy *assurance.Ask
-	Spend   []once.Spend
+	// For is the interaction this act belongs to: proofs of a step-up made for
+	// another one do not count (mechanisms A21).
+	For   string
+	Spend []once.Spend
 	// Prepare reads what only this act needs; it runs before each try.
 	Prepare func(context.Context) error
 	// Changes is pure; a problem it returns refuses the act and is recorded.

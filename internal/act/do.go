@@ -123,10 +123,28 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	return out, nil
 }
 
+// Judge loads and decides, and changes nothing: what a page needs to know before
+// it asks. Its answer is a statement about now, never a promise (mechanisms
+// A13); the act that follows decides again.
+func (d *Doer) Judge(ctx context.Context, in Intent) (policy.Decision, *Facts, error) {
+	at := d.now().UTC().Truncate(time.Microsecond)
+	facts, err := d.Store.Load(ctx, in.Action, in.Refs)
+	if err != nil {
+		return policy.Decision{}, nil, err
+	}
+	return d.decide(&facts, in, at), &facts, nil
+}
+
 // decide puts the proofs and the time into the input and asks policy. What has
 // ended or expired refuses before any rule.
 func (d *Doer) decide(f *Facts, in Intent, at time.Time) policy.Decision {
-	proofs := append(f.Proofs[:len(f.Proofs):len(f.Proofs)], in.Proofs...)
+	var proofs []assurance.Proof
+	for _, p := range f.Proofs {
+		if p.For == "" || p.For == in.For {
+			proofs = append(proofs, p)
+		}
+	}
+	proofs = append(proofs, in.Proofs...)
 	f.Input.Action = in.Action
 	f.Input.Context.Now = at
 	f.Input.Context.Presented = in.Refs.Presented

@@ -40,12 +40,27 @@ const (
 	Approval
 )
 
+// Kinds of things that can be switched off but are no ancestor of a credential:
+// they have nodes for their versions, and never a handle.
+const (
+	Group Kind = iota + 64
+	Resource
+)
+
+// Named reports whether nodes of the kind have handles, i.e. belong in lin.
+func (k Kind) Named() bool { return k >= Person && k <= Approval }
+
 var kindNames = [...]string{"", "person", "service", "session", "grant", "family", "delegation", "run", "client", "agent", "blueprint", "credential", "device", "connection", "approval"}
 
 // String is the kind's name as the API and pages say it.
 func (k Kind) String() string {
-	if int(k) < len(kindNames) {
+	switch {
+	case int(k) < len(kindNames):
 		return kindNames[k]
+	case k == Group:
+		return "group"
+	case k == Resource:
+		return "resource"
 	}
 	return "unknown"
 }
@@ -126,7 +141,7 @@ func Handle(audienceKey []byte, kind Kind, node [16]byte) string {
 	return base64.RawURLEncoding.EncodeToString(m.Sum(sum[:0])[:9])
 }
 
-// Handles is the lin claim: a handle for every distinct node, ordered by kind
+// Handles is the lin claim: a handle for every distinct node of a named kind, ordered by kind
 // and then value. More than MaxHandles is refused.
 func Handles(audienceKey []byte, nodes []Node) ([]string, error) {
 	type entry struct {
@@ -135,6 +150,9 @@ func Handles(audienceKey []byte, nodes []Node) ([]string, error) {
 	}
 	list := make([]entry, 0, len(nodes))
 	for _, n := range nodes {
+		if !n.Kind.Named() {
+			continue
+		}
 		b, ok := id.Bytes(n.ID)
 		if !ok {
 			return nil, problem.New(problem.Invalid, "lineage_id", "A lineage node has no valid identifier.")

@@ -57,13 +57,17 @@ func TestHandles(t *testing.T) {
 			t.Errorf("handle %q is not 12 characters", h)
 		}
 	}
+	nodes = append(nodes, Node{ID: id.New(id.Resource), Kind: Resource}, Node{ID: id.New(id.Group), Kind: Group})
+	if got, _ := Handles(a, nodes); len(got) != 8 {
+		t.Errorf("things without a handle are in lin: %v", got)
+	}
 	for i := range 17 {
 		nodes = append(nodes, Node{ID: id.New(id.Grant), Kind: Kind(1 + i%14)})
 	}
 	if got, err := Handles(a, nodes); problem.CodeOf(err) != "lineage_too_deep" || got != nil {
 		t.Errorf("25 nodes: %v, %v", got, err)
 	}
-	if got, err := Handles(a, []Node{{ID: "nonsense"}}); problem.CodeOf(err) != "lineage_id" || got != nil {
+	if got, err := Handles(a, []Node{{ID: "nonsense", Kind: Person}}); problem.CodeOf(err) != "lineage_id" || got != nil {
 		t.Errorf("a bad id: %v, %v", got, err)
 	}
 }
@@ -83,7 +87,7 @@ func TestFirstEnded(t *testing.T) {
 			t.Errorf("FirstEnded(%v) = %q, %v", c.in, n.ID, ok)
 		}
 	}
-	if fmt.Sprint(Approval, Kind(99)) != "approval unknown" {
-		t.Error(Approval, Kind(99))
+	if fmt.Sprint(Approval, Kind(99), Group, Resource) != "approval unknown group resource" {
+		t.Error(Approval, Kind(99), Group, Resource)
 	}
 }
