@@ -1,0 +1,213 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+)
+
+// maxChallenges is how many challenges one actor gets through one client for one
+// class of action in five minutes (mechanisms A15).
+const maxChallenges = 2
+
+// Decide answers one question. Facts that no policy may overrule come first,
+// then the climb (mechanisms A6). can is nil outside the server.
+func (s *Set) Decide(in Input, can Attainable) Decision {
+	if s == nil || s.eval == nil {
+		return refused("", CodeError, Reason{Policy: "none", Text: "No policy is loaded."})
+	}
+	if r, code := factual(in); code != "" {
+		return refused(s.version, code, r)
+	}
+	d := s.climb(in, can)
+	d.PolicyVersion = s.version
+	if d.Outcome == StepUp && in.Context.Challenges >= maxChallenges {
+		d = Decision{Outcome: Deny, Code: CodeTooMany, Review: true, Reasons: d.Reasons, PolicyVersion: s.version}
+	}
+	return d
+}
+
+// refused is a Deny without any evaluation.
+func refused(version, code string, r Reason) Decision {
+	return Decision{Outcome: Deny, Code: code, Reasons: []Reason{r}, PolicyVersion: version}
+}
+
+// factual refuses what no policy may allow.
+func factual(in Input) (Reason, string) {
+	c := &in.Context
+	switch {
+	case c.Ended != "":
+		return Reason{Policy: "ended", Text: "This was ended: " + c.Ended + "."}, CodeEnded
+	case c.OwnerEnded != "":
+		return Reason{Policy: "ended", Text: "The owner was ended: " + c.OwnerEnded + "."}, CodeEnded
+	case c.Now.IsZero():
+		return Reason{Policy: "now", Text: "The time of the decision is missing."}, CodeError
+	case c.Quarantine && in.Principal.Kind != KindOperator && in.Principal.Kind != KindSystem:
+		return Reason{Policy: "quarantine", Text: "The server is in quarantine and answers only its operator."}, CodeQuarantine
+	}
+	return Reason{}, ""
+}
+
+// climb is A6: the real facts; the top; the candidates in order of cost, each at
+// its weakest hypothesis; and never an ask that is met already.
+func (s *Set) climb(in Input, can Attainable) Decision {
+	real := s.judge(in)
+	if real.err != nil {
+		return failed(real)
+	}
+	if real.allow {
+		d := scopes(in)
+		d.Outcome, d.Reasons = Allow, join(real.reasons, d.Reasons)
+		return d
+	}
+	denied := Decision{Outcome: Deny, Code: CodeDenied, Reasons: real.reasons}
+	if !climbs(in.Principal.Kind) {
+		return denied
+	}
+	candidates := s.candidates(in)
+	if top := s.judge(atTop(in, candidates)); top.err != nil {
+		return failed(top)
+	} else if !top.allow {
+		denied.Reasons = top.reasons // what remains wrong when everything was shown
+		return denied
+	}
+	sorted := scopes(in)
+	d := Decision{Outcome: Deny, Code: CodeUnattainable, Withheld: sorted.Withheld, Reasons: join(real.reasons, sorted.Reasons)}
+	for _, a := range candidates {
+		v := s.judge(suppose(in, a))
+		switch {
+		case v.err != nil:
+			return failed(v)
+		case !v.allow:
+			continue
+		case in.Context.meets(a):
+			return Decision{Outcome: Deny, Code: CodeInconsistent, Reasons: v.reasons}
+		}
+		if !d.Ask.Demands() {
+			d.Ask = a // the first that policy accepts, for the page
+		}
+		if a.Approval.Need() <= in.Context.Approvers && (can == nil || can(a)) {
+			d.Outcome, d.Code, d.Ask = StepUp, CodeStepUp, a
+			return d
+		}
+	}
+	return d
+}
+
+// join is a then b, without a copy when there is nothing to add.
+func join(a, b []Reason) []Reason {
+	if len(b) == 0 {
+		return a
+	}
+	return slices.Concat(a, b)
+}
+
+// failed is the answer when a policy could not be evaluated (A4).
+func failed(v verdict) Decision {
+	return Decision{Outcome: Deny, Code: CodeError, Reasons: append(slices.Clip(v.reasons),
+		Reason{Policy: "evaluation", Text: "A policy could not be evaluated: " + v.err.Error()})}
+}
+
+// judge is what the policies say, and the asks of the scopes that must be met
+// for the whole to be allowed.
+func (s *Set) judge(in Input) verdict {
+	v := s.eval.evaluate(in)
+	for i := range in.Context.Scopes {
+		sc := &in.Context.Scopes[i]
+		if !sc.binding(in.Principal) || in.Context.meets(sc.Ask) {
+			continue
+		}
+		if v.allow {
+			v.allow, v.reasons = false, nil // why the rest is allowed explains nothing
+		}
+		v.reasons = append(slices.Clip(v.reasons), sc.unmet())
+	}
+	return v
+}
+
+// climbs reports whether a kind of principal can be asked for more: a person,
+// and an agent through the person it acts for (A8). A machine is told what its
+// client must bring (A26), which is nothing that a ceremony changes.
+func climbs(kind string) bool { return kind == KindPerson || kind == KindAgent }
+
+// candidates are the asks worth trying, cheapest first: each that the policies
+// name, joined with what the binding scopes need. A device is never asked for:
+// no ceremony changes it (A7).
+func (s *Set) candidates(in Input) []assurance.Ask {
+	var need assurance.Ask
+	for i := range in.Context.Scopes {
+		sc := &in.Context.Scopes[i]
+		if !sc.binding(in.Principal) {
+			continue
+		}
+		j, ok := need.Join(sc.Ask)
+		if !ok {
+			return nil // no one ask can say it
+		}
+		need = j
+	}
+	var out []assurance.Ask
+	for _, a := range s.eval.candidates(in) {
+		if j, ok := a.Join(need); ok {
+			j.Device = assurance.AnyDevice
+			out = append(out, j)
+		}
+	}
+	slices.SortFunc(out, assurance.Ask.Compare)
+	return slices.Compact(out)
+}
+
+// suppose is the input with the weakest facts that meet an ask (A2).
+func suppose(in Input, a assurance.Ask) Input {
+	c := &in.Context
+	c.Assurance = a.Raise(c.Assurance, c.Now)
+	c.Confirmed = c.Confirmed || a.Approval.Kind == assurance.Confirm
+	c.Approvals = max(c.Approvals, a.Approval.Need())
+	return in
+}
+
+// atTop is the input with everything that a person could show: the highest rung,
+// now, confirmed, and every approval that is named. The device stays (A6.2).
+func atTop(in Input, candidates []assurance.Ask) Input {
+	c := &in.Context
+	c.Assurance = c.Assurance.Top(c.Now)
+	c.Confirmed = true
+	for _, a := range candidates {
+		c.Approvals = max(c.Approvals, a.Approval.Need())
+	}
+	for i := range c.Scopes {
+		c.Approvals = max(c.Approvals, c.Scopes[i].Ask.Approval.Need())
+	}
+	return in
+}
+
+// meets reports whether the real facts meet every dimension of an ask.
+func (c *Context) meets(a assurance.Ask) bool {
+	return c.Assurance.Meets(a, c.Now) && c.approved(a.Approval) && c.onDevice(a.Device)
+}
+
+func (c *Context) approved(a assurance.Approval) bool {
+	switch a.Kind {
+	case assurance.NoApproval:
+		return true
+	case assurance.Confirm:
+		return c.Confirmed
+	case assurance.Approve:
+		return c.Approvals >= a.Need()
+	default:
+		return false
+	}
+}
+
+func (c *Context) onDevice(d assurance.Device) bool {
+	switch d {
+	case assurance.AnyDevice:
+		return true
+	case assurance.KnownDevice:
+		return c.DeviceKnown || c.DeviceManaged
+	case assurance.ManagedDevice:
+		return c.DeviceManaged
+	default:
+		return false
+	}
+}
