@@ -1,0 +1,291 @@
+package view
+
+import (
+	"errors"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+var testNow = time.Date(2026, 11, 23, 14, 5, 0, 0, time.UTC)
+
+func ago(d time.Duration) time.Time { return testNow.Add(-d) }
+func in(d time.Duration) time.Time  { return testNow.Add(d) }
+
+const day = 24 * time.Hour
+
+type testCase struct {
+	name string
+	page Page
+	view View
+}
+
+func out() Page { return Page{Issuer: "auth.example.com", Now: testNow} }
+
+func dana(here string) Page {
+	p := out()
+	p.User = &User{Name: "Dana Okafor", Username: "dana@example.com", Admin: true}
+	p.Here = here
+	return p
+}
+
+func sam(here string) Page {
+	p := dana(here)
+	p.User = &User{Name: "Sam Lindqvist", Username: "sam@example.com"}
+	return p
+}
+
+func with(p Page, n Notice) Page {
+	p.Notice = &n
+	return p
+}
+
+var (
+	cliApp  = App{Name: "Countersign command line", Trust: Registered, Local: true}
+	webApp  = App{Name: "Release board", Trust: VerifiedDomain, Domain: "board.example.net", Return: "board.example.net"}
+	oddApp  = App{Name: "Notes \u202egnp.sj\u200b <b>bold</b>", Trust: Unverified, Return: "аpple.example"}
+	form    = Form{Action: "/x/act", Hidden: []Field{{"tx", "cs_tx_4fJ"}}}
+	create  = Ceremony{Options: "/passkey/options", Finish: "/passkey/finish", Hidden: []Field{{"tx", "cs_tx_4fJ"}}}
+	laptop  = Passkey{Name: "Dana's laptop", Model: "Windows Hello", AddedAt: ago(40 * day), LastUsedAt: ago(4 * time.Minute), Here: true, Rename: form, RemoveURL: "/account/passkeys/cred_1/remove"}
+	phone   = Passkey{Name: "Phone", Model: "iCloud Keychain", Synced: true, AddedAt: ago(39 * day), LastUsedAt: ago(3 * day), Rename: form, RemoveURL: "/account/passkeys/cred_2/remove"}
+	hardKey = Passkey{Name: "Blue security key", Model: "YubiKey 5C NFC", Hardware: true, AddedAt: ago(2 * day), Rename: form, RemoveURL: "/account/passkeys/cred_3/remove"}
+)
+
+const hostile = "<script>alert(1)</script>\"'\u202e\u200b\x00 javascript:alert(1)"
+
+func tree() Node {
+	return Node{Kind: PersonNode, Name: "Dana Okafor", EndURL: "/account/sessions/usr/end", Children: []Node{
+		{Kind: DeviceNode, Name: "dana-laptop", Network: "198.51.100.7 – Example Net", LastUsedAt: ago(time.Minute), EndURL: "/e/1", Children: []Node{
+			{Kind: SessionNode, Name: "Firefox on Linux", Here: true, Assurance: "passkey, verified", Until: in(4 * time.Minute), Network: "198.51.100.7", StartedAt: ago(3 * time.Hour), LastUsedAt: ago(5 * time.Second), ExpiresAt: in(9 * time.Hour), EndURL: "/e/2", Children: []Node{
+				{Kind: GrantNode, Name: "Release board", Resource: "Release API", Scopes: []string{"release:read", "release:publish"}, Assurance: "passkey, verified", StartedAt: ago(2 * time.Hour), LastUsedAt: ago(20 * time.Minute), ExpiresAt: in(30 * day), EndURL: "/e/3"},
+			}},
+			{Kind: SessionNode, Name: "countersign (command line)", Assurance: "passkey, verified", StartedAt: ago(26 * time.Hour), LastUsedAt: ago(time.Minute), ExpiresAt: in(12 * day), EndURL: "/e/4", Children: []Node{
+				{Kind: GrantNode, Name: "Countersign command line", Resource: "Sample notes API", Scopes: []string{"notes:read", "notes:write"}, Assurance: "passkey, verified", StartedAt: ago(26 * time.Hour), LastUsedAt: ago(time.Minute), EndURL: "/e/5"},
+				{Kind: GrantNode, Name: "Countersign command line", Resource: "Sample notes API", Scopes: []string{"keys:rotate"}, Assurance: "passkey, used just now", Until: in(4 * time.Minute), StartedAt: ago(time.Minute), LastUsedAt: ago(time.Minute), ExpiresAt: in(4 * time.Minute), EndURL: "/e/6"},
+			}},
+		}},
+		{Kind: DeviceNode, Name: "Pixel 9", Network: "203.0.113.40 – Mobile Example", LastUsedAt: ago(2 * day), EndURL: "/e/7", Children: []Node{
+			{Kind: SessionNode, Name: "Chrome on Android", Assurance: "passkey, synced", StartedAt: ago(2 * day), LastUsedAt: ago(2 * day), ExpiresAt: in(5 * day), EndURL: "/e/8"},
+		}},
+	}}
+}
+
+func faults() []testCase {
+	f := func(n string, _ int, v Fault) testCase { return testCase{"fault-" + n, out(), v} }
+	p := func(n string, err error) testCase {
+		_, v := OfError(err, testNow, "7F3A9C")
+		return testCase{"fault-of-" + n, out(), v}
+	}
+	pair := func(n string) func(int, Fault) testCase {
+		return func(s int, v Fault) testCase { return f(n, s, v) }
+	}
+	return []testCase{
+		pair("unknown-client")(UnknownClient("abc-4711", "7F3A9C")),
+		pair("unknown-client-hostile")(UnknownClient(hostile, "7F3A9C")),
+		pair("bad-redirect")(BadRedirect("Release board", "https://board.example.net.evil.example/cb?x=1", "7F3A9C")),
+		pair("bad-request")(BadRequest("It has two different values for “state”.", "7F3A9C")),
+		pair("expired")(RequestExpired("Release board", &Link{"Go back to Release board", "https://board.example.net/"}, "7F3A9C")),
+		pair("other-window")(OtherWindow("7F3A9C")),
+		pair("other-browser")(OtherBrowser("7F3A9C")),
+		pair("signed-out")(SignedOut("/signin?next=%2Faccount")),
+		pair("forbidden")(Forbidden("see the audit log", "", "7F3A9C")),
+		pair("not-found")(NotFound("7F3A9C")),
+		pair("cross-site")(CrossSite("7F3A9C")),
+		pair("throttled")(Throttled(in(27*time.Minute), "7F3A9C")),
+		pair("unavailable")(Unavailable(in(10*time.Second), "7F3A9C")),
+		pair("internal")(Internal("7F3A9C")),
+		p("plain", errors.New("sql: secret detail")),
+		p("conflict", problem.New(problem.Conflict, "x", "Somebody renamed it while you were looking.")),
+		p("invalid", problem.New(problem.Invalid, "x", "The name is too long.").WithHint("Use at most 80 characters.")),
+		p("stepup", problem.New(problem.StepUp, "x", "This needs a newer proof.")),
+		p("unauthenticated", problem.New(problem.Unauthenticated, "x", "")),
+		p("throttled", problem.New(problem.Throttled, "x", "")),
+		p("not-found", problem.New(problem.NotFound, "x", "")),
+		p("unavailable", problem.New(problem.Unavailable, "x", "")),
+		p("denied", problem.New(problem.Denied, "x", "")),
+	}
+}
+
+// cases are all pages in all their states.
+func cases() []testCase {
+	soon := Deadline{At: in(12 * time.Minute), Extend: "/extend"}
+	add := Link{"Add a security key", "/account/passkeys/add"}
+	perms := []Permission{
+		{Group: Read, Text: "See your notes", Scope: "notes:read"},
+		{Group: Change, Text: "Create, change and delete your notes", Scope: "notes:write"},
+		{Group: Admin, Text: "Rotate the keys of the service", Scope: "keys:rotate", Again: "a passkey used in the last 5 minutes"},
+	}
+	grown := append([]Permission{}, perms...)
+	grown[1].New = true
+	step := StepUp{Action: "rotate the production key", App: cliApp, From: "the command line on dana-laptop", Reasons: []string{"Rotating keys needs a passkey used in the last 5 minutes. Yours was used 3 hours ago."}, Lasts: 5 * time.Minute, Ceremony: create, Cancel: &form, Switch: &form, Deadline: soon}
+	state := func(s StepUpState) StepUp { x := step; x.State = s; return x }
+	wrong, impossible, noAdd := state(StepUpWrongUser), state(StepUpImpossible), state(StepUpImpossible)
+	wrong.For = "dana@example.com"
+	impossible.Missing, impossible.Add = "a hardware-backed passkey", &add
+	noAdd.Missing, noAdd.Help, noAdd.Ref = "a hardware-backed passkey", "Write to security@example.com.", "7F3A9C"
+	twice := step
+	twice.Lasts, twice.Reasons = 0, []string{"Rotating keys needs a passkey used in the last 5 minutes.", "This is the first time you do this from this network."}
+	enrol := EnrolPasskey{Account: "dana@example.com", Name: Input{Value: "Firefox on Linux"}, Ceremony: create, Setup: true, Deadline: soon}
+	second, secondSynced, another := enrol, enrol, enrol
+	second.Reason, second.Made, second.Later = EnrolSecond, &laptop, &form
+	secondSynced.Reason, secondSynced.Made, secondSynced.Later = EnrolSecond, &phone, &form
+	another.Reason, another.Setup, another.Back = EnrolAnother, false, PathPasskeys
+	link := func(k LinkKind, s LinkState) LinkProblem {
+		return LinkProblem{Kind: k, State: s, At: ago(20 * time.Minute), Ref: "7F3A9C"}
+	}
+	invited := link(InviteLink, LinkExpired)
+	invited.By = "Dana Okafor"
+	bare := link(SetupLink, LinkUsed)
+	bare.At, bare.Ref = time.Time{}, ""
+	invite := Invitation{By: "Dana Okafor", ByAccount: "dana@example.com", Into: "Example Ltd", Role: "administrator", Name: Input{Value: "Sam Lindqvist"}, Username: Input{Value: "sam@example.com"}, Passkey: Input{Value: "Safari on macOS"}, ExpiresAt: in(2 * day), Ceremony: create}
+	inviteTaken, inviteSigned := invite, invite
+	inviteTaken.Role, inviteTaken.Username = "", Input{Value: "dana@example.com", Error: "Somebody here already has this username. Choose another."}
+	inviteSigned.SignedIn = &form
+	consent := Consent{App: webApp, Resource: "Sample notes API", ResourceURL: "https://notes.example.com", Permissions: perms, Lasts: "until you end it, at most 30 days", Form: form, Switch: &form, Deadline: soon}
+	odd, same, more, none := consent, consent, consent, consent
+	odd.App = oddApp
+	same.App, same.ApprovedAt = cliApp, time.Date(2026, 11, 3, 9, 0, 0, 0, time.UTC)
+	more.Permissions = grown
+	none.Permissions, none.Resource, none.ResourceURL = nil, "", ""
+	signIn := SignIn{Ceremony: create, Help: "Write to it@example.com."}
+	forApp, locked, again := signIn, signIn, signIn
+	forApp.App, forApp.LastUsed, forApp.Cancel, forApp.Username = &cliApp, true, &form, "dana@example.com"
+	locked.Until = in(27 * time.Minute)
+	again.Why, again.App = "Your session ended at 14:02. You'll come back to where you were.", &webApp
+	forOdd := forApp
+	forOdd.App = &oddApp
+	t := tree()
+
+	list := []testCase{
+		{"open-setup", out(), OpenLink{Kind: SetupLink, PostURL: "/setup/open"}},
+		{"open-invite", out(), OpenLink{Kind: InviteLink, PostURL: "/invite/open"}},
+		{"setup-expired", out(), link(SetupLink, LinkExpired)},
+		{"setup-used", out(), bare},
+		{"setup-unknown", out(), link(SetupLink, LinkUnknown)},
+		{"setup-withdrawn", out(), link(SetupLink, LinkWithdrawn)},
+		{"invite-expired", out(), invited},
+		{"invite-used", out(), link(InviteLink, LinkUsed)},
+		{"invite-unknown", out(), link(InviteLink, LinkUnknown)},
+		{"invite-withdrawn", out(), link(InviteLink, LinkWithdrawn)},
+		{"setup-closed", out(), SetupClosed{By: "Dana Okafor", At: ago(20 * day)}},
+		{"setup-1-name", out(), SetupName{Form: form, Deadline: soon}},
+		{"setup-1-wrong", out(), SetupName{Form: form, Name: Input{Error: "Write the name that others here should see."}, Username: Input{Value: "da na", Error: "Leave out the space."}}},
+		{"setup-2-passkey", out(), enrol},
+		{"setup-2-failed", with(out(), Notice{Failed, "The passkey wasn't saved.", "Its signature didn't match this request. Press the button to make it again.", "7F3A9C"}), enrol},
+		{"setup-3-second", dana(""), second},
+		{"setup-3-second-synced", dana(""), secondSynced},
+		{"setup-4-done", dana(""), SetupDone{Name: "Dana", Passkeys: 1, Commands: []Command{{"Sign this computer's terminal in", "countersign login https://auth.example.com"}, {"Try the sample API", "countersign call GET http://localhost:8090/notes"}}, Next: Link{"Open my account", PathHome}}},
+		{"setup-4-done-two", dana(""), SetupDone{Name: "Dana", Passkeys: 2, Next: Link{"Open my account", PathHome}}},
+		{"passkey-add", dana(PathPasskeys), another},
+		{"invitation", out(), invite},
+		{"invitation-taken", out(), inviteTaken},
+		{"invitation-signed-in", dana(""), inviteSigned},
+		{"signin", out(), signIn},
+		{"signin-app", out(), forApp},
+		{"signin-app-unverified", out(), forOdd},
+		{"signin-locked", out(), locked},
+		{"signin-again", out(), again},
+		{"signin-cancelled", with(out(), Notice{Plain, "Nothing happened – the passkey prompt was closed.", "", ""}), signIn},
+		{"signin-failed", with(out(), Notice{Failed, "That passkey isn't known here.", "It may have been removed. Choose another one.", "7F3A9C"}), signIn},
+		{"stepup", sam(""), step},
+		{"stepup-twice", sam(""), twice},
+		{"stepup-completed", sam(""), state(StepUpCompleted)},
+		{"stepup-expired", sam(""), state(StepUpExpired)},
+		{"stepup-wrong-user", sam(""), wrong},
+		{"stepup-impossible", sam(""), impossible},
+		{"stepup-impossible-admin", sam(""), noAdd},
+		{"consent", dana(""), consent},
+		{"consent-unverified", dana(""), odd},
+		{"consent-again", dana(""), same},
+		{"consent-more", dana(""), more},
+		{"consent-identity", dana(""), none},
+		{"done", out(), Done{Headline: "You're signed out", Text: "The session in this browser has ended, and 2 apps with it.", Next: &Link{"Sign in again", PathSignIn}}},
+		{"done-denied", dana(""), Done{Headline: "You said no", Text: "“Release board” got no access. You can close this page.", Commands: []Command{{"To ask again", "countersign login"}}}},
+		{"signout", dana(""), SignOut{Here: form, HereEnds: "2 apps", Everything: form, Counts: []string{"3 sessions", "5 apps"}, Back: PathHome}},
+		{"signout-little", dana(""), SignOut{Here: form, Everything: form, Back: PathHome}},
+		{"overview", dana(PathHome), Overview{Passkeys: 1, Sessions: 3, Apps: 3, Todo: []Todo{
+			{Text: "Add a second passkey", Why: "If this one is lost, you can't sign in any more.", Takes: "about 30 seconds", Action: Link{"Add a passkey", "/account/passkeys/add"}},
+			{Text: "Invite a second administrator", Why: "You're the only one who can let others back in.", Takes: "about 1 minute", Action: Link{"Invite somebody", "/admin/people/invite"}},
+			{Text: "Create your passkey", Done: true},
+		}, Unusual: []Event{{At: ago(50 * time.Minute), Text: "Somebody signed in to your account from a network that you never used before.", Network: "203.0.113.40 – Mobile Example", Assurance: "passkey, synced", NotMe: &form, WasMe: &form}}}},
+		{"overview-good", sam(PathHome), Overview{Passkeys: 2, Sessions: 1}},
+		{"passkeys", dana(PathPasskeys), Passkeys{Items: []Passkey{laptop, phone, hardKey}, AddURL: "/account/passkeys/add", Signal: &Signal{RPID: "auth.example.com", UserID: "AAAA", Name: "dana@example.com", DisplayName: "Dana Okafor", Credentials: []string{"AQ", "Ag"}}}},
+		{"passkeys-one", with(sam(PathPasskeys), Notice{Good, "Passkey removed.", "It doesn't work here any more.", ""}), Passkeys{Items: []Passkey{laptop}, AddURL: "/account/passkeys/add", Rename: Input{Error: "Write a name of at most 60 characters."}}},
+		{"passkeys-none", dana(PathPasskeys), Passkeys{AddURL: "/account/passkeys/add"}},
+		{"passkey-remove", dana(PathPasskeys), RemovePasskey{Passkey: phone, Ends: []string{"1 session", "2 apps"}, Form: form, Back: PathPasskeys}},
+		{"passkey-remove-only", dana(PathPasskeys), RemovePasskey{Passkey: laptop, Only: true, AddURL: "/account/passkeys/add", Back: PathPasskeys}},
+		{"sessions", dana(PathSessions), Sessions{Root: t}},
+		{"sessions-none", dana(PathSessions), Sessions{Root: Node{Name: "Dana Okafor"}}},
+		{"end-device", dana(PathSessions), EndNode{Node: t.Children[0], Form: form, Back: PathSessions}},
+		{"end-session-here", dana(PathSessions), EndNode{Node: t.Children[0].Children[0], Form: form, Back: PathSessions}},
+		{"end-grant", dana(PathSessions), EndNode{Node: t.Children[0].Children[1].Children[0], Form: form, Back: PathSessions}},
+		{"end-person", dana(PathSessions), EndNode{Node: t, Form: form, Back: PathSessions}},
+		{"end-gone", dana(PathSessions), EndNode{Node: t.Children[1].Children[0], Gone: true, At: ago(30 * time.Second), Back: PathSessions}},
+		{"end-gone-unknown", dana(PathSessions), EndNode{Node: t.Children[1].Children[0], Gone: true, Back: PathSessions}},
+		{"activity", dana(PathActivity), Activity{Events: []Event{
+			{At: ago(4 * time.Minute), Text: "You confirmed it's you to rotate keys.", App: "Countersign command line", Assurance: "passkey, used just now", Network: "198.51.100.7 – Example Net", Ref: "7F3A9C"},
+			{At: ago(26 * time.Hour), Text: "You signed the command line in on dana-laptop.", App: "Countersign command line", Assurance: "passkey, verified", Network: "198.51.100.7 – Example Net", Ref: "51D0B2"},
+			{At: ago(40 * day), Text: "You created the passkey “Dana's laptop”.", Ref: "0A11CE"},
+		}, Older: "/account/activity?before=1", Newer: "/account/activity"}},
+		{"activity-empty", sam(PathActivity), Activity{}},
+		{"activity-past-end", sam(PathActivity), Activity{Newer: PathActivity}},
+		{"people", dana(PathPeople), People{InviteURL: "/admin/people/invite", Items: []Person{
+			{Name: "Dana Okafor", Username: "dana@example.com", Role: "Administrator", Passkeys: 2, LastSeenAt: ago(time.Minute), You: true},
+			{Name: "Sam Lindqvist", Username: "sam@example.com", Passkeys: 1, LastSeenAt: ago(3 * day), ActURL: "/p/1"},
+			{Name: "Mira Tanaka", Username: "mira@example.com", State: Invited, ExpiresAt: in(2 * day), ActURL: "/p/2"},
+			{Name: "Old Account", Username: "old@example.com", State: Disabled, Passkeys: 1, LastSeenAt: ago(90 * day), ActURL: "/p/3"},
+		}, Older: "/admin/people?after=1"}},
+		{"people-none", dana(PathPeople), People{InviteURL: "/admin/people/invite"}},
+		{"invite", dana(PathPeople), Invite{Form: form, Lasts: 72 * time.Hour, Back: PathPeople}},
+		{"invite-wrong", dana(PathPeople), Invite{Form: form, Name: Input{Error: "Write a name."}, Email: Input{Value: "mira@", Error: "This isn't a whole e-mail address."}, Admin: true, Lasts: 72 * time.Hour, Back: PathPeople}},
+		{"invite-made", dana(PathPeople), InviteMade{For: "Mira Tanaka", Link: "https://auth.example.com/invite#cs_invite_4fJ0aZk81LmNq2RsTuVwXyZ0123456789abcdefghijk", ExpiresAt: in(72 * time.Hour), Back: PathPeople}},
+		{"person-disable", dana(PathPeople), PersonChange{Person: Person{Name: "Sam Lindqvist"}, Ends: "2 sessions and 3 apps", Form: form, Back: PathPeople}},
+		{"person-withdraw", dana(PathPeople), PersonChange{Person: Person{Name: "Mira Tanaka", State: Invited}, Form: form, Back: PathPeople}},
+		{"person-enable", dana(PathPeople), PersonChange{Person: Person{Name: "Old Account", State: Disabled}, Form: form, Reason: Input{Error: "Write why, in a few words."}, Back: PathPeople}},
+		{"person-last", dana(PathPeople), PersonChange{Person: Person{Name: "Dana Okafor"}, Last: true, Back: PathPeople}},
+		{"audit", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(8 * time.Second), Records: []Record{
+			{Index: 1203, At: ago(time.Minute), Actor: "Countersign command line", For: "Dana Okafor", Text: "Rotated the key of Sample notes API", Outcome: "Allowed", Assurance: "phr, 1 minute old", Proofs: "passkey “Dana's laptop”", Ref: "rec_01K9Y7C3ZQ4T"},
+			{Index: 1202, At: ago(2 * time.Minute), Actor: "Countersign command line", For: "Dana Okafor", Text: "Asked to rotate the key of Sample notes API", Outcome: "Asked for proof", Refused: true, Assurance: "phr, 3 hours old", Reason: "Needs a phishing-resistant proof not older than 5 minutes", Ref: "rec_01K9Y7C2AA0B"},
+		}, Older: "/admin/audit?before=1"}},
+		{"audit-none-found", dana(PathAudit), AuditLog{Query: "mira", Size: 1204, SignedAt: ago(8 * time.Second)}},
+		{"audit-empty", dana(PathAudit), AuditLog{}},
+		{"audit-broken", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(day), Broken: "Entry 871 differs from what the checkpoint of 22 November signed.", Query: "x"}},
+	}
+	return append(list, faults()...)
+}
+
+// evil is every page with hostile text wherever somebody else supplies it.
+func evil() []testCase {
+	p := out()
+	p.Issuer, p.User = "auth.example.com", &User{Name: hostile, Username: hostile, Admin: true}
+	p.Notice = &Notice{Plain, hostile, hostile, hostile}
+	app := App{Name: hostile, Return: hostile, Domain: hostile}
+	k := Passkey{Name: hostile, Model: hostile}
+	bad := Form{Action: "javascript:alert(1)", Hidden: []Field{{hostile, hostile}}}
+	link := Link{hostile, "javascript:alert(1)"}
+	inp := Input{hostile, hostile}
+	node := Node{Kind: GrantNode, Name: hostile, Resource: hostile, Scopes: []string{hostile}, Network: hostile, Assurance: hostile, EndURL: "javascript:alert(1)"}
+	views := []View{
+		SetupName{Form: bad, Name: inp, Username: inp}, SetupClosed{By: hostile}, LinkProblem{Kind: InviteLink, By: hostile, Ref: hostile},
+		EnrolPasskey{Account: hostile, Name: inp, Made: &k, Later: &bad, Back: "javascript:alert(1)"},
+		SetupDone{Name: hostile, Commands: []Command{{hostile, hostile}}, Next: link},
+		Invitation{By: hostile, ByAccount: hostile, Into: hostile, Role: hostile, Name: inp, Username: inp, Passkey: inp},
+		SignIn{App: &app, Username: hostile, Help: hostile, Why: hostile, Cancel: &bad},
+		StepUp{Action: hostile, App: app, From: hostile, Reasons: []string{hostile}, Cancel: &bad, Switch: &bad},
+		StepUp{State: StepUpWrongUser, App: app, For: hostile}, StepUp{State: StepUpImpossible, Action: hostile, Missing: hostile, Add: &link},
+		Consent{App: app, Resource: hostile, ResourceURL: hostile, Permissions: []Permission{{Text: hostile, Scope: hostile, Again: hostile}}, Lasts: hostile, Form: bad},
+		Done{Headline: hostile, Text: hostile, Next: &link}, SignOut{HereEnds: hostile, Counts: []string{hostile}, Back: "javascript:alert(1)"},
+		Overview{Todo: []Todo{{Text: hostile, Why: hostile, Takes: hostile, Action: link}}, Unusual: []Event{{Text: hostile, App: hostile, Network: hostile}}},
+		Passkeys{Items: []Passkey{k}, AddURL: "javascript:alert(1)", Signal: &Signal{Name: hostile}}, RemovePasskey{Passkey: k, Form: bad},
+		Sessions{Root: Node{Name: hostile, Children: []Node{node}}}, EndNode{Node: node, Form: bad},
+		People{Items: []Person{{Name: hostile, Username: hostile, Role: hostile, ActURL: "javascript:alert(1)"}}},
+		Invite{Form: bad, Name: inp, Email: inp}, InviteMade{For: hostile, Link: hostile}, PersonChange{Person: Person{Name: hostile}, Ends: hostile, Reason: inp},
+		AuditLog{Query: hostile, Broken: hostile, Records: []Record{{Actor: hostile, For: hostile, Text: hostile, Outcome: hostile, Proofs: hostile, Reason: hostile, Ref: hostile}}},
+		Fault{State: hostile, Headline: hostile, Detail: hostile, Next: hostile, Supplied: hostile, Actions: []Link{link}},
+	}
+	var list []testCase
+	for _, v := range views {
+		list = append(list, testCase{"hostile", p, v})
+	}
+	return list
+}

@@ -1,0 +1,354 @@
+package view
+
+import (
+	"fmt"
+	"time"
+)
+
+// LinkKind is which single-use link a page is about.
+type LinkKind int
+
+// The kinds of link.
+const (
+	SetupLink LinkKind = iota
+	InviteLink
+)
+
+func (k LinkKind) name() string {
+	if k == InviteLink {
+		return "invitation"
+	}
+	return "setup link"
+}
+
+func (k LinkKind) place() string {
+	if k == InviteLink {
+		return "Invitation"
+	}
+	return "Set up " + Product
+}
+
+// OpenLink is what a GET of a single-use link shows: the script takes the
+// secret from the fragment and posts it. GET never spends a link (mechanisms I1).
+type OpenLink struct {
+	narrow
+	Kind    LinkKind
+	PostURL string
+}
+
+// Title implements View.
+func (m OpenLink) Title() string { return "Opening – " + m.Kind.place() }
+
+// LinkState is why a link does not work.
+type LinkState int
+
+// The states. Somebody who holds no genuine link is only ever told LinkUnknown.
+const (
+	LinkUnknown LinkState = iota // never issued, or mistyped
+	LinkExpired
+	LinkUsed
+	LinkWithdrawn // replaced by a newer one, or taken back
+)
+
+// LinkProblem is a link that does not work.
+type LinkProblem struct {
+	narrow
+	Kind  LinkKind
+	State LinkState
+	At    time.Time // when it expired, was used or withdrawn; zero: not said
+	By    string    // who invited: whom to ask for another; "" if not known
+	Ref   string
+}
+
+// Title implements View.
+func (m LinkProblem) Title() string {
+	s := map[LinkState]string{LinkUnknown: "Not valid", LinkExpired: "Expired", LinkUsed: "Already used", LinkWithdrawn: "Withdrawn"}[m.State]
+	return s + " – " + m.Kind.place()
+}
+
+func (m LinkProblem) headline() string {
+	switch m.State {
+	case LinkExpired:
+		return "This " + m.Kind.name() + " has expired"
+	case LinkUsed:
+		return "This " + m.Kind.name() + " was already used"
+	case LinkWithdrawn:
+		return "This " + m.Kind.name() + " was withdrawn"
+	}
+	return "This " + m.Kind.name() + " isn't valid"
+}
+
+// SetupClosed is shown once the first administrator exists (mechanisms I3).
+type SetupClosed struct {
+	narrow
+	By string // display name of who completed it
+	At time.Time
+}
+
+// Title implements View.
+func (SetupClosed) Title() string { return "Already done – Set up " + Product }
+
+// SetupName is step 1 of 4: who is the first administrator. It posts
+// display_name and username.
+type SetupName struct {
+	narrow
+	Form     Form
+	Name     Input // display_name
+	Username Input // username, may be an e-mail address
+	Deadline Deadline
+}
+
+// Title implements View.
+func (m SetupName) Title() string {
+	if m.Name.Error != "" || m.Username.Error != "" {
+		return "Check your answers – Set up " + Product
+	}
+	return "Step 1 of 4: Your name – Set up " + Product
+}
+
+// EnrolReason is why a passkey is being made.
+type EnrolReason int
+
+// The reasons.
+const (
+	EnrolFirst   EnrolReason = iota // setup, step 2 of 4
+	EnrolSecond                     // setup, step 3 of 4, or right after an invitation
+	EnrolAnother                    // from Passkeys
+)
+
+// EnrolPasskey makes a passkey. The form has one field of its own, passkey_name.
+type EnrolPasskey struct {
+	narrow
+	Reason   EnrolReason
+	Account  string // username the passkey will be for
+	Name     Input  // suggested name of the passkey
+	Ceremony Ceremony
+	Setup    bool     // show "Step n of 4"
+	Made     *Passkey // EnrolSecond: the one just made
+	Later    *Form    // EnrolSecond: go on with one passkey
+	Back     string   // EnrolAnother: URL to leave by
+	Deadline Deadline
+}
+
+func (m EnrolPasskey) step() int {
+	if !m.Setup {
+		return 0
+	}
+	return 2 + int(m.Reason)
+}
+
+// Title implements View.
+func (m EnrolPasskey) Title() string {
+	s := [...]string{"Create your passkey", "Add a second passkey", "Add a passkey"}[m.Reason]
+	if n := m.step(); n > 0 {
+		return fmt.Sprintf("Step %d of 4: %s – Set up %s", n, s, Product)
+	}
+	return s
+}
+
+// SetupDone is step 4 of 4.
+type SetupDone struct {
+	narrow
+	Name     string
+	Passkeys int // how many the person has now
+	Commands []Command
+	Next     Link
+}
+
+// Title implements View.
+func (SetupDone) Title() string { return "Done – Set up " + Product }
+
+// Invitation is accepted with a name and a passkey, in one step. The form's
+// fields are display_name, username and passkey_name.
+type Invitation struct {
+	narrow
+	By        string // display name of who invites
+	ByAccount string // their username
+	Into      string // organisation or, without one, the issuer's host
+	Role      string // in words, "administrator"; "" for nothing special
+	Name      Input
+	Username  Input
+	Passkey   Input // suggested passkey_name
+	ExpiresAt time.Time
+	Ceremony  Ceremony
+	SignedIn  *Form // somebody is signed in in this browser: sign them out first
+}
+
+// Title implements View.
+func (Invitation) Title() string { return "You're invited – Create your account" }
+
+// SignIn asks for a passkey, on behalf of an app or for the person's account.
+type SignIn struct {
+	narrow
+	App      *App   // nil: their own account
+	Username string // carried forward, so that nothing is typed twice (WCAG 3.3.7)
+	Ceremony Ceremony
+	LastUsed bool      // a passkey was used last in this browser
+	Until    time.Time // too many attempts: typed attempts wait until then; passkeys work now
+	Cancel   *Form     // gives up and goes back to the app
+	Help     string    // how to reach the administrators, in words; "" if not set
+	Why      string    // why they are asked although they were signed in: "Your session ended at 14:02."
+	Deadline Deadline
+}
+
+// Title implements View.
+func (m SignIn) Title() string {
+	if m.App != nil {
+		return "Sign in to " + name(m.App.Name)
+	}
+	return "Sign in"
+}
+
+// StepUpState is what a step-up page can say.
+type StepUpState int
+
+// The states.
+const (
+	StepUpReady      StepUpState = iota
+	StepUpCompleted              // another window finished it
+	StepUpWrongUser              // asked for somebody else
+	StepUpImpossible             // nothing this person has enrolled would do
+	StepUpExpired
+)
+
+// StepUp asks somebody who is signed in for proof now.
+type StepUp struct {
+	narrow
+	State    StepUpState
+	Action   string // completes "Confirm it's you to …": "rotate the production key"; supplied by the policy, not by the app
+	App      App
+	From     string        // where the app runs, as far as known: "the command line on dana-laptop"
+	Reasons  []string      // sentences: why now
+	Lasts    time.Duration // for how long no further proof is asked for this kind of action; 0: this once
+	Ceremony Ceremony      // StepUpReady
+	Cancel   *Form         // goes back to the app, saying no
+	Switch   *Form         // "Not you?" and StepUpWrongUser: sign in as somebody else
+	For      string        // StepUpWrongUser: username it was asked for
+	Missing  string        // StepUpImpossible: completes "This needs …": "a hardware-backed passkey"
+	Add      *Link         // StepUpImpossible: how to add one; nil: only an administrator can help
+	Help     string        // StepUpImpossible: how to reach the administrators
+	Ref      string
+	Deadline Deadline
+}
+
+// Title implements View.
+func (m StepUp) Title() string {
+	switch m.State {
+	case StepUpCompleted:
+		return "Already completed – Confirm it's you"
+	case StepUpWrongUser:
+		return "Another account – Confirm it's you"
+	case StepUpImpossible:
+		return "Not possible yet – Confirm it's you"
+	case StepUpExpired:
+		return "Expired – Confirm it's you"
+	}
+	return "Confirm it's you to " + Visible(m.Action, nameLimit)
+}
+
+// Group is the kind of a permission, weakest first.
+type Group int
+
+// The groups. Spend comes with machines that pay.
+const (
+	Read Group = iota
+	Change
+	Spend
+	Admin
+)
+
+func (g Group) text() string {
+	return [...]string{"It may read", "It may change", "It may spend", "It may administer"}[g]
+}
+
+// Permission is a scope in words.
+type Permission struct {
+	Group Group
+	Text  string // "See your notes"
+	Scope string // the scope's own name, shown small
+	New   bool   // not part of what was approved before
+	Again string // elevated: how it is asked each time, "a passkey used in the last 5 minutes"; "" if not elevated
+}
+
+// Consent asks whether an app may have permissions. Its form posts decision =
+// "allow" or "deny".
+type Consent struct {
+	narrow
+	App         App
+	Resource    string // name of the API
+	ResourceURL string // its identifier
+	Permissions []Permission
+	Lasts       string    // in words, "until you sign out of this app, at most 30 days"
+	ApprovedAt  time.Time // nothing changed since they approved it then; zero: first time, or something is New
+	Form        Form
+	Switch      *Form // "Not you?"
+	Deadline    Deadline
+}
+
+// Title implements View.
+func (m Consent) Title() string {
+	if !m.ApprovedAt.IsZero() {
+		return "Continue to " + name(m.App.Name)
+	}
+	return "Allow " + name(m.App.Name) + "?"
+}
+
+type permissionGroup struct {
+	Group
+	items []Permission
+}
+
+func (m Consent) groups() (out []permissionGroup) {
+	for g := Read; g <= Admin; g++ {
+		pg := permissionGroup{Group: g}
+		for _, x := range m.Permissions {
+			if x.Group == g {
+				pg.items = append(pg.items, x)
+			}
+		}
+		if len(pg.items) > 0 {
+			out = append(out, pg)
+		}
+	}
+	return out
+}
+
+// Done says that something is finished and what comes next.
+type Done struct {
+	narrow
+	Headline string // "You're signed out"
+	Text     string
+	Next     *Link
+	Commands []Command
+}
+
+// Title implements View.
+func (m Done) Title() string { return "Done – " + m.Headline }
+
+// SignOut offers two ways of leaving. Each form is a POST of its own.
+type SignOut struct {
+	narrow
+	Here       Form     // ends this browser's session
+	HereEnds   string   // what else ends with it, "2 apps"; "" for nothing
+	Everything Form     // ends everything this person started, everywhere
+	Counts     []string // of Everything: "3 sessions", "5 apps"
+	Back       string   // URL to stay
+}
+
+// Title implements View.
+func (SignOut) Title() string { return "Sign out" }
+
+func (m SignOut) hereText() string {
+	if m.HereEnds == "" {
+		return "Ends the session in this browser. Everything else goes on."
+	}
+	return "Ends the session in this browser and what it gave access to: " + m.HereEnds + ". Everything else goes on."
+}
+
+func (m SignOut) everythingText() string {
+	s := "Ends everything you started, on every device"
+	if len(m.Counts) > 0 {
+		s += ": " + list(m.Counts)
+	}
+	return s + ". Commands that are running stop within seconds. Your passkeys stay."
+}
