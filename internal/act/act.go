@@ -37,9 +37,11 @@ type Refs struct {
 	Family     string   // the refresh family presented; its own expiry counts
 	Client     string   // client by id (cli_…)
 	Credential []string // factors used just now
-	Resource   string   // resource by id (res_…); its scopes' asks are loaded
+	Resource   string   // resource by id (res_…) that the act is for; its scopes' asks are loaded
+	Resources  []string // further resources whose scopes are asked for
 	Scopes     []string // scopes asked for
 	Required   bool     // the caller is interactive: a conditional scope steps up instead of being withheld
+	Under      []string // further ancestors of what is issued: must be live, guarded; their own expiry does not count
 	Target     []string // things the act is about: guarded, need not be live
 	Presented  bool     // a single-use link (setup, invitation) was presented and is spent by this act
 }

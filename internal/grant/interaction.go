@@ -28,6 +28,7 @@ type Interaction struct {
 	MaxAge       time.Duration `json:"max_age,omitempty"`    // 0: not asked
 	Fresh        bool          `json:"fresh,omitempty"`      // prompt=login or max_age=0: only proofs after Started count
 	Consent      bool          `json:"consent,omitempty"`    // prompt=consent
+	Explicit     bool          `json:"explicit,omitempty"`   // the scopes were named: a conditional one steps up instead of being withheld
 	LoginHint    string        `json:"login_hint,omitempty"`
 	Subject      string        `json:"subject,omitempty"` // person id of a valid id_token_hint
 	Started      time.Time     `json:"started"`

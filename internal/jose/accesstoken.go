@@ -76,11 +76,14 @@ type ActorAssurance struct {
 
 // AccessTokenWant is what an access token is held against.
 type AccessTokenWant struct {
-	Issuer     string        // equal byte by byte
-	Audiences  []string      // one of them must be in aud; every spelling that is meant
-	Algorithms []string      // nil: ES256 only
-	Now        time.Time     // the time of the check
-	Leeway     time.Duration // for clocks that differ
+	Issuer    string   // equal byte by byte
+	Audiences []string // one of them must be in aud; every spelling that is meant
+	// AnyAudience accepts every audience: for the issuer itself, which judges the
+	// audience of its own tokens afterwards (introspection, userinfo).
+	AnyAudience bool
+	Algorithms  []string      // nil: ES256 only
+	Now         time.Time     // the time of the check
+	Leeway      time.Duration // for clocks that differ
 }
 
 var onlyES256 = []string{ES256}
@@ -116,7 +119,7 @@ func VerifyAccessToken(token string, keys KeySet, want AccessTokenWant) (*Access
 	if t.Issuer != want.Issuer {
 		return nil, r.fail("issuer", "is from another issuer")
 	}
-	if !t.Audience.Has(want.Audiences...) {
+	if !want.AnyAudience && !t.Audience.Has(want.Audiences...) || len(t.Audience) == 0 {
 		return nil, r.fail("audience", "is for another audience")
 	}
 	if fault := r.timely(&c, t.IssuedAt, t.ExpiresAt, want.Now, want.Leeway); fault != nil {

@@ -260,12 +260,12 @@ func (r *Ring) Key(kid, alg string) (crypto.PublicKey, bool) {
 
 // Public lists the keys of the JWKS: everything that signs tokens or frames, or
 // will.
-func (r *Ring) Public() []jose.PublicKey {
+func (r *Ring) Public() []jose.JWK {
 	now := r.now()
-	var out []jose.PublicKey
+	var out []jose.JWK
 	for _, k := range r.state.Load().keys {
 		if k.signer != nil && k.Purpose != Log && k.verifies(now) {
-			out = append(out, jose.PublicKey{KID: k.ID, Alg: k.Alg, Key: k.signer.Public()})
+			out = append(out, jose.JWK{KeyID: k.ID, Algorithm: k.Alg, Key: k.signer.Public()})
 		}
 	}
 	return out

@@ -1,0 +1,179 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/secret"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// caller is an authenticated client (or an identified public one), with what its
+// authentication proved and what it spends.
+type caller struct {
+	client.Client
+	proofs []assurance.Proof
+	spend  []once.Spend
+}
+
+var errClient = problem.New(problem.Unauthenticated, "invalid_client", "Client authentication failed.")
+
+// presented is what a request says of its client.
+type presented struct {
+	id, secret string
+	assertion  string
+	basic      bool
+}
+
+// authenticate establishes the client of a request: exactly one method, the one
+// it is registered with (RFC 6749 §2.3, RFC 7523bis). It changes nothing; a
+// replayed assertion is found when its mark is spent.
+func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form) (*caller, error) {
+	p, err := present(r, f)
+	if err != nil {
+		return nil, err
+	}
+	now := s.now()
+	var c client.Client
+	if p.assertion != "" {
+		id, err := jose.AssertionClientUnverified(p.assertion)
+		if err != nil || p.id != "" && p.id != id {
+			return nil, errClient.Because(err)
+		}
+		p.id = id
+	}
+	for _, id := range p.names() {
+		c, err = s.Clients.ClientByClientID(ctx, id)
+		if problem.From(err) == nil {
+			break
+		}
+	}
+	if err != nil {
+		if problem.CodeOf(err) != "" {
+			burn(p.secret)
+			return nil, errClient.Because(err)
+		}
+		return nil, err
+	}
+	out := &caller{Client: c}
+	switch c.AuthMethod {
+	case client.AuthNone:
+		if p.secret != "" || p.assertion != "" {
+			return nil, errClient
+		}
+	case client.AuthSecretBasic, client.AuthSecretPost:
+		if p.assertion != "" || c.SecretHash == nil || !p.matches(*c.SecretHash) {
+			return nil, errClient
+		}
+		out.proofs = append(out.proofs, assurance.Proof{Method: assurance.ClientSecret, Subject: actorOf(c), Credential: c.ID, At: now, Source: "store:" + c.ID})
+	case client.AuthPrivateKeyJWT:
+		if p.assertion == "" || p.secret != "" {
+			return nil, errClient
+		}
+		keys, err := jose.ParseJWKSet(c.JWKS)
+		if err != nil {
+			return nil, errClient.Because(err)
+		}
+		a, err := jose.VerifyClientAssertion(p.assertion, keys, jose.ClientAssertionWant{Issuer: s.Issuer, ClientID: c.ClientID, Now: now})
+		if err != nil {
+			return nil, errClient.Because(err)
+		}
+		out.spend = append(out.spend, once.Spend{
+			Purpose: once.Assertion, Key: once.KeyOf(once.Assertion, c.ID, a.JTI), Mark: true, Until: a.ExpiresAt.Add(time.Minute),
+		})
+		out.proofs = append(out.proofs, assurance.Proof{Method: assurance.PrivateKeyJWT, Subject: actorOf(c), Credential: c.ID, At: now, Source: "store:" + c.ID})
+	default:
+		return nil, errClient
+	}
+	if !c.Node.Live() {
+		return nil, errClient
+	}
+	return out, nil
+}
+
+// actorOf is whom a client's own authentication proves: the service it acts as.
+func actorOf(c client.Client) string {
+	if c.Service != "" {
+		return c.Service
+	}
+	return c.ID
+}
+
+// present reads the credentials of a request; two methods at once are refused.
+func present(r *http.Request, f web.Form) (presented, error) {
+	p := presented{id: f.Get("client_id"), secret: f.Get("client_secret"), assertion: f.Get("client_assertion")}
+	methods := 0
+	if p.secret != "" {
+		methods++
+	}
+	if p.assertion != "" {
+		methods++
+		if f.Get("client_assertion_type") != assertionType {
+			return p, errClient
+		}
+	}
+	if r.Header.Get("Authorization") != "" {
+		id, pass, ok := r.BasicAuth()
+		if !ok {
+			return p, errClient
+		}
+		p.basic = true
+		if pass != "" {
+			methods++
+		}
+		if p.id != "" && p.id != id && p.id != unescape(id) {
+			return p, errClient
+		}
+		if p.id == "" {
+			p.id = id
+		}
+		if pass != "" {
+			p.secret = pass
+		}
+	}
+	if methods > 1 {
+		return p, invalid("invalid_request", "Use one client authentication method, not two.")
+	}
+	if p.id == "" && p.assertion == "" {
+		return p, errClient
+	}
+	return p, nil
+}
+
+// names are the spellings to look for: in Basic, ids come raw and
+// percent-encoded (clients.md §2.5).
+func (p presented) names() []string {
+	if u := unescape(p.id); p.basic && u != p.id {
+		return []string{p.id, u}
+	}
+	return []string{p.id}
+}
+
+func unescape(s string) string {
+	if u, err := url.QueryUnescape(s); err == nil {
+		return u
+	}
+	return s
+}
+
+func (p presented) matches(want secret.Hash) bool {
+	ok := secret.Hash(sha256.Sum256([]byte(p.secret))).Equal(want)
+	if u := unescape(p.secret); p.basic && u != p.secret {
+		ok = ok || secret.Hash(sha256.Sum256([]byte(u))).Equal(want)
+	}
+	return ok && p.secret != ""
+}
+
+// burn does what matches does, so that an unknown client takes as long as a
+// wrong secret (security, invariant 13).
+func burn(s string) { _ = presented{secret: s}.matches(secret.Hash{}) }

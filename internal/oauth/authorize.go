@@ -1,0 +1,329 @@
+package oauth
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+const maxState = 4 << 10
+
+// authRequest is an authorization request as far as it has been read. redirect
+// is set once errors may go there.
+type authRequest struct {
+	in       grant.Interaction
+	client   client.Client
+	prompts  []string
+	redirect string // "": errors are shown on a page, never redirected
+}
+
+// authorize is the authorization endpoint (RFC 6749 §4.1.1, OpenID Connect Core
+// §3.1.2). It validates, seals the request to this browser and goes on with
+// resume's steps; it writes nothing.
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
+	a, err := s.readRequest(r)
+	if err == nil {
+		var binding, ref string
+		if binding, err = s.Browser.Binding(w, r); err == nil {
+			if ref, err = s.Keys.SealState(statePurpose, binding, a.in); err == nil {
+				return s.proceed(w, r, a, ref)
+			}
+		}
+	}
+	return s.authError(w, r, a, err)
+}
+
+// authError answers at the redirect URI where that is known to be the client's,
+// and on a page otherwise (RFC 6749 §4.1.2.1, RFC 9207).
+func (s *Server) authError(w http.ResponseWriter, r *http.Request, a *authRequest, err error) error {
+	p := problem.From(err)
+	if p == nil {
+		return err
+	}
+	web.Note(r, "error", p.Code)
+	if a == nil || a.redirect == "" || p.Kind == problem.Unavailable {
+		s.Browser.Fail(w, r, p)
+		return nil
+	}
+	q := url.Values{"error": {oauthCode(p)}, "iss": {s.Issuer}}
+	if p.Detail != "" {
+		q.Set("error_description", asciiOnly(p.Detail))
+	}
+	if a.in.State != "" {
+		q.Set("state", a.in.State)
+	}
+	redirect(w, r, a.redirect, q)
+	return nil
+}
+
+// redirect goes to a client, keeping the query its redirect URI was registered
+// with (RFC 6749 §3.1.2). 303: a POST must not be repeated there.
+func redirect(w http.ResponseWriter, r *http.Request, to string, q url.Values) {
+	sep := "?"
+	if strings.Contains(to, "?") {
+		sep = "&"
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	http.Redirect(w, r, to+sep+q.Encode(), http.StatusSeeOther)
+}
+
+func asciiOnly(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e || r == '"' || r == '\\' {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
+	ctx := r.Context()
+	f, err := web.ParseForm(r, maxForm, "resource")
+	if err != nil {
+		return nil, err
+	}
+	a := &authRequest{in: grant.Interaction{Started: s.now().UTC().Truncate(time.Millisecond), ResponseMode: "query"}}
+	if a.client, err = s.knownClient(ctx, f.Get("client_id")); err != nil {
+		return nil, err
+	}
+	a.in.Client = a.client.ID
+	web.Note(r, "client", a.client.ClientID)
+	if a.in.RedirectURI, err = redirectOf(a.client, f.Get("redirect_uri")); err != nil {
+		return nil, err
+	}
+	if len(f.Get("state")) > maxState {
+		return nil, invalid("invalid_request", "state is longer than 4 KB.")
+	}
+	a.in.State, a.redirect = f.Get("state"), a.in.RedirectURI
+	for _, step := range []func(context.Context, web.Form) error{a.protocol, a.authentication, func(ctx context.Context, f web.Form) error { return s.targets(ctx, a, f) }, func(_ context.Context, f web.Form) error { return s.hint(a, f) }} {
+		if err := step(ctx, f); err != nil {
+			return a, err
+		}
+	}
+	a.in.ACRValues = slices.DeleteFunc(a.in.ACRValues, func(v string) bool { return s.Ladder.RungOf(v) == 0 })
+	return a, nil
+}
+
+func (s *Server) knownClient(ctx context.Context, clientID string) (client.Client, error) {
+	if clientID == "" {
+		return client.Client{}, invalid("client_missing", "The address has no client_id, so we don't know which app sent you.").
+			WithHint("Go back to the app and start again.")
+	}
+	c, err := s.Clients.ClientByClientID(ctx, clientID)
+	if problem.From(err) != nil || err == nil && !c.Node.Live() {
+		return client.Client{}, problem.Newf(problem.Invalid, "client_unknown", "We don't know this app (client %q).", clientID).
+			WithHint("If it worked before, remove the connection in the app and add it again.")
+	}
+	if err == nil && !c.Allows(client.AuthorizationCode) {
+		return client.Client{}, invalid("unauthorized_client", "This app is not registered to sign people in.")
+	}
+	return c, err
+}
+
+// protocol reads what every authorization request must have: a code, with PKCE
+// S256 (OAuth 2.1 §4.1.1).
+func (a *authRequest) protocol(_ context.Context, f web.Form) error {
+	switch {
+	case f.Has("request"):
+		return invalid("request_not_supported", "Request objects are not accepted.")
+	case f.Has("request_uri"):
+		return invalid("request_uri_not_supported", "request_uri is not accepted.")
+	case f.Has("registration"):
+		return invalid("registration_not_supported", "registration is not accepted.")
+	case f.Get("response_type") == "":
+		return invalid("invalid_request", "response_type is missing.")
+	case f.Get("response_type") != "code":
+		return invalid("unsupported_response_type", "Only response_type=code is offered.")
+	case f.Has("response_mode") && f.Get("response_mode") != "query":
+		return invalid("invalid_request", "Only response_mode=query is offered.")
+	case f.Get("code_challenge_method") != "S256" || !isS256(f.Get("code_challenge")):
+		return invalid("invalid_request", "PKCE is required: code_challenge with code_challenge_method=S256 (RFC 7636).")
+	case f.Has("dpop_jkt") && !isS256(f.Get("dpop_jkt")):
+		return invalid("invalid_request", "dpop_jkt is not a JWK thumbprint (RFC 9449).")
+	case len(f.Get("nonce")) > 512:
+		return invalid("invalid_request", "nonce is longer than 512 bytes.")
+	}
+	a.in.Challenge, a.in.JKT, a.in.Nonce = f.Get("code_challenge"), f.Get("dpop_jkt"), f.Get("nonce")
+	return nil
+}
+
+// isS256 reports whether v is the base64url of 32 bytes.
+func isS256(v string) bool {
+	if len(v) != 43 {
+		return false
+	}
+	for _, c := range []byte(v) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return true
+}
+
+// authentication reads prompt, max_age, acr_values and hints (OpenID Connect
+// Core §3.1.2.1; mechanisms A18, A20).
+func (a *authRequest) authentication(_ context.Context, f web.Form) error {
+	a.prompts = strings.Fields(f.Get("prompt"))
+	for _, p := range a.prompts {
+		if !slices.Contains([]string{"none", "login", "consent", "select_account", "create"}, p) {
+			return invalid("invalid_request", "prompt has a value that is not known.")
+		}
+	}
+	if slices.Contains(a.prompts, "none") && len(a.prompts) > 1 {
+		return invalid("invalid_request", "prompt=none goes with no other prompt.")
+	}
+	a.in.Fresh = slices.Contains(a.prompts, "login")
+	a.in.Consent = slices.Contains(a.prompts, "consent")
+	if v := f.Get("max_age"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 31)
+		if err != nil {
+			return invalid("invalid_request", "max_age is a number of seconds.")
+		}
+		a.in.MaxAge = time.Duration(n) * time.Second
+		a.in.Fresh = a.in.Fresh || n == 0
+	}
+	if a.in.ACRValues = strings.Fields(f.Get("acr_values")); len(a.in.ACRValues) > 16 {
+		return invalid("invalid_request", "acr_values has too many values.")
+	}
+	if a.in.LoginHint = f.Get("login_hint"); len(a.in.LoginHint) > 254 {
+		return invalid("invalid_request", "login_hint is longer than 254 bytes.")
+	}
+	return nil
+}
+
+// targets reads resource and scope: the resources asked for, or those that the
+// scopes belong to, or the client's own; and the scopes, or each resource's
+// default ones.
+func (s *Server) targets(ctx context.Context, a *authRequest, f web.Form) error {
+	scopes, err := scopeList(f.Get("scope"))
+	if err != nil {
+		return err
+	}
+	list, err := s.clientResources(ctx, a.client, f.All("resource"))
+	if err != nil {
+		return err
+	}
+	a.in.Explicit = len(scopes) > 0
+	for _, res := range list {
+		used := len(f.All("resource")) > 0 || !a.in.Explicit
+		for _, sc := range res.Scopes {
+			switch {
+			case !a.in.Explicit && sc.Default && mayAsk(a.client, sc.Name):
+				a.in.Scopes = append(a.in.Scopes, sc.Name)
+			case slices.Contains(scopes, sc.Name):
+				used = true
+			}
+		}
+		if used {
+			a.in.Resources = append(a.in.Resources, res.ID)
+		}
+	}
+	for _, name := range scopes {
+		known := isIdentity(name)
+		for _, res := range list {
+			_, ok := res.Scope(name)
+			known = known || ok && mayAsk(a.client, name)
+		}
+		if !known {
+			return invalid("invalid_scope", "The app is not registered for the scope "+asciiOnly(name)+".")
+		}
+	}
+	if a.in.Explicit {
+		a.in.Scopes = scopes
+	}
+	a.in.Scopes = slices.Compact(a.in.Scopes)
+	return nil
+}
+
+// mayAsk reports whether a client is registered for a scope; "*" is any.
+func mayAsk(c client.Client, scope string) bool {
+	return slices.Contains(c.Scopes, scope) || slices.Contains(c.Scopes, "*")
+}
+
+// hint reads id_token_hint: a token of ours, for this client, possibly expired.
+func (s *Server) hint(a *authRequest, f web.Form) error {
+	text := f.Get("id_token_hint")
+	if text == "" {
+		return nil
+	}
+	c, err := jose.VerifyIDTokenHint(text, s.Keys, jose.IDTokenWant{Issuer: s.Issuer, ClientID: a.client.ClientID, Now: s.now()})
+	if err != nil {
+		return invalid("invalid_request", "id_token_hint is not an ID token of this server.").Because(err)
+	}
+	a.in.Subject = c.Subject
+	return nil
+}
+
+// redirectOf finds the registered redirect URI that a request names: byte for
+// byte, or for a native client's loopback with any port (RFC 8252 §7.3). What
+// comes back is the request's own spelling.
+func redirectOf(c client.Client, asked string) (string, error) {
+	bad := invalid("redirect_invalid", "The address this app wants to send you back to is not registered for it.").
+		WithHint("Go back to the app. If you run it, register the exact redirect URI.")
+	if asked == "" {
+		if len(c.RedirectURIs) == 1 && !isLoopback(c.RedirectURIs[0]) {
+			return c.RedirectURIs[0], nil
+		}
+		return "", bad
+	}
+	if slices.Contains(c.RedirectURIs, asked) {
+		return asked, nil
+	}
+	for _, reg := range c.RedirectURIs {
+		if isLoopback(reg) && samePortless(reg, asked) {
+			return asked, nil
+		}
+	}
+	return "", bad
+}
+
+// splitLoopback cuts "http://127.0.0.1:PORT/path?query" into what must be equal.
+// It parses by hand: what net/url would normalise must not match.
+func splitLoopback(s string) (host, rest string, ok bool) {
+	s, ok = strings.CutPrefix(s, "http://")
+	if !ok || strings.ContainsAny(s, "#\\@ ") {
+		return "", "", false
+	}
+	for _, h := range []string{"localhost", "127.0.0.1", "[::1]"} {
+		after, found := strings.CutPrefix(s, h)
+		if !found {
+			continue
+		}
+		if port, isPort := strings.CutPrefix(after, ":"); isPort {
+			end := strings.IndexAny(port, "/?")
+			if end < 0 {
+				end = len(port)
+			}
+			if p := port[:end]; p != "*" {
+				if _, err := strconv.ParseUint(p, 10, 16); err != nil {
+					return "", "", false
+				}
+			}
+			after = port[end:]
+		}
+		if after != "" && after[0] != '/' && after[0] != '?' {
+			continue
+		}
+		return h, after, true
+	}
+	return "", "", false
+}
+
+func isLoopback(s string) bool { _, _, ok := splitLoopback(s); return ok }
+
+func samePortless(registered, asked string) bool {
+	h1, r1, ok1 := splitLoopback(registered)
+	h2, r2, ok2 := splitLoopback(asked)
+	return ok1 && ok2 && h1 == h2 && r1 == r2 && !strings.Contains(asked, ":*")
+}

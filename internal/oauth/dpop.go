@@ -1,0 +1,80 @@
+package oauth
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"net/http"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// Windows of DPoP at the authorization server (RFC 9449 §8, §11).
+const (
+	nonceStep   = 2 * time.Minute // a nonce works in its own and the next step
+	proofWindow = 5 * time.Minute // of iat around now; the nonce bounds it tighter
+)
+
+// proof is a verified DPoP proof and the mark that its use spends.
+type proof struct {
+	jkt   string
+	spend once.Spend
+}
+
+// dpop reads the DPoP header, if there is one: exactly one, verified, with a
+// nonce of ours. The nonce keeps proofs from being made ahead; the mark keeps
+// them from being used twice, on any replica.
+func (s *Server) dpop(w http.ResponseWriter, r *http.Request, accessToken string) (*proof, error) {
+	h := r.Header.Values("DPoP")
+	if len(h) == 0 {
+		return nil, nil
+	}
+	bad := problem.New(problem.Invalid, "invalid_dpop_proof", "The DPoP proof is not valid (RFC 9449).")
+	if len(h) > 1 {
+		return nil, bad
+	}
+	now := s.now()
+	p, err := jose.VerifyDPoP(h[0], jose.DPoPWant{
+		Method: r.Method, URL: s.Issuer + r.URL.Path, AccessToken: accessToken, Now: now, Window: proofWindow,
+	})
+	if err != nil {
+		return nil, bad.Because(err)
+	}
+	keys := s.Keys.Nonces()
+	if len(keys) == 0 {
+		return nil, problem.New(problem.Unavailable, "no_keys", "The server has no keys yet.")
+	}
+	w.Header().Set("DPoP-Nonce", nonceAt(keys[0], now))
+	if !nonceValid(keys, p.Nonce, now) {
+		return nil, problem.New(problem.Invalid, "use_dpop_nonce", "Use the nonce in the DPoP-Nonce header.")
+	}
+	return &proof{jkt: p.JKT, spend: once.Spend{
+		Purpose: once.DPoP, Key: once.KeyOf(once.DPoP, p.JKT, p.JTI), Mark: true, Until: now.Add(2*nonceStep + time.Minute),
+	}}, nil
+}
+
+// nonceAt is the nonce of the step that now is in: no state, the same on every
+// replica.
+func nonceAt(key []byte, now time.Time) string {
+	step := now.Unix() / int64(nonceStep/time.Second)
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte("countersign/v1/dpop-nonce\x00"))
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(step))
+	m.Write(b[:])
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:18])
+}
+
+func nonceValid(keys [][]byte, nonce string, now time.Time) bool {
+	ok := false
+	for _, k := range keys {
+		for _, t := range []time.Time{now, now.Add(-nonceStep)} {
+			ok = hmac.Equal([]byte(nonceAt(k, t)), []byte(nonce)) || ok
+		}
+	}
+	return ok
+}

@@ -1,0 +1,93 @@
+package oauth
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// The codes of RFC 6749 and its extensions that these endpoints answer with.
+// A problem whose code is one of them is rendered with it; others by their kind.
+var oauthCodes = map[string]bool{
+	"invalid_request": true, "invalid_client": true, "invalid_grant": true, "unauthorized_client": true,
+	"unsupported_grant_type": true, "invalid_scope": true, "invalid_target": true, "access_denied": true,
+	"unsupported_response_type": true, "login_required": true, "interaction_required": true,
+	"consent_required": true, "invalid_dpop_proof": true, "use_dpop_nonce": true, "unsupported_token_type": true,
+	"unmet_authentication_requirements": true, "request_not_supported": true, "request_uri_not_supported": true,
+	"registration_not_supported": true, "temporarily_unavailable": true, "server_error": true,
+	"insufficient_user_authentication": true,
+}
+
+func invalid(code, detail string) *problem.Error { return problem.New(problem.Invalid, code, detail) }
+
+// oauthCode is the wire code of a problem.
+func oauthCode(p *problem.Error) string {
+	if oauthCodes[p.Code] {
+		return p.Code
+	}
+	switch p.Kind {
+	case problem.Denied:
+		return "access_denied"
+	case problem.StepUp:
+		return "insufficient_user_authentication"
+	case problem.Throttled, problem.Unavailable:
+		return "temporarily_unavailable"
+	}
+	return "invalid_request"
+}
+
+// grantError is what the token endpoint says of a refusal: a grant that policy
+// no longer stands behind is invalid_grant (RFC 6749 §5.2); the reason is for
+// the log, not for the client.
+func grantError(err error) error {
+	var gone *once.Gone
+	var used *once.Used
+	if errors.As(err, &gone) || errors.As(err, &used) {
+		return invalid("invalid_grant", "The grant is unknown, expired or was used before.").Because(err)
+	}
+	p := problem.From(err)
+	if p == nil || oauthCodes[p.Code] && p.Kind == problem.Invalid {
+		return err
+	}
+	switch p.Kind {
+	case problem.Denied, problem.NotFound, problem.StepUp:
+		return invalid("invalid_grant", "The grant is no longer valid.").Because(err)
+	}
+	return err
+}
+
+// renderError writes the error of an API endpoint: OAuth JSON (RFC 6749 §5.2).
+// A plain error is left to the outer handler: a bare 500.
+func renderError(w http.ResponseWriter, r *http.Request, err error) error {
+	p := problem.From(err)
+	if p == nil {
+		return err
+	}
+	status := http.StatusBadRequest
+	switch p.Kind {
+	case problem.Unauthenticated:
+		status = http.StatusUnauthorized
+	case problem.Throttled, problem.Unavailable:
+		status = http.StatusServiceUnavailable
+		after := max(1, int(p.RetryAfter.Seconds()))
+		w.Header().Set("Retry-After", strconv.Itoa(after))
+	}
+	code := oauthCode(p)
+	if status == http.StatusUnauthorized && code == "invalid_client" {
+		if _, _, basic := r.BasicAuth(); basic {
+			w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
+		}
+	}
+	web.Note(r, "error", p.Code)
+	if c := errors.Unwrap(p); c != nil {
+		web.Note(r, "cause", c.Error())
+	}
+	return web.JSON(w, status, struct {
+		Error string `json:"error"`
+		Desc  string `json:"error_description,omitempty"`
+	}{code, p.Detail})
+}

@@ -1,0 +1,110 @@
+package oauth
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// accessToken is what an access token is to say (contract, RFC 9068).
+type accessToken struct {
+	subject  string
+	clientID string
+	audience string
+	scopes   []string
+	life     time.Duration
+	jkt      string
+	nodes    []lineage.Node // every ancestor that can be revoked alone
+	session  string         // "" for machines
+	pair     assurance.Pair // of a person; zero for machines (F6)
+	acr      string
+}
+
+// sign makes the token; its jti is the record's id. iat was taken before
+// anything was read (mechanisms C6).
+func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
+	key, err := s.Keys.AudienceKey(t.audience)
+	if err != nil {
+		return "", err
+	}
+	lin, err := lineage.Handles(key, t.nodes)
+	if err != nil {
+		return "", err
+	}
+	c := jose.AccessTokenClaims{
+		Issuer: s.Issuer, Subject: t.subject, Audience: jose.Audience{t.audience}, ClientID: t.clientID,
+		IssuedAt: jose.Date(seal.At), ExpiresAt: jose.Date(seal.At.Add(t.life)), JTI: seal.RecordID,
+		Scope: strings.Join(t.scopes, " "), Lineage: lin,
+	}
+	if t.jkt != "" {
+		c.Confirmation = &jose.Confirmation{JKT: t.jkt}
+	}
+	if t.acr != "" {
+		c.ACR, c.AMR, c.AuthTime = t.acr, t.pair.AMR, date(t.pair.AuthTime)
+	}
+	if t.session != "" {
+		for _, n := range t.nodes {
+			if n.ID == t.session {
+				one, err := lineage.Handles(key, []lineage.Node{n})
+				if err != nil {
+					return "", err
+				}
+				c.SessionID = one[0]
+			}
+		}
+	}
+	signer, err := s.Keys.Signer(keyring.Token, "ES256", "at+jwt")
+	if err != nil {
+		return "", err
+	}
+	return signer.Sign(c)
+}
+
+// tokenType is what a token is presented as.
+func tokenType(jkt string) string {
+	if jkt != "" {
+		return "DPoP"
+	}
+	return "Bearer"
+}
+
+// identityScopes belong to the authorization server itself (OpenID Connect Core
+// §5.4), not to a resource.
+var identityScopes = []string{"openid", "profile", "email", "offline_access"}
+
+func isIdentity(scope string) bool { return slices.Contains(identityScopes, scope) }
+
+func without(list, drop []string) []string {
+	out := make([]string, 0, len(list))
+	for _, s := range list {
+		if !slices.Contains(drop, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// replayed is the answer to an assertion or proof that was seen before.
+func replayed(used *once.Used) *problem.Error {
+	if used.Purpose == once.Assertion {
+		return errClient.Because(used)
+	}
+	return problem.New(problem.Invalid, "invalid_dpop_proof", "This DPoP proof was used before.").Because(used)
+}
+
+// notLive is a programming error kept from becoming a token.
+func mustHave(nodes []lineage.Node, id string) error {
+	if !slices.ContainsFunc(nodes, func(n lineage.Node) bool { return n.ID == id }) {
+		return fmt.Errorf("the lineage of a token lacks %s", id)
+	}
+	return nil
+}

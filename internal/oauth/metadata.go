@@ -1,0 +1,126 @@
+package oauth
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// metadataCache holds the metadata document and the JWKS as the bytes they are
+// served as.
+type metadataCache struct {
+	doc  atomic.Pointer[document]
+	jwks atomic.Pointer[document]
+}
+
+// document is a cached public document with its entity tag.
+type document struct {
+	body []byte
+	etag string
+	of   string // what it was made from
+}
+
+func makeDocument(v any, of string) (*document, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	return &document{b, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, of}, nil
+}
+
+// serve answers with the document, or 304 to who has it.
+func (d *document) serve(w http.ResponseWriter, r *http.Request, maxAge int) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(maxAge))
+	h.Set("ETag", d.etag)
+	if r.Header.Get("If-None-Match") == d.etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(d.body)))
+	w.Write(d.body)
+}
+
+// metadata serves one document at all the well-known places (RFC 8414, OpenID
+// Connect Discovery). The issuer has no path, so the inserted and appended forms
+// are the same address.
+func (s *Server) metadata(w http.ResponseWriter, r *http.Request) error {
+	d := s.meta.doc.Load()
+	if d == nil {
+		var err error
+		if d, err = makeDocument(s.describe(), ""); err != nil {
+			return err
+		}
+		s.meta.doc.Store(d)
+	}
+	web.CORS(w, r)
+	d.serve(w, r, 300)
+	return nil
+}
+
+func (s *Server) describe() map[string]any {
+	auth := []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
+	confidential := auth[1:]
+	algs := []string{"ES256", "EdDSA", "PS256"}
+	return map[string]any{
+		"issuer":                                s.Issuer,
+		"authorization_endpoint":                s.Issuer + "/oauth/authorize",
+		"token_endpoint":                        s.Issuer + "/oauth/token",
+		"jwks_uri":                              s.Issuer + "/oauth/jwks",
+		"introspection_endpoint":                s.Issuer + "/oauth/introspect",
+		"revocation_endpoint":                   s.Issuer + "/oauth/revoke",
+		"userinfo_endpoint":                     s.Issuer + "/oauth/userinfo",
+		"scopes_supported":                      []string{"openid", "profile", "email"},
+		"response_types_supported":              []string{"code"},
+		"response_modes_supported":              []string{"query"},
+		"grant_types_supported":                 []string{"authorization_code", "refresh_token", "client_credentials"},
+		"token_endpoint_auth_methods_supported": auth,
+		"token_endpoint_auth_signing_alg_values_supported":         algs,
+		"introspection_endpoint_auth_methods_supported":            confidential,
+		"introspection_endpoint_auth_signing_alg_values_supported": algs,
+		"revocation_endpoint_auth_methods_supported":               auth,
+		"revocation_endpoint_auth_signing_alg_values_supported":    algs,
+		"code_challenge_methods_supported":                         []string{"S256"},
+		"authorization_response_iss_parameter_supported":           true,
+		"dpop_signing_alg_values_supported":                        algs,
+		"acr_values_supported":                                     s.Ladder.Values(),
+		"subject_types_supported":                                  []string{"public"},
+		"id_token_signing_alg_values_supported":                    []string{"ES256"},
+		"prompt_values_supported":                                  []string{"none", "login", "consent", "select_account"},
+		"claims_supported":                                         []string{"sub", "iss", "aud", "exp", "iat", "acr", "amr", "auth_time", "nonce", "sid", "name", "preferred_username", "email", "email_verified"},
+		"claims_parameter_supported":                               false,
+		"request_parameter_supported":                              false,
+		"request_uri_parameter_supported":                          false,
+		"service_documentation":                                    "https://github.com/countersign-dev/countersign",
+	}
+}
+
+// jwks serves the verification keys; a key is there a cache lifetime before it
+// signs.
+func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
+	keys := s.Keys.Public()
+	of := ""
+	for _, k := range keys {
+		of += k.KeyID + " "
+	}
+	d := s.meta.jwks.Load()
+	if d == nil || d.of != of {
+		var err error
+		if d, err = makeDocument(&jose.JWKSet{Keys: keys}, of); err != nil {
+			return err
+		}
+		s.meta.jwks.Store(d)
+	}
+	web.CORS(w, r)
+	d.serve(w, r, int(keyring.CacheLifetime.Seconds())/3)
+	return nil
+}

@@ -1,0 +1,139 @@
+// Package oauth is the authorization server's protocol surface: metadata, the
+// authorization, token, introspection, revocation and userinfo endpoints
+// (RFC 6749, 7009, 7636, 7662, 8414, 8707, 9068, 9207, 9449; OpenID Connect
+// Core). It validates what is asked, hands people to the portal's pages, and
+// changes state only through act.Do: a grant type fills the hooks of grantType
+// and cannot skip a step of the token endpoint.
+package oauth
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/session"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// TokenLifetime is how long an access token lives at most (contract).
+const TokenLifetime = 5 * time.Minute
+
+// Clients reads clients.
+type Clients interface {
+	Client(ctx context.Context, id string) (client.Client, error)
+	ClientByClientID(ctx context.Context, clientID string) (client.Client, error)
+	Service(ctx context.Context, id string) (client.Service, error)
+}
+
+// Resources reads resources.
+type Resources interface {
+	Resource(ctx context.Context, id string) (resource.Resource, error)
+	ResourceByURI(ctx context.Context, uri string) (resource.Resource, error)
+}
+
+// Grants reads grants, consents and families.
+type Grants interface {
+	Grant(ctx context.Context, id string) (grant.Grant, error)
+	Consent(ctx context.Context, person, client string) (grant.Consent, error)
+	Family(ctx context.Context, id string) (grant.Family, error)
+}
+
+// State reads what liveness is judged by.
+type State interface {
+	OnceValue(ctx context.Context, p once.Purpose, k once.Key) (once.Value, error)
+	// RecordLeaf gives the lineage node that a token (by its jti) hangs on.
+	RecordLeaf(ctx context.Context, recordID string) (leaf string, err error)
+	Ancestors(ctx context.Context, ids ...string) ([]lineage.Node, error)
+	Person(ctx context.Context, id string) (account.Person, error)
+	PersonBySubject(ctx context.Context, sub string) (account.Person, error)
+}
+
+// Keys signs, verifies and seals.
+type Keys interface {
+	jose.KeySet
+	grant.RefreshKeys
+	Signer(p keyring.Purpose, alg, typ string) (*jose.Signer, error)
+	AudienceKey(audience string) ([]byte, error)
+	Public() []jose.JWK
+	Nonces() [][]byte
+	StateSealer
+}
+
+// StateSealer seals values that travel through a browser.
+type StateSealer interface {
+	SealState(purpose, bound string, v any) (string, error)
+	OpenState(purpose, bound, sealed string, v any) error
+}
+
+// Browser is what the portal knows of a request's browser.
+type Browser interface {
+	// Session is the usable session of the browser; ok is false if there is none.
+	Session(r *http.Request) (s session.Session, ok bool, err error)
+	// Binding is a stable name of the browser, making one if it has none.
+	Binding(w http.ResponseWriter, r *http.Request) (string, error)
+	// Fail shows an error page; never a redirect.
+	Fail(w http.ResponseWriter, r *http.Request, p *problem.Error)
+	// Go sends the browser to the page for what is next of an interaction.
+	Go(w http.ResponseWriter, r *http.Request, next grant.Next, reference string)
+	// Attainable says which asks a person can meet (mechanisms A9).
+	Attainable(ctx context.Context, person string) (func(assurance.Ask) bool, error)
+}
+
+// Server serves the protocol. Fill every member but Now.
+type Server struct {
+	Issuer    string
+	Do        *act.Doer
+	Clients   Clients
+	Resources Resources
+	Grants    Grants
+	State     State
+	Keys      Keys
+	Browser   Browser
+	Ladder    assurance.Ladder
+	// ClientAddr is the client's address, invalid if unknown (mechanisms I20).
+	ClientAddr func(*http.Request) netip.Addr
+	// SelfResource is the id of the resource <issuer>/v1.
+	Now func() time.Time // nil: time.Now
+
+	verified verifiedCache
+	meta     metadataCache
+}
+
+func (s *Server) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+// API gives the routes of clients and resource servers.
+func (s *Server) API(handle func(pattern string, h web.Handler)) {
+	for _, p := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
+		handle("GET "+p, s.metadata)
+	}
+	handle("GET /oauth/jwks", s.jwks)
+	handle("POST /oauth/token", s.token)
+	handle("POST /oauth/introspect", s.introspect)
+	handle("POST /oauth/revoke", s.revoke)
+	handle("GET /oauth/userinfo", s.userinfo)
+	handle("POST /oauth/userinfo", s.userinfo)
+}
+
+// Pages gives the routes that browsers visit.
+func (s *Server) Pages(handle func(pattern string, h web.Handler)) {
+	handle("GET /oauth/authorize", s.authorize)
+	handle("POST /oauth/authorize", s.authorize)
+	handle("GET /oauth/continue", s.resume)
+}
