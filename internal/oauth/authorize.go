@@ -50,7 +50,7 @@ func (s *Server) authError(w http.ResponseWriter, r *http.Request, a *authReques
 	if p == nil {
 		return err
 	}
-	web.Note(r, "error", p.Code)
+	note(r, "error", p.Code)
 	if a == nil || a.redirect == "" || p.Kind == problem.Unavailable {
 		s.Browser.Fail(w, r, p)
 		return nil
@@ -98,7 +98,7 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 		return nil, err
 	}
 	a.in.Client = a.client.ID
-	web.Note(r, "client", a.client.ClientID)
+	note(r, "client", a.client.ClientID)
 	if a.in.RedirectURI, err = redirectOf(a.client, f.Get("redirect_uri")); err != nil {
 		return nil, err
 	}

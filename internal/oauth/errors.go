@@ -82,9 +82,9 @@ func renderError(w http.ResponseWriter, r *http.Request, err error) error {
 			w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
 		}
 	}
-	web.Note(r, "error", p.Code)
+	note(r, "error", p.Code)
 	if c := errors.Unwrap(p); c != nil {
-		web.Note(r, "cause", c.Error())
+		note(r, "cause", c.Error())
 	}
 	return web.JSON(w, status, struct {
 		Error string `json:"error"`

@@ -19,7 +19,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/secret"
 	"github.com/countersign-dev/countersign/internal/session"
-	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // statePurpose types the sealed form of an interaction.
@@ -366,7 +365,7 @@ func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detai
 	if !slices.Contains([]string{"access_denied", "unmet_authentication_requirements"}, code) {
 		code = "access_denied"
 	}
-	web.Note(r, "refused", code)
+	note(r, "refused", code)
 	q := url.Values{"error": {code}, "error_description": {asciiOnly(detail)}, "iss": {s.Issuer}}
 	if a.in.State != "" {
 		q.Set("state", a.in.State)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
@@ -138,7 +139,7 @@ func (s *Server) genuine(text string) (*jose.AccessTokenClaims, error) {
 		}
 		return c, nil
 	}
-	c, err := jose.VerifyAccessToken(text, s.Keys, jose.AccessTokenWant{Issuer: s.Issuer, AnyAudience: true, Now: now})
+	c, err := jose.VerifyAccessToken(text, s.Keys, jose.AccessTokenWant{Issuer: s.Issuer, AnyAudience: true, Now: now, Leeway: 5 * time.Second})
 	if err != nil {
 		return nil, err
 	}

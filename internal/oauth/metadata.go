@@ -10,7 +10,6 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
-	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // metadataCache holds the metadata document and the JWKS as the bytes they are
@@ -62,7 +61,7 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) error {
 		}
 		s.meta.doc.Store(d)
 	}
-	web.CORS(w, r)
+	cors(w)
 	d.serve(w, r, 300)
 	return nil
 }
@@ -120,7 +119,7 @@ func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 		}
 		s.meta.jwks.Store(d)
 	}
-	web.CORS(w, r)
+	cors(w)
 	d.serve(w, r, int(keyring.CacheLifetime.Seconds())/3)
 	return nil
 }

@@ -104,8 +104,7 @@ type Server struct {
 	Ladder    assurance.Ladder
 	// ClientAddr is the client's address, invalid if unknown (mechanisms I20).
 	ClientAddr func(*http.Request) netip.Addr
-	// SelfResource is the id of the resource <issuer>/v1.
-	Now func() time.Time // nil: time.Now
+	Now        func() time.Time // nil: time.Now
 
 	verified verifiedCache
 	meta     metadataCache
@@ -120,15 +119,18 @@ func (s *Server) now() time.Time {
 
 // API gives the routes of clients and resource servers.
 func (s *Server) API(handle func(pattern string, h web.Handler)) {
-	for _, p := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
-		handle("GET "+p, s.metadata)
+	for _, p := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/oauth/jwks"} {
+		handle("OPTIONS "+p, preflight)
 	}
+	handle("GET /.well-known/oauth-authorization-server", s.metadata)
+	handle("GET /.well-known/openid-configuration", s.metadata)
 	handle("GET /oauth/jwks", s.jwks)
-	handle("POST /oauth/token", s.token)
+	for p, h := range map[string]web.Handler{"/oauth/token": s.token, "/oauth/revoke": s.revoke, "/oauth/userinfo": s.userinfo} {
+		handle("OPTIONS "+p, preflight)
+		handle("POST "+p, shared(h))
+	}
+	handle("GET /oauth/userinfo", shared(s.userinfo))
 	handle("POST /oauth/introspect", s.introspect)
-	handle("POST /oauth/revoke", s.revoke)
-	handle("GET /oauth/userinfo", s.userinfo)
-	handle("POST /oauth/userinfo", s.userinfo)
 }
 
 // Pages gives the routes that browsers visit.

@@ -97,7 +97,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) (*tokenRespons
 		s.refusedQuietly("token", err)
 		return nil, err
 	}
-	web.Note(r, "client", c.ClientID)
+	note(r, "client", c.ClientID)
 	gt := client.GrantType(f.Get("grant_type"))
 	g, known := s.grantTypes()[gt]
 	switch {
@@ -108,7 +108,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) (*tokenRespons
 	case !c.Allows(gt):
 		return nil, invalid("unauthorized_client", "The client is not registered for this grant type.")
 	}
-	web.Note(r, "grant", string(gt))
+	note(r, "grant", string(gt))
 	t := &tokenRequest{form: f, client: c, network: grant.NetworkOf(s.ClientAddr(r))}
 	if t.key, err = s.dpop(w, r, ""); err != nil {
 		return nil, err

@@ -1,0 +1,176 @@
+package countersign
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/jose"
+)
+
+// keyCache holds the issuer's published keys. They are read again when their
+// time is up, in the background while the old ones serve; and at once, but not
+// more often than every keyThrottle, when a token names a key that is not
+// among them. A failed read keeps the old ones.
+type keyCache struct {
+	url string
+	hc  *http.Client
+	now func() time.Time
+
+	set atomic.Pointer[keySet]
+
+	mu      sync.Mutex
+	reading chan struct{} // closed when the read that runs is done; nil if none does
+	tried   time.Time     // start of the last read
+	err     error         // of the last read
+}
+
+// keySet is one published set; it is never changed.
+type keySet struct {
+	*jose.JWKSet
+	until time.Time
+}
+
+const (
+	keyThrottle = 10 * time.Second
+	minKeyAge   = time.Minute
+	maxKeyAge   = 24 * time.Hour
+	keyAge      = 5 * time.Minute // if the answer does not say
+)
+
+// current is the set that serves now; nil if there never was one. If its time
+// is up, a read begins behind it.
+func (c *keyCache) current(ctx context.Context) *keySet {
+	set := c.set.Load()
+	if set != nil && c.now().After(set.until) {
+		c.read(ctx, keyThrottle)
+	}
+	return set
+}
+
+// lookup is a jose.KeySet for one verification; used tells in which set the
+// key was found. It waits for a read only if the key is not there.
+type lookup struct {
+	ctx   context.Context // of the request; a lookup lives no longer
+	cache *keyCache
+	used  *keySet
+}
+
+// Key implements jose.KeySet.
+func (l *lookup) Key(kid, alg string) (crypto.PublicKey, bool) {
+	if set := l.cache.current(l.ctx); set != nil {
+		if key, ok := set.Key(kid, alg); ok {
+			l.used = set
+			return key, true
+		}
+	}
+	done := l.cache.read(l.ctx, keyThrottle)
+	if done == nil {
+		return nil, false // read just now: it is not there
+	}
+	select {
+	case <-done:
+	case <-l.ctx.Done():
+		return nil, false
+	}
+	set := l.cache.set.Load()
+	if set == nil {
+		return nil, false
+	}
+	l.used = set
+	return set.Key(kid, alg)
+}
+
+// read starts a read, unless one runs, and gives what is closed at its end; nil
+// if the last one began less than pause ago.
+func (c *keyCache) read(ctx context.Context, pause time.Duration) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reading != nil {
+		return c.reading
+	}
+	if !c.tried.IsZero() && c.now().Sub(c.tried) < pause {
+		return nil
+	}
+	c.tried = c.now()
+	done := make(chan struct{})
+	c.reading = done
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+		defer cancel()
+		set, err := c.fetch(ctx)
+		if err == nil {
+			c.set.Store(set)
+		}
+		c.mu.Lock()
+		c.reading, c.err = nil, err
+		c.mu.Unlock()
+		close(done)
+	}()
+	return done
+}
+
+// load reads the keys for the first time.
+func (c *keyCache) load(ctx context.Context) error {
+	done := c.read(ctx, 0)
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+func (c *keyCache) fetch(ctx context.Context) (*keySet, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	resp, err := c.hc.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("countersign: keys: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument))
+	if err != nil {
+		return nil, fmt.Errorf("countersign: keys: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("countersign: keys: %w", responseError(resp, body))
+	}
+	set, err := jose.ParseJWKSet(body)
+	if err != nil {
+		return nil, fmt.Errorf("countersign: keys: %w", err)
+	}
+	if len(set.Keys) == 0 {
+		return nil, fmt.Errorf("countersign: keys: %s has none that can be used", c.url)
+	}
+	return &keySet{JWKSet: set, until: c.now().Add(maxAge(resp.Header))}, nil
+}
+
+// maxAge is how long an answer may be kept, within our bounds (RFC 9111).
+func maxAge(h http.Header) time.Duration {
+	age := keyAge
+	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		switch strings.ToLower(name) {
+		case "no-store", "no-cache":
+			return minKeyAge
+		case "max-age":
+			if n, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
+				age = time.Duration(n) * time.Second
+			}
+		}
+	}
+	return min(max(age, minKeyAge), maxKeyAge)
+}
