@@ -1,0 +1,39 @@
+package oauth
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// cors lets browser-based clients read an answer (RFC 6749 via OAuth 2.1 §3.2;
+// clients.md §2.1). No cookie is ever involved, so any origin may. The
+// authorization endpoint has none.
+func cors(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, DPoP-Nonce, Countersign-Ref")
+}
+
+// preflight answers what a browser asks before it calls.
+func preflight(w http.ResponseWriter, _ *http.Request) error {
+	cors(w)
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", "GET, POST")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, DPoP, MCP-Protocol-Version")
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// shared wraps an endpoint that browser-based clients call.
+func shared(h web.Handler) web.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		cors(w)
+		return h(w, r)
+	}
+}
+
+// note puts an attribute into the request's line in the log.
+func note(r *http.Request, name, value string) { web.RecordOf(r).Add(slog.String(name, value)) }
