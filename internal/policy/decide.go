@@ -131,8 +131,10 @@ func (s *Set) judge(in Input) verdict {
 func climbs(kind string) bool { return kind == KindPerson || kind == KindAgent }
 
 // candidates are the asks worth trying, cheapest first: each that the policies
-// name, joined with what the binding scopes need. A device is never asked for:
-// no ceremony changes it (A7).
+// name, joined with what the binding scopes need, less what is met already. Less
+// changes nothing of the hypothesis, so the ask stays sufficient; without it a
+// sign-in that is strong but old would be asked for again to go with a weaker
+// one that must be fresh.
 func (s *Set) candidates(in Input) []assurance.Ask {
 	var need assurance.Ask
 	for i := range in.Context.Scopes {
@@ -140,7 +142,7 @@ func (s *Set) candidates(in Input) []assurance.Ask {
 		if !sc.binding(in.Principal) {
 			continue
 		}
-		j, ok := need.Join(sc.Ask)
+		j, ok := need.Join(in.Context.lacking(sc.Ask))
 		if !ok {
 			return nil // no one ask can say it
 		}
@@ -148,13 +150,25 @@ func (s *Set) candidates(in Input) []assurance.Ask {
 	}
 	var out []assurance.Ask
 	for _, a := range s.eval.candidates(in) {
-		if j, ok := a.Join(need); ok {
-			j.Device = assurance.AnyDevice
+		if j, ok := in.Context.lacking(a).Join(need); ok {
 			out = append(out, j)
 		}
 	}
 	slices.SortFunc(out, assurance.Ask.Compare)
 	return slices.Compact(out)
+}
+
+// lacking is an ask without the dimensions that the real facts meet, and without
+// the device, which no ceremony changes (A7).
+func (c *Context) lacking(a assurance.Ask) assurance.Ask {
+	a.Device = assurance.AnyDevice
+	if c.Assurance.Meets(a, c.Now) {
+		a.Rung, a.MaxAge = assurance.None, 0
+	}
+	if c.approved(a.Approval) {
+		a.Approval = assurance.Approval{}
+	}
+	return a
 }
 
 // suppose is the input with the weakest facts that meet an ask (A2).

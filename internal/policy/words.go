@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -79,10 +80,11 @@ func (d Decision) Problem(l assurance.Ladder) *problem.Error {
 		}
 		return e
 	}
-	return problem.New(problem.Denied, d.Code, details[d.Code])
+	code := cmp.Or(d.Code, CodeDenied)
+	return problem.New(problem.Denied, code, details[code])
 }
 
-// details are the sentences for refusals; a missing code says the least.
+// details are the sentences for refusals, one per code.
 var details = map[string]string{
 	CodeDenied:       "This is not allowed.",
 	CodeUnattainable: "This needs a proof that cannot be given here.",

@@ -1,0 +1,184 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+)
+
+// expected says the table again, a line per kind of act, from the requirements
+// and not from the rules.
+type expected struct {
+	actions string
+	rung    assurance.Rung
+	age     time.Duration
+	owner   string // "": any; else the owner for whom it holds
+	admin   bool
+}
+
+var forPeople = []expected{
+	{"session.open authorize", 2, 0, "", false},
+	{"token.issue token.refresh token.introspect token.revoke userinfo", 1, 0, "", false},
+	{"factor.enrol factor.remove factor.rename", 3, 5 * time.Minute, dana, false},
+	{"session.end grant.end", 2, 0, dana, false},
+	{"session.end grant.end", 3, 15 * time.Minute, sam, true},
+	{"self.read", 1, 0, dana, false},
+	{"person.read group.read client.read resource.read session.read audit.read", 2, 12 * time.Hour, "", true},
+	{"person.invite person.disable person.enable group.write client.write resource.write key.rotate client.secret.rotate", 3, 15 * time.Minute, "", true},
+	{"person.erase", 3, 5 * time.Minute, "", true},
+}
+
+func TestEveryRuleForPeople(t *testing.T) {
+	for _, e := range forPeople {
+		ask := assurance.Ask{Rung: e.rung, MaxAge: e.age}
+		for _, name := range strings.Fields(e.actions) {
+			a := Action(name)
+			var groups []string
+			if e.admin {
+				groups = []string{"staff", Administrators}
+			}
+			check := func(what string, want Outcome, in Input) {
+				t.Helper()
+				d := Builtin().Decide(in, nil)
+				if d.Outcome != want {
+					t.Errorf("%s %s: %+v", a, what, d)
+				}
+				if want == StepUp && d.Ask != ask {
+					t.Errorf("%s %s: asks for %+v", a, what, d.Ask)
+				}
+				if len(d.Reasons) == 0 || d.Reasons[0].Policy == "" || d.Reasons[0].Text == "" {
+					t.Errorf("%s %s: no reason", a, what)
+				}
+				if want != Allow {
+					return
+				}
+				in.Context.Ended = dana
+				if d := Builtin().Decide(in, nil); d.Outcome != Deny || d.Code != CodeEnded {
+					t.Errorf("%s %s, ended: %+v", a, what, d)
+				}
+				in.Context.Ended, in.Principal.Kind = "", KindAgent
+				if d := Builtin().Decide(in, nil); d.Outcome != Deny || d.Code != CodeDenied {
+					t.Errorf("%s %s, by an agent: %+v", a, what, d)
+				}
+			}
+			check("nobody signed in", StepUp, asking(a, assurance.State{}, e.owner, groups...))
+			for r := assurance.Single; r < e.rung; r++ {
+				check("below the rung", StepUp, asking(a, showing(r, 0), e.owner, groups...))
+			}
+			check("at the ask", Allow, asking(a, showing(e.rung, e.age), e.owner, groups...))
+			check("above the ask", Allow, asking(a, showing(4, 0), e.owner, groups...))
+			if e.age != 0 {
+				check("too old", StepUp, asking(a, showing(4, e.age+1), e.owner, groups...))
+			} else {
+				check("years old", Allow, asking(a, showing(e.rung, 9*365*24*time.Hour), e.owner, groups...))
+			}
+			if e.admin {
+				for _, g := range [][]string{nil, {"staff"}, {"Administrators"}, {""}} {
+					check("by no administrator", Deny, asking(a, showing(4, 0), e.owner, g...))
+				}
+			}
+			if e.owner == dana && !strings.HasSuffix(name, ".end") {
+				check("of somebody else", Deny, asking(a, showing(4, 0), sam, Administrators))
+				check("of nobody", Deny, asking(a, showing(4, 0), "", Administrators))
+			}
+		}
+	}
+	in := asking(SelfRead, showing(4, 0), "")
+	in.Principal.ID = ""
+	if d := Builtin().Decide(in, nil); d.Outcome != Deny {
+		t.Errorf("nobody owns what nobody owns: %+v", d)
+	}
+}
+
+func TestEveryRuleForTheOthers(t *testing.T) {
+	m1 := assurance.State{Sources: 1, MachineRung: 1}
+	allowed := map[string]string{
+		KindService:   "token.issue token.introspect token.revoke",
+		KindAnonymous: "setup.complete invitation.accept",
+		KindOperator:  "admin.recover key.rotate migrate sandbox.seed audit.export",
+		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused",
+		KindAgent:     "",
+		"client":      "",
+		"":            "",
+	}
+	var every []Action
+	for _, r := range builtin {
+		every = append(every, r.Actions...)
+	}
+	every = append(every, "", "no.such.action", "SESSION.OPEN", "session.open ")
+	for kind, names := range allowed {
+		for _, a := range every {
+			in := asking(a, m1, dana, Administrators)
+			in.Principal.Kind = kind
+			in.Context.Presented = true
+			want := Deny
+			if slices.Contains(strings.Fields(names), string(a)) {
+				want = Allow
+			}
+			if d := Builtin().Decide(in, nil); d.Outcome != want || want == Deny && d.Reasons[0].Policy != "default" {
+				t.Errorf("%s by %q: %+v", a, kind, d)
+			}
+			switch kind {
+			case KindService: // a machine without a source, however much a person proved
+				in.Context.Assurance = showing(4, 0)
+			case KindAnonymous:
+				in.Context.Presented = false
+			default:
+				continue
+			}
+			if d := Builtin().Decide(in, nil); d.Outcome != Deny || d.Ask.Demands() {
+				t.Errorf("%s by %q without proof: %+v", a, kind, d)
+			}
+		}
+	}
+	for _, a := range []Action{"", "no.such.action", AdminRecover, Migrate, AuditExport, SetupComplete, AuditSequence, CodeReused} {
+		in := asking(a, showing(4, 0), dana, Administrators)
+		in.Context.Presented = true
+		if d := Builtin().Decide(in, nil); d.Outcome != Deny || d.Code != CodeDenied {
+			t.Errorf("%s by a person: %+v", a, d)
+		}
+	}
+}
+
+func TestTheTableIsWellFormed(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range builtin {
+		if seen[r.ID] || r.ID == "" || r.Text == "" || len(r.Kinds) == 0 || len(r.Actions) == 0 {
+			t.Errorf("rule %q", r.ID)
+		}
+		seen[r.ID] = true
+		if strings.HasSuffix(r.Public, ".") || r.Ask.Device != 0 {
+			t.Errorf("rule %q: %q", r.ID, r.Public)
+		}
+	}
+}
+
+func TestTheVersionIsTheContent(t *testing.T) {
+	v := Builtin().Version()
+	if !strings.HasPrefix(v, "sha256:") || v != newSet(builtin).Version() {
+		t.Errorf("%q", v)
+	}
+	for name, change := range map[string]func(*rule){
+		"rung":   func(r *rule) { r.Ask.Rung++ },
+		"age":    func(r *rule) { r.Ask.MaxAge++ },
+		"group":  func(r *rule) { r.Group = "x" },
+		"whose":  func(r *rule) { r.Whose = others },
+		"link":   func(r *rule) { r.Presented = true },
+		"m":      func(r *rule) { r.Machine = 1 },
+		"action": func(r *rule) { r.Actions = []Action{"x"} },
+		"kind":   func(r *rule) { r.Kinds = []string{KindAgent} },
+		"words":  func(r *rule) { r.Text += "!" },
+	} {
+		rules := slices.Clone(builtin)
+		change(&rules[0])
+		if newSet(rules).Version() == v {
+			t.Errorf("another %s, the same version", name)
+		}
+	}
+	if d := Builtin().Decide(asking(SelfRead, showing(1, 0), dana), nil); d.PolicyVersion != v {
+		t.Errorf("%+v", d)
+	}
+}
