@@ -112,7 +112,7 @@ func Parse(prefix, s string) (b [16]byte, err error) {
 
 // Bytes is Parse for an identifier of any prefix; ok is false if s is none.
 func Bytes(s string) (b [16]byte, ok bool) {
-	if len(s) < 27 {
+	if len(s) < 28 { // a prefix is at least a letter and its underscore
 		return b, false
 	}
 	p := s[:len(s)-26]
