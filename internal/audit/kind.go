@@ -1,0 +1,221 @@
+package audit
+
+import (
+	"slices"
+	"sync"
+)
+
+// Kind is what a record is about. Its number is in the entry and its name in
+// every part, so neither ever changes and neither is ever reused.
+type Kind uint16
+
+// The kinds. 0x01 tokens and grants, 0x02 sessions, 0x03 factors, 0x04 people
+// and groups, 0x05 approvals, 0x06 clients, resources and services, 0x07 keys,
+// 0x08 the installation and its log.
+const (
+	TokenIssued     Kind = 0x0101
+	TokenRefreshed  Kind = 0x0102
+	RefreshReplayed Kind = 0x0103 // the same answer again, inside the window (mechanisms D)
+	RefreshReused   Kind = 0x0104 // an old generation: the family ends
+	CodeIssued      Kind = 0x0105
+	CodeReused      Kind = 0x0106 // what the code issued ends
+	TokenRevoked    Kind = 0x0107
+	TokenRefused    Kind = 0x0108
+	GrantOpened     Kind = 0x0109
+	GrantEnded      Kind = 0x010a
+	ProofSeen       Kind = 0x010b // a DPoP proof or client assertion was used, and cannot be again
+
+	SessionOpened    Kind = 0x0201
+	SessionEnded     Kind = 0x0202
+	SigninRefused    Kind = 0x0203
+	StepUpDone       Kind = 0x0204
+	ConsentGiven     Kind = 0x0205
+	ConsentWithdrawn Kind = 0x0206
+	DeviceSeen       Kind = 0x0207 // a device was met for the first time
+	DeviceEnded      Kind = 0x0208
+	StepUpRefused    Kind = 0x0209
+
+	FactorEnrolled Kind = 0x0301
+	FactorRemoved  Kind = 0x0302
+	FactorRenamed  Kind = 0x0303
+	FactorUsed     Kind = 0x0304
+
+	PersonCreated       Kind = 0x0401
+	PersonInvited       Kind = 0x0402
+	InvitationAccepted  Kind = 0x0403
+	PersonDisabled      Kind = 0x0404
+	PersonEnabled       Kind = 0x0405
+	PersonErased        Kind = 0x0406
+	PersonUpdated       Kind = 0x0407
+	InvitationWithdrawn Kind = 0x0408
+	AdminGranted        Kind = 0x0409
+	AdminWithdrawn      Kind = 0x040a
+	GroupCreated        Kind = 0x0411
+	GroupUpdated        Kind = 0x0412
+	GroupEnded          Kind = 0x0413
+	GroupJoined         Kind = 0x0414
+	GroupLeft           Kind = 0x0415
+
+	ApprovalAsked   Kind = 0x0501
+	ApprovalDecided Kind = 0x0502
+
+	ClientCreated       Kind = 0x0601
+	ClientUpdated       Kind = 0x0602
+	ClientEnded         Kind = 0x0603
+	ClientSecretRotated Kind = 0x0604
+	ClientEnabled       Kind = 0x0605
+	ResourceCreated     Kind = 0x0611
+	ResourceUpdated     Kind = 0x0612
+	ResourceEnded       Kind = 0x0613
+	ServiceCreated      Kind = 0x0621
+	ServiceUpdated      Kind = 0x0622
+	ServiceEnded        Kind = 0x0623
+
+	KeyPublished Kind = 0x0701
+	KeyActivated Kind = 0x0702
+	KeyRetired   Kind = 0x0703
+
+	LogOpened       Kind = 0x0801
+	WriterStarted   Kind = 0x0802
+	WriterBeat      Kind = 0x0803
+	RefusalsCounted Kind = 0x0804
+	SetupCompleted  Kind = 0x0805
+	AdminRecovered  Kind = 0x0806
+	PolicyPublished Kind = 0x0807
+	Migrated        Kind = 0x0808
+	Restored        Kind = 0x0809
+	WriterLost      Kind = 0x080a
+)
+
+// Class is what retention is set by.
+type Class string
+
+// The classes, from the shortest kept to the longest.
+const (
+	Routine   Class = "routine"   // tokens issued and refreshed
+	Access    Class = "access"    // sign-ins, sessions, refusals, reuse
+	Identity  Class = "identity"  // people, groups, factors
+	Authority Class = "authority" // approvals, clients, resources, keys, policy
+	Log       Class = "log"       // the log about itself
+)
+
+type kindInfo struct {
+	name     string
+	class    Class
+	critical bool
+	words    string // see Sentence
+}
+
+const plain, critical = false, true
+
+var kinds = map[Kind]kindInfo{
+	TokenIssued:     {"token.issued", Routine, plain, "<a token was issued|no token was issued>[ to {client}][ for {resource}][ with {scope}][ in the name of {who}]"},
+	TokenRefreshed:  {"token.refreshed", Routine, plain, "[{client} ]<refreshed a token|could not refresh a token>[ for {resource}][ in the name of {who}]"},
+	RefreshReplayed: {"refresh.replayed", Routine, plain, "[{client} ]repeated a refresh and <got the same answer|got nothing>[ in the name of {who}]"},
+	RefreshReused:   {"refresh.reused", Access, plain, "an old refresh token was used again[ by {client}], so what it belonged to was ended[ for {who}]"},
+	CodeIssued:      {"code.issued", Routine, plain, "{who} <let|was not allowed to let> [{client}|an application] act for them[ with {scope}]"},
+	CodeReused:      {"code.reused", Access, plain, "an authorization code was used twice[ by {client}], so what it issued was ended[ for {who}]"},
+	TokenRevoked:    {"token.revoked", Access, plain, "a token <was|was not> revoked[ by {client}][ for {who}]"},
+	TokenRefused:    {"token.refused", Access, plain, "a token was refused[ to {client}][ for {resource}][ in the name of {who}]"},
+	GrantOpened:     {"grant.opened", Access, plain, "[{client}|an application] <may act|may not act>[ with {scope}][ in the name of {who}]"},
+	ProofSeen:       {"proof.seen", Access, plain, "{who} proved possession of a key"},
+	GrantEnded:      {"grant.ended", Access, plain, "{who} <took back|was not allowed to take back> what [{client}|an application] may do[ for {whom}]"},
+
+	SessionOpened:    {"session.opened", Access, plain, "{who} <signed in|was not allowed to sign in>[ with {with}][ ({acr})]"},
+	SessionEnded:     {"session.ended", Access, plain, "{who} <ended|was not allowed to end> a session[ of {whom}]"},
+	SigninRefused:    {"signin.refused", Access, plain, "{who} was not let in[ with {with}]"},
+	StepUpDone:       {"stepup.done", Access, plain, "{who} <proved again|was not allowed to prove again> that it is them[ with {with}][ ({acr})]"},
+	ConsentGiven:     {"consent.given", Access, plain, "{who} <agreed|was not allowed to agree> that [{client}|an application] may use[ {scope}| their account]"},
+	ConsentWithdrawn: {"consent.withdrawn", Access, plain, "{who} <withdrew|was not allowed to withdraw> their consent[ for {client}]"},
+	DeviceSeen:       {"device.seen", Access, plain, "{who} used a new device[, {name}]"},
+	DeviceEnded:      {"device.ended", Access, plain, "{who} <signed out|was not allowed to sign out> a device[ of {whom}][, {name}]"},
+	StepUpRefused:    {"stepup.refused", Access, plain, "{who} did not prove again that it is them[ with {with}]"},
+
+	FactorEnrolled: {"factor.enrolled", Identity, critical, "{who} <added|was not allowed to add> [{with}|a way to sign in][, {name}]"},
+	FactorRemoved:  {"factor.removed", Identity, critical, "{who} <removed|was not allowed to remove> [{with}|a way to sign in][, {name}][ of {whom}]"},
+	FactorRenamed:  {"factor.renamed", Identity, plain, "{who} <renamed|was not allowed to rename> [{with}|a way to sign in][ to {name}]"},
+	FactorUsed:     {"factor.used", Access, plain, "{who} <used|could not use> [{with}|a way to sign in][, {name}]"},
+
+	PersonCreated:       {"person.created", Identity, plain, "{who} <created|was not allowed to create> an account[ for {whom}]"},
+	PersonInvited:       {"person.invited", Identity, plain, "{who} <invited|was not allowed to invite> {whom}"},
+	InvitationAccepted:  {"invitation.accepted", Identity, plain, "{who} <accepted|could not accept> an invitation"},
+	PersonDisabled:      {"person.disabled", Identity, plain, "{who} <disabled|was not allowed to disable> the account of {whom}"},
+	PersonEnabled:       {"person.enabled", Identity, plain, "{who} <enabled|was not allowed to enable> the account of {whom}"},
+	PersonErased:        {"person.erased", Authority, critical, "{who} <erased|was not allowed to erase> a person"},
+	PersonUpdated:       {"person.updated", Identity, plain, "{who} <changed|was not allowed to change> the account[ of {whom}]"},
+	InvitationWithdrawn: {"invitation.withdrawn", Identity, plain, "{who} <withdrew|was not allowed to withdraw> an invitation[ of {whom}]"},
+	AdminGranted:        {"admin.granted", Authority, critical, "{who} <made|was not allowed to make> {whom} an administrator"},
+	AdminWithdrawn:      {"admin.withdrawn", Authority, critical, "{who} <took|was not allowed to take> the administrator role[ from {whom}]"},
+	GroupCreated:        {"group.created", Identity, plain, "{who} <created|was not allowed to create> [group {group}|a group]"},
+	GroupUpdated:        {"group.updated", Identity, plain, "{who} <changed|was not allowed to change> [group {group}|a group]"},
+	GroupEnded:          {"group.ended", Identity, plain, "{who} <removed|was not allowed to remove> [group {group}|a group]"},
+	GroupJoined:         {"group.joined", Identity, plain, "{who} <added|was not allowed to add> {whom} to [group {group}|a group]"},
+	GroupLeft:           {"group.left", Identity, plain, "{who} <took|was not allowed to take> {whom} out of [group {group}|a group]"},
+
+	ApprovalAsked:   {"approval.asked", Authority, plain, "approval <was|was not> asked[ of {who}][ for {name}]"},
+	ApprovalDecided: {"approval.decided", Authority, critical, "{who} <decided|was not allowed to decide>[ {decision} on] [{name}|an approval]"},
+
+	ClientCreated:       {"client.created", Authority, plain, "{who} <registered|was not allowed to register> [{client}|an application]"},
+	ClientUpdated:       {"client.updated", Authority, plain, "{who} <changed|was not allowed to change> [{client}|an application]"},
+	ClientEnded:         {"client.ended", Authority, plain, "{who} <ended|was not allowed to end> [{client}|an application]"},
+	ClientSecretRotated: {"client.secret_rotated", Authority, plain, "{who} <changed|was not allowed to change> the secret of [{client}|an application]"},
+	ClientEnabled:       {"client.enabled", Authority, plain, "{who} <enabled|was not allowed to enable> [{client}|an application]"},
+	ResourceCreated:     {"resource.created", Authority, plain, "{who} <registered|was not allowed to register> [{resource}|a resource]"},
+	ResourceUpdated:     {"resource.updated", Authority, plain, "{who} <changed|was not allowed to change> [{resource}|a resource]"},
+	ResourceEnded:       {"resource.ended", Authority, plain, "{who} <ended|was not allowed to end> [{resource}|a resource]"},
+	ServiceCreated:      {"service.created", Authority, plain, "{who} <registered|was not allowed to register> [service {service}|a service]"},
+	ServiceUpdated:      {"service.updated", Authority, plain, "{who} <changed|was not allowed to change> [service {service}|a service]"},
+	ServiceEnded:        {"service.ended", Authority, plain, "{who} <ended|was not allowed to end> [service {service}|a service]"},
+
+	KeyPublished: {"key.published", Authority, critical, "a key was published[ for {purpose}][, {kid}]"},
+	KeyActivated: {"key.activated", Authority, critical, "a key began to sign[ for {purpose}][, {kid}]"},
+	KeyRetired:   {"key.retired", Authority, critical, "a key was retired[ for {purpose}][, {kid}]"},
+
+	LogOpened:       {"log.opened", Log, critical, "the log was opened[, {origin}]"},
+	WriterStarted:   {"writer.started", Log, plain, "a server process started[, version {version}]"},
+	WriterBeat:      {"writer.beat", Log, plain, "a server process vouched for what it wrote"},
+	RefusalsCounted: {"refusals.counted", Log, plain, "[{total} ]requests of unknown callers were refused[ between {from}][ and {to}]"},
+	SetupCompleted:  {"setup.completed", Authority, critical, "{who} completed the setup and <became|did not become> the first administrator"},
+	AdminRecovered:  {"admin.recovered", Authority, critical, "the operator of the machine <recovered|could not recover> an administrator[, {who}]"},
+	PolicyPublished: {"policy.published", Authority, critical, "{who} <published|was not allowed to publish> [policy {policy}|a policy]"},
+	Migrated:        {"migrated", Log, plain, "the database was migrated[ from {from}][ to {to}]"},
+	Restored:        {"restored", Log, critical, "the installation was restored from a backup"},
+	WriterLost:      {"writer.lost", Log, plain, "a server process stopped without closing"},
+}
+
+// Known reports whether k is in the table.
+func (k Kind) Known() bool { _, ok := kinds[k]; return ok }
+
+// Name is the stable name, "" for a number that is not in the table.
+func (k Kind) Name() string { return kinds[k].name }
+
+// String is Name.
+func (k Kind) String() string { return k.Name() }
+
+// Class is what the retention of k is set by.
+func (k Kind) Class() Class { return kinds[k].class }
+
+// Critical reports whether an act of this kind is answered only when its record
+// is in a checkpoint (mechanisms E9). Everything else is answered at commit.
+func (k Kind) Critical() bool { return kinds[k].critical }
+
+var byName = sync.OnceValue(func() map[string]Kind {
+	m := make(map[string]Kind, len(kinds))
+	for k, i := range kinds {
+		m[i.name] = k
+	}
+	return m
+})
+
+// KindOf finds a kind by its name.
+func KindOf(name string) (Kind, bool) { k, ok := byName()[name]; return k, ok }
+
+// Kinds lists the table by number.
+func Kinds() []Kind {
+	all := make([]Kind, 0, len(kinds))
+	for k := range kinds {
+		all = append(all, k)
+	}
+	slices.Sort(all)
+	return all
+}
