@@ -1,0 +1,123 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/secret"
+)
+
+func (s *Store) clientChange(u *unit, c act.Change) bool {
+	switch c := c.(type) {
+	case client.Create:
+		u.createClient(c)
+	case client.Update:
+		u.bump(c.ID)
+		u.changeOne("client", `UPDATE client SET name = $1, auth_method = $2, secret_hash = $3, jwks = $4, redirect_uris = $5, grant_types = $6,
+scopes = $7, resources = $8, first_party = $9, native = $10, require_dpop = $11, owner = $12, managed_by = $13 WHERE id = $14`,
+			append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID)...)
+	case client.RotateSecret:
+		u.bump(c.ID)
+		u.changeOne("client", `UPDATE client SET secret_hash = $1 WHERE id = $2`, c.SecretHash[:], c.ID)
+	default:
+		return false
+	}
+	return true
+}
+
+func (u *unit) createClient(c client.Create) {
+	if sv := c.NewService; sv != nil {
+		u.node(sv.ID, lineage.Service, sv.Owner)
+		u.then(`INSERT INTO service (id, subject, name, owner, purpose, review_by, groups, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			sv.ID, sv.Subject, sv.Name, sv.Owner, sv.Purpose, micros(sv.ReviewBy), text(sv.Groups), orNow(sv.CreatedAt, u.at).UnixMicro())
+		if c.Service == "" {
+			c.Service = sv.ID
+		}
+	}
+	// A client descends from the service it acts as, and that from its owner. The
+	// owner of a client is answerable for it, not an ancestor: a colleague's leaving
+	// does not end everybody's application.
+	u.node(c.ID, lineage.Client, c.Service)
+	u.then(`INSERT INTO client (name, auth_method, secret_hash, jwks, redirect_uris, grant_types, scopes, resources, first_party, native, require_dpop,
+owner, managed_by, id, client_id, service, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+		append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID, c.ClientID, c.Service, orNow(c.CreatedAt, u.at).UnixMicro())...)
+}
+
+// clientArgs are the columns that Create and Update share.
+func clientArgs(c client.Client) []any {
+	var hash, jwks any
+	if c.SecretHash != nil {
+		hash = c.SecretHash[:]
+	}
+	if len(c.JWKS) > 0 {
+		jwks = string(c.JWKS)
+	}
+	return []any{
+		c.Name, string(c.AuthMethod), hash, jwks, text(c.RedirectURIs), text(c.GrantTypes), text(c.Scopes), text(c.Resources),
+		flag(c.FirstParty), flag(c.Native), flag(c.RequireDPoP),
+	}
+}
+
+const clientSQL = `SELECT c.client_id, c.name, c.auth_method, c.secret_hash, COALESCE(c.jwks, ''), c.redirect_uris, c.grant_types, c.scopes, c.resources,
+c.first_party, c.native, c.require_dpop, c.service, c.owner, c.managed_by, c.created_at, ` + nodeCols + ` FROM client c JOIN node n ON n.id = c.id `
+
+func scanClient(row Row) (client.Client, error) {
+	var c client.Client
+	var n nodeRow
+	var method, jwks, uris, grants, scopes, resources string
+	var hash []byte
+	var first, native, dpop, created int64
+	if err := row.Scan(n.dest(&c.ClientID, &c.Name, &method, &hash, &jwks, &uris, &grants, &scopes, &resources,
+		&first, &native, &dpop, &c.Service, &c.Owner, &c.ManagedBy, &created)...); err != nil {
+		return client.Client{}, err
+	}
+	c.ID, c.AuthMethod, c.CreatedAt, c.Node = n.id, client.AuthMethod(method), moment(created), n.node()
+	c.FirstParty, c.Native, c.RequireDPoP = first != 0, native != 0, dpop != 0
+	if len(hash) == len(secret.Hash{}) {
+		h := secret.Hash(hash)
+		c.SecretHash = &h
+	}
+	if jwks != "" {
+		c.JWKS = json.RawMessage(jwks)
+	}
+	err := lists(into(&uris, &c.RedirectURIs), into(&grants, &c.GrantTypes), into(&scopes, &c.Scopes), into(&resources, &c.Resources))
+	return c, err
+}
+
+// Client implements client.Store.
+func (s *Store) Client(ctx context.Context, id string) (client.Client, error) {
+	return need(ctx, s.db, "client", scanClient, clientSQL+`WHERE c.id = $1`, id)
+}
+
+// ClientByClientID implements client.Store.
+func (s *Store) ClientByClientID(ctx context.Context, clientID string) (client.Client, error) {
+	return need(ctx, s.db, "client", scanClient, clientSQL+`WHERE c.client_id = $1`, clientID)
+}
+
+// Clients implements client.Store.
+func (s *Store) Clients(ctx context.Context, after string, n int) ([]client.Client, error) {
+	return all(ctx, s.db, scanClient, clientSQL+`WHERE c.id > $1 ORDER BY c.id LIMIT $2`, after, int64(n))
+}
+
+const serviceSQL = `SELECT v.subject, v.name, v.owner, v.purpose, COALESCE(v.review_by, 0), v.groups, v.created_at, ` + nodeCols +
+	` FROM service v JOIN node n ON n.id = v.id `
+
+func scanService(row Row) (client.Service, error) {
+	var v client.Service
+	var n nodeRow
+	var groups string
+	var review, created int64
+	if err := row.Scan(n.dest(&v.Subject, &v.Name, &v.Owner, &v.Purpose, &review, &groups, &created)...); err != nil {
+		return client.Service{}, err
+	}
+	v.ID, v.ReviewBy, v.CreatedAt, v.Node = n.id, moment(review), moment(created), n.node()
+	return v, list(groups, &v.Groups)
+}
+
+// Service implements client.Store.
+func (s *Store) Service(ctx context.Context, id string) (client.Service, error) {
+	return need(ctx, s.db, "service", scanService, serviceSQL+`WHERE v.id = $1`, id)
+}

@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+)
+
+// Deployment is what a database belongs to. Born is "development" or
+// "production" and never changes (mechanisms I24).
+type Deployment struct {
+	ID        string
+	Born      string
+	Issuer    string
+	CreatedAt time.Time
+	AdoptedAt time.Time // of a development deployment that became a real one; zero otherwise
+}
+
+// How a deployment may be born.
+const (
+	BornDevelopment = "development"
+	BornProduction  = "production"
+)
+
+// Found writes the single row of a new deployment; problem.Conflict
+// (deployment_exists) if there is one.
+type Found struct{ Deployment }
+
+// Adopt says that a development deployment became a real one (mechanisms I24):
+// how it was born stays. What else that takes is the caller's.
+type Adopt struct{ Issuer string }
+
+// Change marks Found as a change.
+func (Found) Change() {}
+
+// Change marks Adopt as a change.
+func (Adopt) Change() {}
+
+func (s *Store) deploymentChange(u *unit, c act.Change) bool {
+	switch c := c.(type) {
+	case Found:
+		u.then(`INSERT INTO deployment (one, id, born, issuer, created_at) VALUES (1, $1, $2, $3, $4)`,
+			c.ID, c.Born, c.Issuer, orNow(c.CreatedAt, u.at).UnixMicro())
+	case Adopt:
+		u.changeOne("deployment", `UPDATE deployment SET adopted_at = $1, issuer = $2 WHERE one = 1 AND born = $3 AND adopted_at IS NULL`,
+			u.at.UnixMicro(), c.Issuer, BornDevelopment)
+	default:
+		return false
+	}
+	return true
+}
+
+// Deployment reads what this database belongs to; problem.NotFound if it is
+// empty.
+func (s *Store) Deployment(ctx context.Context) (Deployment, error) {
+	return need(ctx, s.db, "deployment", func(row Row) (Deployment, error) {
+		var d Deployment
+		var at, adopted int64
+		err := row.Scan(&d.ID, &d.Born, &d.Issuer, &at, &adopted)
+		d.CreatedAt, d.AdoptedAt = moment(at), moment(adopted)
+		return d, err
+	}, `SELECT id, born, issuer, created_at, COALESCE(adopted_at, 0) FROM deployment WHERE one = 1`)
+}

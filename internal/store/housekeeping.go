@@ -1,0 +1,99 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// sweepBatch is how many rows one transaction of housekeeping touches.
+const sweepBatch = 500
+
+// sweeps are what housekeeping does, each with how long after its time a thing
+// is kept. The texts take the moment and the batch.
+var sweeps = []struct {
+	what  string
+	after time.Duration
+	count string // counts at most a batch of what is due
+	do    []string
+}{
+	{
+		"replay marks", time.Minute,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM once WHERE expires_at < $1 AND purpose IN (8, 9) LIMIT $2) due`,
+		[]string{`DELETE FROM once WHERE (purpose, hash) IN (SELECT purpose, hash FROM once WHERE expires_at < $1 AND purpose IN (8, 9) LIMIT $2)`},
+	},
+	{
+		"single-use values", 24 * time.Hour,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM once WHERE expires_at < $1 LIMIT $2) due`,
+		[]string{`DELETE FROM once WHERE (purpose, hash) IN (SELECT purpose, hash FROM once WHERE expires_at < $1 LIMIT $2)`},
+	},
+	{
+		"closed refresh windows", time.Second, // mechanisms D3: the salt goes when its window closes
+		`SELECT COUNT(*) FROM (SELECT 1 FROM refresh_family WHERE salt IS NOT NULL AND net_until < $1 AND window_until < $1 LIMIT $2) due`,
+		[]string{`UPDATE refresh_family SET salt = NULL WHERE id IN (
+SELECT id FROM refresh_family WHERE salt IS NOT NULL AND net_until < $1 AND window_until < $1 LIMIT $2)`},
+	},
+	{
+		"old revocations", 7 * 24 * time.Hour,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM revocation WHERE at < $1 AND seq IS NOT NULL LIMIT $2) due`,
+		[]string{`DELETE FROM revocation WHERE (record_id, node) IN (SELECT record_id, node FROM revocation WHERE at < $1 AND seq IS NOT NULL LIMIT $2)`},
+	},
+	{
+		"old checkpoints", time.Hour, // after an hour, the last one of each hour stays
+		`SELECT COUNT(*) FROM (SELECT 1 FROM checkpoint WHERE at < $1 AND size NOT IN (SELECT MAX(size) FROM checkpoint GROUP BY at / 3600000000) LIMIT $2) due`,
+		[]string{`DELETE FROM checkpoint WHERE size IN (
+SELECT size FROM checkpoint WHERE at < $1 AND size NOT IN (SELECT MAX(size) FROM checkpoint GROUP BY at / 3600000000) LIMIT $2)`},
+	},
+}
+
+// DeleteExpired forgets what is past its use, in small transactions, until
+// nothing is due or ctx ends. It is called by a loop, once a minute or so.
+func (s *Store) DeleteExpired(ctx context.Context) error {
+	now := s.now()
+	for _, sw := range sweeps {
+		before := now.Add(-sw.after).UnixMicro()
+		for {
+			due, _, err := one(ctx, s.db, scanInt, sw.count, before, int64(sweepBatch))
+			if err == nil && due > 0 {
+				u := Unit{}
+				for _, text := range sw.do {
+					u.Then = append(u.Then, Stmt{SQL: text, Args: []any{before, int64(sweepBatch)}, Want: Any})
+				}
+				err = s.db.Write(ctx, u)
+			}
+			if err != nil {
+				return fmt.Errorf("store: sweep %s: %w", sw.what, err)
+			}
+			if due < sweepBatch {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// Counts are figures for metrics.
+type Counts struct {
+	Bytes   int64 // of the database
+	Records int64 // numbered and in the tree
+	Pending int64 // committed and not yet in the tree
+	Signed  int64 // covered by the largest checkpoint
+}
+
+// Counts reads the figures.
+func (s *Store) Counts(ctx context.Context) (Counts, error) {
+	var c Counts
+	var top, unnumbered int64
+	err := s.db.Query(ctx, `SELECT h.size, COALESCE((SELECT MAX(size) FROM checkpoint), 0), COALESCE((SELECT MAX(seq) FROM audit), -1) + 1,
+(SELECT COUNT(*) FROM audit WHERE seq IS NULL) FROM log_head h`, nil, func(row Row) error {
+		return row.Scan(&c.Records, &c.Signed, &top, &unnumbered)
+	})
+	if err != nil {
+		return Counts{}, fmt.Errorf("store: count: %w", err)
+	}
+	c.Pending = max(top-c.Records, 0) + unnumbered
+	if c.Bytes, err = s.db.Size(ctx); err != nil {
+		return Counts{}, err
+	}
+	return c, nil
+}

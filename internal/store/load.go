@@ -1,0 +1,309 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
+)
+
+// Load implements act.Store. Nodes are those of actor, session, grant, family,
+// client, credentials and resource with all ancestors, then those of the
+// targets; Guard is all of them. Ended is the first that is not live, targets
+// aside. Proofs are those of the session, else of the grant; a service's come
+// only with the intent.
+func (s *Store) Load(ctx context.Context, action policy.Action, refs act.Refs) (act.Facts, error) {
+	key, cacheable := keyOf(action, &refs)
+	if cacheable {
+		if f, ok := s.cache.get(key); ok {
+			return s.freshen(ctx, f, &refs)
+		}
+	}
+	epoch := s.cache.now()
+	l := loader{action: action, refs: &refs}
+	if err := s.db.Snapshot(ctx, func(r Reader) error { l.r = r; return l.load(ctx) }); err != nil {
+		if problem.From(err) != nil {
+			return act.Facts{}, err
+		}
+		return act.Facts{}, fmt.Errorf("store: load the facts of %s: %w", action, err)
+	}
+	if cacheable {
+		s.cache.put(key, l.facts, epoch)
+	}
+	l.facts.Expiry = append(l.facts.Expiry[:len(l.facts.Expiry):len(l.facts.Expiry)], l.moving...)
+	return l.facts, nil
+}
+
+// freshen adds to cached facts what no version guards.
+func (s *Store) freshen(ctx context.Context, f act.Facts, refs *act.Refs) (act.Facts, error) {
+	if refs.Family == "" {
+		return f, nil
+	}
+	e, err := need(ctx, s.db, "family", expiryOf(refs.Family), familyExpirySQL, refs.Family)
+	if err != nil {
+		return act.Facts{}, err
+	}
+	f.Expiry = append(f.Expiry[:len(f.Expiry):len(f.Expiry)], e)
+	return f, nil
+}
+
+// loader reads the facts of one act in one snapshot.
+type loader struct {
+	r      Reader
+	action policy.Action
+	refs   *act.Refs
+	facts  act.Facts
+	moving []act.Expiry // what no version guards: never cached
+}
+
+func (l *loader) load(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{l.nodes, l.principal, l.remembered, l.scopes, l.targets} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasNode reports whether principals of the kind have a lineage node.
+func hasNode(kind string) bool {
+	return kind == policy.KindPerson || kind == policy.KindService || kind == policy.KindAgent
+}
+
+// nodes walks up from everything that has to be live.
+func (l *loader) nodes(ctx context.Context) error {
+	type ref struct{ what, id string }
+	refs := make([]ref, 0, 8)
+	add := func(what, id string) {
+		if id != "" && !slices.ContainsFunc(refs, func(r ref) bool { return r.id == id }) {
+			refs = append(refs, ref{what, id})
+		}
+	}
+	if hasNode(l.refs.Kind) {
+		add(l.refs.Kind, l.refs.Actor)
+	}
+	add("session", l.refs.Session)
+	add("grant", l.refs.Grant)
+	add("family", l.refs.Family)
+	add("client", l.refs.Client)
+	for _, c := range l.refs.Credential {
+		add("credential", c)
+	}
+	add("resource", l.refs.Resource)
+	ids := make([]string, len(refs))
+	for i, r := range refs {
+		ids[i] = r.id
+	}
+	nodes, err := ancestors(ctx, l.r, ids)
+	if err != nil {
+		return err
+	}
+	for _, r := range refs {
+		if !has(nodes, r.id) {
+			return missing(r.what)
+		}
+	}
+	l.facts.Nodes = nodes
+	for _, n := range nodes {
+		l.facts.Guard = append(l.facts.Guard, act.Version{ID: n.ID, N: n.Version})
+	}
+	l.ended(ids)
+	return nil
+}
+
+// ended says what is not live, what was named directly first.
+func (l *loader) ended(ids []string) {
+	c := &l.facts.Input.Context
+	var first lineage.Node
+	for _, n := range l.facts.Nodes {
+		if !n.Live() && (first.ID == "" || slices.Contains(ids, n.ID) && !slices.Contains(ids, first.ID)) {
+			first = n
+		}
+	}
+	if first.ID != "" && l.refs.Kind != policy.KindPerson && first.Kind == lineage.Person && !slices.Contains(ids, first.ID) {
+		c.OwnerEnded = first.ID
+		return
+	}
+	c.Ended = first.ID
+}
+
+// principal fills who acts, and through which client.
+func (l *loader) principal(ctx context.Context) error {
+	in := &l.facts.Input
+	in.Context.Risk = policy.UnknownRisk
+	in.Principal = policy.Entity{Kind: l.refs.Kind, ID: l.refs.Actor}
+	if l.refs.Client != "" {
+		in.Client = policy.Entity{Kind: "client", ID: l.refs.Client}
+	}
+	var err error
+	switch l.refs.Kind {
+	case policy.KindPerson:
+		in.Principal.Groups, err = all(ctx, l.r, scanString,
+			`SELECT g.name FROM membership m JOIN people_group g ON g.id = m.grp JOIN node n ON n.id = g.id
+WHERE m.person = $1 AND n.ended_at IS NULL AND n.frozen_at IS NULL ORDER BY g.name`, l.refs.Actor)
+	case policy.KindService:
+		var ids []string
+		var groups string
+		groups, err = need(ctx, l.r, "service", scanString, `SELECT groups FROM service WHERE id = $1`, l.refs.Actor)
+		if err == nil {
+			err = list(groups, &ids)
+		}
+		if err == nil && len(ids) > 0 {
+			in.Principal.Groups, err = all(ctx, l.r, scanString, `SELECT name FROM people_group WHERE id IN (`+params(1, len(ids))+`) ORDER BY name`, anys(ids)...)
+		}
+	}
+	return err
+}
+
+const familyExpirySQL = `SELECT COALESCE(expires_at, 0), COALESCE(idle_until, 0), 0 FROM refresh_family WHERE id = $1`
+
+// expiryOf scans the ends of a session or family: absolute, idle, signed out. A
+// session that was signed out has expired then.
+func expiryOf(id string) func(Row) (act.Expiry, error) {
+	return func(row Row) (act.Expiry, error) {
+		var absolute, idle, out int64
+		if err := row.Scan(&absolute, &idle, &out); err != nil {
+			return act.Expiry{}, err
+		}
+		e := act.Expiry{ID: id}
+		for _, us := range [...]int64{absolute, idle, out} {
+			if us != 0 && (e.At.IsZero() || moment(us).Before(e.At)) {
+				e.At = moment(us)
+			}
+		}
+		return e, nil
+	}
+}
+
+// remembered reads the proofs and ends of what was named directly.
+func (l *loader) remembered(ctx context.Context) error {
+	f := &l.facts
+	if id := l.refs.Session; id != "" {
+		e, err := need(ctx, l.r, "session", expiryOf(id),
+			`SELECT COALESCE(expires_at, 0), COALESCE(idle_until, 0), COALESCE(signed_out_at, 0) FROM session WHERE id = $1`, id)
+		if err != nil {
+			return err
+		}
+		l.moving = append(l.moving, e)
+		proofs, err := need(ctx, l.r, "session", scanString, `SELECT proofs FROM session WHERE id = $1`, id)
+		if err != nil {
+			return err
+		}
+		if err := list(proofs, &f.Proofs); err != nil {
+			return err
+		}
+	}
+	if id := l.refs.Grant; id != "" {
+		var expires int64
+		proofs, err := need(ctx, l.r, "grant", func(row Row) (p string, err error) { err = row.Scan(&p, &expires); return },
+			`SELECT proofs, COALESCE(expires_at, 0) FROM access_grant WHERE id = $1`, id)
+		if err != nil {
+			return err
+		}
+		if expires != 0 {
+			f.Expiry = append(f.Expiry, act.Expiry{ID: id, At: moment(expires)})
+		}
+		if l.refs.Session == "" {
+			if err := list(proofs, &f.Proofs); err != nil {
+				return err
+			}
+		}
+	}
+	if id := l.refs.Family; id != "" {
+		e, err := need(ctx, l.r, "family", expiryOf(id), familyExpirySQL, id)
+		if err != nil {
+			return err
+		}
+		l.moving = append(l.moving, e)
+	}
+	if l.refs.Kind == policy.KindService {
+		f.Proofs = nil
+	}
+	return nil
+}
+
+// standard are the scopes of OpenID Connect, which belong to no resource.
+var standard = []string{"openid", "profile", "email", "offline_access"}
+
+// scopes reads what the requested scopes ask for.
+func (l *loader) scopes(ctx context.Context) error {
+	c := &l.facts.Input.Context
+	var res resource.Resource
+	if l.refs.Resource != "" {
+		var err error
+		if res, err = need(ctx, l.r, "resource", scanResource, resourceSQL+`WHERE r.id = $1`, l.refs.Resource); err != nil {
+			return err
+		}
+		l.facts.Input.Resource = policy.Resource{Type: "resource", ID: res.ID}
+	}
+	for _, name := range l.refs.Scopes {
+		if sc, ok := res.Scope(name); ok {
+			c.Scopes = append(c.Scopes, policy.ScopeAsk{
+				Name: name, Ask: sc.Ask, Groups: sc.Groups, Conditional: sc.Conditional(), Required: l.refs.Required && sc.Conditional(),
+			})
+			continue
+		}
+		if !slices.Contains(standard, name) {
+			return problem.Newf(problem.Invalid, "invalid_scope", "There is no scope %q at this resource.", name)
+		}
+		c.Scopes = append(c.Scopes, policy.ScopeAsk{Name: name})
+	}
+	return nil
+}
+
+// owners says whose a thing is, by the kind of its node.
+var owners = map[lineage.Kind]struct{ kind, sql string }{
+	lineage.Person:     {"person", `SELECT id FROM node WHERE id = $1`},
+	lineage.Service:    {"service", `SELECT owner FROM service WHERE id = $1`},
+	lineage.Session:    {"session", `SELECT person FROM session WHERE id = $1`},
+	lineage.Grant:      {"grant", `SELECT person FROM access_grant WHERE id = $1 UNION ALL SELECT person FROM consent WHERE id = $1`},
+	lineage.Family:     {"family", `SELECT person FROM refresh_family WHERE id = $1`},
+	lineage.Client:     {"client", `SELECT owner FROM client WHERE id = $1`},
+	lineage.Credential: {"passkey", `SELECT person FROM passkey WHERE id = $1`},
+}
+
+// targets guards what the act is about and finds whose it is: the one owner of
+// all targets, or nobody's in particular. What is done to oneself needs no
+// target for the two actions that cannot be about anybody else.
+func (l *loader) targets(ctx context.Context) error {
+	in := &l.facts.Input
+	if len(l.refs.Target) == 0 {
+		if l.action == policy.SessionOpen || l.action == policy.SelfRead {
+			in.Resource = policy.Resource{Type: l.refs.Kind, ID: l.refs.Actor, Owner: l.refs.Actor}
+		}
+		return nil
+	}
+	nodes, err := all(ctx, l.r, scanNode, `SELECT `+nodeCols+` FROM node n WHERE n.id IN (`+params(1, len(l.refs.Target))+`)`, anys(l.refs.Target)...)
+	if err != nil {
+		return err
+	}
+	for i, id := range l.refs.Target {
+		at := slices.IndexFunc(nodes, func(n lineage.Node) bool { return n.ID == id })
+		if at < 0 {
+			return missing("target")
+		}
+		n := nodes[at]
+		if !has(l.facts.Nodes, id) {
+			l.facts.Nodes = append(l.facts.Nodes, n)
+			l.facts.Guard = append(l.facts.Guard, act.Version{ID: n.ID, N: n.Version})
+		}
+		what := owners[n.Kind]
+		owner := ""
+		if what.sql != "" {
+			if owner, _, err = one(ctx, l.r, scanString, what.sql, id); err != nil {
+				return err
+			}
+		}
+		if i == 0 {
+			in.Resource = policy.Resource{Type: what.kind, ID: id, Owner: owner}
+		} else if in.Resource.Owner != owner {
+			in.Resource.Owner = ""
+		}
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/countersign-dev/countersign/internal/audit"
+)
+
+var _ audit.Source = (*Store)(nil)
+
+type head struct {
+	size  uint64
+	root  [32]byte
+	fence int64
+}
+
+func readHead(ctx context.Context, r Reader) (head, error) {
+	return need(ctx, r, "log", func(row Row) (h head, err error) {
+		var size int64
+		var root []byte
+		err = row.Scan(&size, &root, &h.fence)
+		copy(h.root[:], root)
+		h.size = uint64(size)
+		if h.size == 0 {
+			h.root = audit.EmptyRoot
+		}
+		return h, err
+	}, `SELECT size, root, fence FROM log_head WHERE one = 1`)
+}
+
+// Head implements audit.Source: what the sequencer last wrote.
+func (s *Store) Head(ctx context.Context) (size uint64, root [32]byte, err error) {
+	h, err := readHead(ctx, s.db)
+	return h.size, h.root, err
+}
+
+// Tile implements audit.TileStore.
+func (s *Store) Tile(ctx context.Context, level int, n uint64) ([]byte, error) {
+	return tiles{s.db}.Tile(ctx, level, n)
+}
+
+// tiles reads tiles in a snapshot.
+type tiles struct{ r Reader }
+
+func (t tiles) Tile(ctx context.Context, level int, n uint64) ([]byte, error) {
+	data, ok, err := one(ctx, t.r, scanBytes, `SELECT data FROM tile WHERE level = $1 AND n = $2`, int64(level), int64(n))
+	if err != nil {
+		return nil, fmt.Errorf("store: read a tile: %w", err)
+	}
+	if !ok {
+		return nil, audit.ErrNoTile
+	}
+	return data, nil
+}
+
+func scanBytes(row Row) ([]byte, error) {
+	var b []byte
+	err := row.Scan(&b)
+	return b, err
+}
+
+// rowsPage is how many records one query of Rows reads, so that no read
+// transaction lasts.
+const rowsPage = 1000
+
+// Rows implements audit.Source: every integrated record from index from on, in
+// order.
+func (s *Store) Rows(ctx context.Context, from uint64, fn func(seq uint64, row audit.Row) error) error {
+	for next := int64(from); ; {
+		page, err := all(ctx, s.db, scanRecord, rowSQL+`WHERE a.seq >= $1 ORDER BY a.seq LIMIT $2`, next, int64(rowsPage))
+		if err != nil {
+			return fmt.Errorf("store: read records: %w", err)
+		}
+		for i := range page {
+			if err := fn(uint64(page[i].Seq), page[i].Row); err != nil {
+				return err
+			}
+			next = page[i].Seq + 1
+		}
+		if len(page) < rowsPage {
+			return nil
+		}
+	}
+}
+
+type kept struct {
+	size uint64
+	note []byte
+}
+
+func scanKept(row Row) (kept, error) {
+	var k kept
+	var size int64
+	err := row.Scan(&size, &k.note)
+	k.size = uint64(size)
+	return k, err
+}
+
+// Checkpoints implements audit.Source.
+func (s *Store) Checkpoints(ctx context.Context, from uint64, fn func(size uint64, text []byte) error) error {
+	for next := from; ; {
+		page, err := all(ctx, s.db, scanKept, `SELECT size, note FROM checkpoint WHERE size >= $1 ORDER BY size LIMIT $2`, int64(next), int64(rowsPage))
+		if err != nil {
+			return fmt.Errorf("store: read checkpoints: %w", err)
+		}
+		for _, k := range page {
+			if err := fn(k.size, k.note); err != nil {
+				return err
+			}
+			next = k.size + 1
+		}
+		if len(page) < rowsPage {
+			return nil
+		}
+	}
+}
+
+// LastCheckpoint gives the largest signed checkpoint; problem.NotFound if there
+// is none yet.
+func (s *Store) LastCheckpoint(ctx context.Context) (size uint64, text []byte, err error) {
+	k, err := need(ctx, s.db, "checkpoint", scanKept, `SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1`)
+	return k.size, k.note, err
+}
+
+// numberBatch is how many records one step of the sequencer integrates.
+const numberBatch = 2000
+
+// pending is what the next step integrates: records that have a number already
+// (an engine with one writer gives it at once) or, in order of time and id,
+// those that have none. Never "greater than the last": a lower number can become
+// visible later (mechanisms E6).
+type pending struct {
+	ids    []string // to be numbered, in order; nil: they have their numbers
+	leaves [][32]byte
+}
+
+func readPending(ctx context.Context, r Reader, size uint64) (p pending, err error) {
+	next := int64(size)
+	err = r.Query(ctx, `SELECT seq, entry FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $2`, []any{next, int64(numberBatch)}, func(row Row) error {
+		var seq int64
+		var entry []byte
+		if err := row.Scan(&seq, &entry); err != nil {
+			return err
+		}
+		if seq != next {
+			return fmt.Errorf("store: record %d of the log is missing", next)
+		}
+		next++
+		p.leaves = append(p.leaves, audit.LeafHash(entry))
+		return nil
+	})
+	if err != nil || len(p.leaves) > 0 {
+		return p, err
+	}
+	err = r.Query(ctx, `SELECT id, entry FROM audit WHERE seq IS NULL ORDER BY at, id LIMIT $1`, []any{int64(numberBatch)}, func(row Row) error {
+		var id string
+		var entry []byte
+		if err := row.Scan(&id, &entry); err != nil {
+			return err
+		}
+		p.ids = append(p.ids, id)
+		p.leaves = append(p.leaves, audit.LeafHash(entry))
+		return nil
+	})
+	return p, err
+}
+
+// errFenced says that another sequencer holds the lease now.
+var errFenced = errors.New("store: another sequencer has taken over")
+
+// integrate numbers what is pending and grows the tree over it, in one
+// transaction guarded by the head's size and the fence. more reports whether
+// there is more to do.
+func (s *Store) integrate(ctx context.Context, fence int64) (h head, more bool, err error) {
+	var u unit
+	err = s.db.Snapshot(ctx, func(r Reader) error {
+		if h, err = readHead(ctx, r); err != nil {
+			return err
+		}
+		if h.fence != fence {
+			return errFenced
+		}
+		p, err := readPending(ctx, r, h.size)
+		if err != nil || len(p.leaves) == 0 {
+			return err
+		}
+		root, grown, err := audit.Integrate(ctx, tiles{r}, h.size, p.leaves)
+		if err != nil {
+			return err
+		}
+		more = len(p.leaves) == numberBatch
+		s.grow(&u, h, p, root, grown)
+		h.size, h.root = h.size+uint64(len(p.leaves)), root
+		return nil
+	})
+	if err != nil || len(u.Must) == 0 {
+		return h, false, err
+	}
+	err = s.db.Write(ctx, u.Unit)
+	var missed *Missed
+	if errors.As(err, &missed) {
+		return h, false, errFenced
+	}
+	return h, more, err
+}
+
+func (s *Store) grow(u *unit, h head, p pending, root [32]byte, grown []audit.Tile) {
+	size := int64(h.size) + int64(len(p.leaves))
+	u.must(1, nil, `UPDATE log_head SET size = $1, root = $2 WHERE one = 1 AND size = $3 AND fence = $4`, size, root[:], int64(h.size), h.fence)
+	for i, id := range p.ids {
+		u.must(1, nil, `UPDATE audit SET seq = $1 WHERE id = $2 AND seq IS NULL`, int64(h.size)+int64(i), id)
+	}
+	for _, t := range grown {
+		u.then(`INSERT INTO tile (level, n, data) VALUES ($1, $2, $3) ON CONFLICT (level, n) DO UPDATE SET data = excluded.data`,
+			int64(t.Level), int64(t.N), t.Data)
+	}
+	u.then(`UPDATE revocation SET seq = (SELECT a.seq FROM audit a WHERE a.id = revocation.record_id)
+WHERE seq IS NULL AND EXISTS (SELECT 1 FROM audit a WHERE a.id = revocation.record_id AND a.seq < $1)`, size)
+}

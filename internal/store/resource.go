@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/resource"
+)
+
+func (s *Store) resourceChange(u *unit, c act.Change) bool {
+	switch c := c.(type) {
+	case resource.Create:
+		u.node(c.ID, 0)
+		u.then(`INSERT INTO resource (id, uri, canonical, name, scopes, servers, require_dpop, delegation_aware, managed_by, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+			c.ID, c.URI, canonical(c.URI), c.Name, text(c.Scopes), text(c.Servers), flag(c.RequireDPoP), flag(c.DelegationAware),
+			c.ManagedBy, orNow(c.CreatedAt, u.at).UnixMicro())
+	case resource.Update:
+		u.bump(c.ID)
+		u.changeOne("resource", `UPDATE resource SET name = $1, scopes = $2, servers = $3, require_dpop = $4, delegation_aware = $5, managed_by = $6 WHERE id = $7`,
+			c.Name, text(c.Scopes), text(c.Servers), flag(c.RequireDPoP), flag(c.DelegationAware), c.ManagedBy, c.ID)
+	default:
+		return false
+	}
+	return true
+}
+
+// canonical is the form by which resources are found; what cannot be read stays
+// as it is and equals only itself.
+func canonical(uri string) string {
+	if c, err := resource.Canonical(uri); err == nil {
+		return c
+	}
+	return uri
+}
+
+const resourceSQL = `SELECT r.uri, r.name, r.scopes, r.servers, r.require_dpop, r.delegation_aware, r.managed_by, r.created_at, ` + nodeCols +
+	` FROM resource r JOIN node n ON n.id = r.id `
+
+func scanResource(row Row) (resource.Resource, error) {
+	var r resource.Resource
+	var n nodeRow
+	var scopes, servers string
+	var dpop, aware, created int64
+	if err := row.Scan(n.dest(&r.URI, &r.Name, &scopes, &servers, &dpop, &aware, &r.ManagedBy, &created)...); err != nil {
+		return resource.Resource{}, err
+	}
+	r.ID, r.RequireDPoP, r.DelegationAware, r.CreatedAt, r.Node = n.id, dpop != 0, aware != 0, moment(created), n.node()
+	return r, lists(into(&scopes, &r.Scopes), into(&servers, &r.Servers))
+}
+
+// Resource implements resource.Store.
+func (s *Store) Resource(ctx context.Context, id string) (resource.Resource, error) {
+	return need(ctx, s.db, "resource", scanResource, resourceSQL+`WHERE r.id = $1`, id)
+}
+
+// ResourceByURI implements resource.Store.
+func (s *Store) ResourceByURI(ctx context.Context, uri string) (resource.Resource, error) {
+	return need(ctx, s.db, "resource", scanResource, resourceSQL+`WHERE r.canonical = $1`, canonical(uri))
+}
+
+// Resources implements resource.Store.
+func (s *Store) Resources(ctx context.Context, after string, n int) ([]resource.Resource, error) {
+	return all(ctx, s.db, scanResource, resourceSQL+`WHERE r.id > $1 ORDER BY r.id LIMIT $2`, after, int64(n))
+}

@@ -1,0 +1,358 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// SequencerOptions say how the log is grown and signed.
+type SequencerOptions struct {
+	// Origin names the log (audit.Origin).
+	Origin string
+	// Sign makes the signed note of a checkpoint (audit.SignCheckpoint).
+	Sign func(origin string, size uint64, root [32]byte) ([]byte, error)
+	// Kept is called with each new checkpoint, once it is durable: the side
+	// file, standard output, witnesses. May be nil.
+	Kept func(size uint64, note []byte)
+	// Grown is called when records were numbered, with the new size: the feed
+	// and other cursors wake up. May be nil.
+	Grown func(size uint64)
+	Log   *slog.Logger // nil: slog.Default()
+
+	Rest  time.Duration // least time between two steps; 0: 20 ms
+	Poll  time.Duration // most time between two steps; 0: 500 ms
+	Every time.Duration // most time between two checkpoints while there is news; 0: 1 s
+	Lease time.Duration // how long a silent holder keeps the lease; 0: 5 s
+}
+
+// Sequencer numbers records, grows the tree and signs it (mechanisms E6, E8). Any
+// number of processes may run one on a database: the holder of the lease works,
+// the others wait for it to fall silent. A holder that was paused and comes back
+// is fenced off by its number.
+type Sequencer struct {
+	s      *Store
+	o      SequencerOptions
+	holder string
+
+	fence  int64 // 0: not the holder
+	until  time.Time
+	signed struct { // the largest checkpoint known
+		size uint64
+		root [32]byte
+		at   time.Time
+	}
+	demand atomic.Bool
+	mu     sync.Mutex
+	news   chan struct{} // closed and renewed after each checkpoint
+	fault  atomic.Pointer[error]
+}
+
+// Sequencer makes a sequencer; Run runs it.
+func (s *Store) Sequencer(o SequencerOptions) *Sequencer {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&o.Rest, 20*time.Millisecond)
+	set(&o.Poll, 500*time.Millisecond)
+	set(&o.Every, time.Second)
+	set(&o.Lease, 5*time.Second)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	var b [8]byte
+	rand.Read(b[:])
+	return &Sequencer{s: s, o: o, holder: hex.EncodeToString(b[:]), news: make(chan struct{})}
+}
+
+// Run works until ctx ends, then gives the lease back. Faults are logged and
+// retried; Fault tells the last one while it lasts.
+func (q *Sequencer) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	defer q.release()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.s.wake:
+		case <-timer.C:
+		}
+		more, err := q.Step(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		q.note(err)
+		wait := q.o.Rest
+		if more {
+			wait = 0
+		}
+		select { // at most one step each Rest, however many commits wake it
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		timer.Reset(q.idle(more))
+	}
+}
+
+// idle is how long to wait for news.
+func (q *Sequencer) idle(more bool) time.Duration {
+	if more || q.demand.Load() {
+		return 0
+	}
+	return q.o.Poll
+}
+
+func (q *Sequencer) note(err error) {
+	if err == nil || errors.Is(err, errFenced) {
+		q.fault.Store(nil)
+		return
+	}
+	if q.fault.Swap(&err) == nil {
+		q.o.Log.Error("the log does not grow", "error", err.Error())
+	}
+}
+
+// Fault is why the log does not grow, nil while it does: part of readiness.
+func (q *Sequencer) Fault() error {
+	if p := q.fault.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Step does what there is to do once: lease, numbers and tiles, checkpoint. It is
+// what Run repeats; a command on the host that wants the log complete before it
+// ends calls it by itself. more reports whether there is more.
+func (q *Sequencer) Step(ctx context.Context) (more bool, err error) {
+	held, err := q.hold(ctx)
+	if err != nil || !held {
+		return false, err
+	}
+	h, more, err := q.s.integrate(ctx, q.fence)
+	if errors.Is(err, errFenced) {
+		q.fence = 0
+		return false, err
+	}
+	if err != nil {
+		return false, err
+	}
+	if q.o.Grown != nil && h.size > 0 {
+		q.o.Grown(h.size)
+	}
+	if err := q.checkpoint(ctx, h, more); err != nil {
+		return false, err
+	}
+	return more, nil
+}
+
+const (
+	takeLeaseSQL = `UPDATE lease SET fence = CASE WHEN holder = $1 THEN fence ELSE fence + 1 END, holder = $1, until = $2
+WHERE name = 'sequencer' AND (holder = $1 OR until < $3)`
+	fenceSQL = `UPDATE log_head SET fence = (SELECT fence FROM lease WHERE name = 'sequencer') WHERE one = 1`
+)
+
+// hold takes or renews the lease.
+func (q *Sequencer) hold(ctx context.Context) (bool, error) {
+	now := q.s.now()
+	if q.fence != 0 && now.Add(q.o.Lease/2).Before(q.until) {
+		return true, nil
+	}
+	until := now.Add(q.o.Lease)
+	var u unit
+	u.must(1, nil, takeLeaseSQL, q.holder, until.UnixMicro(), now.UnixMicro())
+	u.then(fenceSQL)
+	err := q.s.db.Write(ctx, u.Unit)
+	var missed *Missed
+	if errors.As(err, &missed) {
+		q.fence = 0
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("store: take the sequencer's lease: %w", err)
+	}
+	q.until = until
+	if q.fence != 0 {
+		return true, nil
+	}
+	fence, err := q.resume(ctx)
+	if err != nil {
+		return false, err
+	}
+	q.fence = fence
+	return true, nil
+}
+
+// resume reads where the log stands when the lease was taken: its head must be
+// the root of its tiles and must extend the largest checkpoint, else nothing is
+// signed (mechanisms E8, E12).
+func (q *Sequencer) resume(ctx context.Context) (fence int64, err error) {
+	err = q.s.db.Snapshot(ctx, func(r Reader) error {
+		h, err := readHead(ctx, r)
+		if err != nil {
+			return err
+		}
+		fence = h.fence
+		if h.size > 0 {
+			root, err := audit.Root(ctx, tiles{r}, h.size)
+			if err != nil {
+				return fmt.Errorf("store: the log's tiles: %w", err)
+			}
+			if root != h.root {
+				return errors.New("store: the log's head is not the root of its tiles")
+			}
+		}
+		last, ok, err := one(ctx, r, scanKept, `SELECT size, note FROM checkpoint WHERE origin = $1 ORDER BY size DESC LIMIT 1`, q.o.Origin)
+		if err != nil || !ok {
+			return err
+		}
+		q.signed.size = last.size
+		if q.signed.root, err = rootOf(last.note); err != nil {
+			return err
+		}
+		return q.extends(ctx, r, h)
+	})
+	return fence, err
+}
+
+func (q *Sequencer) extends(ctx context.Context, r Reader, h head) error {
+	if h.size < q.signed.size {
+		return fmt.Errorf("store: the log has %d records, a checkpoint of ours %d: it has gone back", h.size, q.signed.size)
+	}
+	if err := audit.Extends(ctx, tiles{r}, q.signed.size, q.signed.root, h.size, h.root); err != nil {
+		return fmt.Errorf("store: the log does not extend its last checkpoint: %w", err)
+	}
+	return nil
+}
+
+// rootOf reads the root out of a checkpoint that this log has stored.
+func rootOf(note []byte) (root [32]byte, err error) {
+	lines := bytes.SplitN(note, []byte("\n"), 4)
+	if len(lines) < 4 {
+		return root, errors.New("store: a stored checkpoint is malformed")
+	}
+	if _, err := strconv.ParseUint(string(lines[1]), 10, 63); err != nil {
+		return root, fmt.Errorf("store: a stored checkpoint is malformed: %w", err)
+	}
+	b, err := base64.StdEncoding.DecodeString(string(lines[2]))
+	if err != nil || len(b) != len(root) {
+		return root, errors.New("store: a stored checkpoint is malformed")
+	}
+	return [32]byte(b), nil
+}
+
+// checkpoint signs the head if it is due or asked for.
+func (q *Sequencer) checkpoint(ctx context.Context, h head, more bool) error {
+	now := q.s.now()
+	asked := q.demand.Load()
+	if h.size == 0 || h.size == q.signed.size {
+		q.demand.Store(false)
+		q.broadcast()
+		return nil
+	}
+	if !asked && now.Sub(q.signed.at) < q.o.Every || more {
+		return nil
+	}
+	q.demand.Store(false)
+	if q.signed.size > 0 {
+		if err := q.extends(ctx, q.s.db, h); err != nil {
+			return err
+		}
+	}
+	note, err := q.o.Sign(q.o.Origin, h.size, h.root)
+	if err != nil {
+		return fmt.Errorf("store: sign a checkpoint: %w", err)
+	}
+	var u unit
+	u.check(1, nil, `SELECT COUNT(*) FROM log_head WHERE fence = $1`, q.fence)
+	u.then(`INSERT INTO checkpoint (origin, size, at, note) VALUES ($1, $2, $3, $4) ON CONFLICT (origin, size) DO NOTHING`,
+		q.o.Origin, int64(h.size), now.UnixMicro(), note)
+	err = q.s.db.Write(ctx, u.Unit)
+	var missed *Missed
+	if errors.As(err, &missed) {
+		q.fence = 0
+		return errFenced
+	}
+	if err != nil {
+		return fmt.Errorf("store: keep a checkpoint: %w", err)
+	}
+	q.signed.size, q.signed.root, q.signed.at = h.size, h.root, now
+	if q.o.Kept != nil {
+		q.o.Kept(h.size, note)
+	}
+	q.broadcast()
+	return nil
+}
+
+func (q *Sequencer) broadcast() {
+	q.mu.Lock()
+	close(q.news)
+	q.news = make(chan struct{})
+	q.mu.Unlock()
+}
+
+func (q *Sequencer) next() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.news
+}
+
+// CheckpointNow waits until a signed checkpoint covers the record (mechanisms
+// E9). Where this process holds the lease it signs at once; otherwise the
+// holder's next checkpoint is waited for.
+func (q *Sequencer) CheckpointNow(ctx context.Context, recordID string) error {
+	for {
+		news := q.next()
+		n, _, err := one(ctx, q.s.db, scanInt, `SELECT COUNT(*) FROM audit a WHERE a.id = $1 AND a.seq < (SELECT MAX(size) FROM checkpoint)`, recordID)
+		if err != nil {
+			return fmt.Errorf("store: read checkpoints: %w", err)
+		}
+		if n > 0 {
+			return nil
+		}
+		q.demand.Store(true)
+		select {
+		case q.s.wake <- struct{}{}:
+		default:
+		}
+		select {
+		case <-news:
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return problem.New(problem.Unavailable, "log_behind", "It is done and recorded, but the log could not be signed yet.").Because(ctx.Err())
+		}
+	}
+}
+
+// release gives the lease back, so that another holder need not wait for it to
+// run out.
+func (q *Sequencer) release() {
+	if q.fence == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	q.demand.Store(true)
+	q.Step(ctx) // what was committed is signed before the process ends
+	if err := q.s.db.Write(ctx, Unit{Then: []Stmt{{
+		SQL: `UPDATE lease SET until = 0 WHERE name = 'sequencer' AND holder = $1`, Args: []any{q.holder}, Want: Any,
+	}}}); err != nil {
+		q.o.Log.Warn("the sequencer's lease was not given back", "error", err.Error())
+	}
+	q.fence = 0
+}
