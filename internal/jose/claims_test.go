@@ -349,12 +349,13 @@ func TestDates(t *testing.T) {
 }
 
 func TestReadObjectRefuses(t *testing.T) {
-	many := "{" + strings.Repeat(`"a":1,`, 0)
+	many := "{"
 	for i := range 257 {
 		many += `"` + string(rune('A'+i)) + `":1,`
 	}
 	many = many[:len(many)-1] + "}"
-	for _, s := range []string{"", " ", "{", `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{a:1}`, `{"a":1}x`, `{"a":tru}`, `{"a":[1`, `{"a":[1,]}`, `{"a":[1 2]}`,
+	for _, s := range []string{`{"x":` + many + `}`, `{"x":{1}}`, `{"x":{"a" 1}}`, `{"x":{"a":}}`, `{"x":{"a":1 "b":2}}`, `{"x":{"a":1,}}`, `{"x":{"a":{"b":1},"c":2,"a":3}}`, `{"x":[` + strings.Repeat("[", 17) + `]}`,
+		"", " ", "{", `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{a:1}`, `{"a":1}x`, `{"a":tru}`, `{"a":[1`, `{"a":[1,]}`, `{"a":[1 2]}`,
 		`{"a":01}`, `{"a":-}`, `{"a":1.}`, `{"a":1e}`, `{"a":1e+}`, "{\"a\":\"\n\"}", "{\"a\":\"\\n\n\"}", `{"a":"\`, `{"a":"\n`, `{"a":"\x"}`, `{"a":"\u00"}`, `{"a":"\u0000"}`, `{"a":"\udc00"}`,
 		`{"a":"\ud83dx"}`, `{"a":"\ud83d\u0041"}`, `{"a":"\u12g4"}`, many, strings.Repeat(`{"a":`, 17) + "1" + strings.Repeat("}", 17)} {
 		if o, ok := readObject(s); ok || o != nil {
@@ -365,6 +366,9 @@ func TestReadObjectRefuses(t *testing.T) {
 		if each(raw, func(string) bool { return true }) {
 			t.Errorf("%q is an array", raw)
 		}
+	}
+	if _, ok := readObject(`{"a":{"a":{"a":1,"b":{}},"b":[{"a":1},{"a":2}]},"b":1}`); !ok {
+		t.Error("names of different objects are taken for one object's")
 	}
 	if o, ok := readObject(" { \"a\\u00e9\\ud83d\\ude00\\n\" : [ 1 , [ ] , { } ] , \"b\" : -0.5E+3 } "); !ok || o[0].name != "aé😀\n" || o[1].raw != "-0.5E+3" {
 		t.Errorf("%v, %v", o, ok)

@@ -23,7 +23,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
-	"math/big"
 	"slices"
 	"strings"
 
@@ -185,8 +184,7 @@ func genuine(o *opened, key crypto.PublicKey) bool {
 			return false
 		}
 		digest := sha256.Sum256([]byte(o.signed))
-		r, s := new(big.Int).SetBytes(o.signature[:32]), new(big.Int).SetBytes(o.signature[32:])
-		return ecdsa.Verify(key.(*ecdsa.PublicKey), digest[:], r, s)
+		return ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), digest[:], derECDSA(o.signature))
 	case EdDSA, Ed25519:
 		return ed25519.Verify(key.(ed25519.PublicKey), []byte(o.signed), o.signature)
 	}
@@ -196,4 +194,22 @@ func genuine(o *opened, key crypto.PublicKey) bool {
 	}
 	_, err = jws.Verify(key)
 	return err == nil
+}
+
+// derECDSA turns r ‖ s, 32 bytes each, into SEQUENCE{r, s}.
+func derECDSA(raw []byte) []byte {
+	der := append(make([]byte, 0, 72), 0x30, 0)
+	for _, n := range [2][]byte{raw[:32], raw[32:]} {
+		for len(n) > 1 && n[0] == 0 {
+			n = n[1:]
+		}
+		if n[0] >= 0x80 { // INTEGER is signed
+			der = append(der, 2, byte(len(n)+1), 0)
+		} else {
+			der = append(der, 2, byte(len(n)))
+		}
+		der = append(der, n...)
+	}
+	der[1] = byte(len(der) - 2)
+	return der
 }

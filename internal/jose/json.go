@@ -3,6 +3,7 @@ package jose
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +42,7 @@ func readObject(s string) (object, bool) {
 	if p.next() != '{' {
 		return nil, false
 	}
-	o, ok := p.object()
+	o, ok := p.outer(make(object, 0, min(24, 2+len(s)/24)))
 	p.space()
 	if !ok || p.i != len(s) {
 		return nil, false
@@ -53,6 +54,7 @@ type scanner struct {
 	s     string
 	i     int
 	depth int
+	names []string // of the inner objects that are open, the innermost last
 }
 
 func (p *scanner) space() {
@@ -85,7 +87,7 @@ func (p *scanner) value() (raw string, ok bool) {
 	start := p.i
 	switch c := p.next(); {
 	case c == '{':
-		_, ok = p.object()
+		ok = p.inner()
 	case c == '[':
 		ok = p.array()
 	case c == '"':
@@ -104,16 +106,13 @@ func (p *scanner) value() (raw string, ok bool) {
 	return p.s[start:p.i], ok
 }
 
-func (p *scanner) object() (object, bool) {
+// outer moves over the outermost object and gives its members, kept in o.
+func (p *scanner) outer(o object) (object, bool) {
 	p.i++
-	if p.depth++; p.depth > maxDepth {
-		return nil, false
-	}
-	defer func() { p.depth-- }()
+	p.depth++ // it is the outermost
 	if p.eat('}') {
-		return nil, true
+		return o, true
 	}
-	o := make(object, 0, 16)
 	for {
 		p.space()
 		if p.next() != '"' || len(o) == maxMembers {
@@ -133,6 +132,40 @@ func (p *scanner) object() (object, bool) {
 		}
 		if !p.eat(',') {
 			return nil, false
+		}
+	}
+}
+
+// inner moves over an object whose members nobody asks for yet; that they are
+// distinct is checked all the same.
+func (p *scanner) inner() bool {
+	p.i++
+	if p.depth++; p.depth > maxDepth {
+		return false
+	}
+	mine := len(p.names)
+	defer func() { p.depth--; p.names = p.names[:mine] }()
+	if p.eat('}') {
+		return true
+	}
+	for {
+		p.space()
+		if p.next() != '"' || len(p.names)-mine == maxMembers {
+			return false
+		}
+		name, ok := p.str()
+		if !ok || slices.Contains(p.names[mine:], name) || !p.eat(':') {
+			return false
+		}
+		p.names = append(p.names, name)
+		if _, ok := p.value(); !ok {
+			return false
+		}
+		if p.eat('}') {
+			return true
+		}
+		if !p.eat(',') {
+			return false
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/asn1"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	gojose "github.com/go-jose/go-jose/v4"
+	"pgregory.net/rapid"
 
 	"github.com/countersign-dev/countersign/internal/problem"
 )
@@ -159,6 +161,24 @@ type fakeSigner struct {
 	crypto.Signer
 	out []byte
 	err error
+}
+
+// Every signature, short integers included, survives the way there and back.
+func TestECDSAForms(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		raw := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 0x7f, 0x80, 0xff}), 64, 64).Draw(t, "raw")
+		zeros := rapid.IntRange(0, 32).Draw(t, "zeros")
+		clear(raw[:zeros])
+		clear(raw[32 : 64-zeros])
+		der := derECDSA(raw)
+		var rs struct{ R, S *big.Int }
+		if rest, err := asn1.Unmarshal(der, &rs); err != nil || len(rest) > 0 || rs.R.Cmp(new(big.Int).SetBytes(raw[:32])) != 0 || rs.S.Cmp(new(big.Int).SetBytes(raw[32:])) != 0 {
+			t.Fatalf("%x became %x: %v", raw, der, err)
+		}
+		if back, err := rawECDSA(der, 32); err != nil || !bytes.Equal(back, raw) {
+			t.Fatalf("%x came back as %x: %v", raw, back, err)
+		}
+	})
 }
 
 func (f fakeSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return f.out, f.err }
