@@ -1,0 +1,104 @@
+package clilogin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/countersign-dev/countersign"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// Sandbox is what a running sandbox says of itself in its state file.
+type Sandbox struct {
+	Issuer string `json:"issuer"`
+	API    string `json:"api"` // of the sample API
+}
+
+// DefaultIssuer is tried when nothing else says where the server is.
+const DefaultIssuer = "http://localhost:8787"
+
+// FindSandbox reads $XDG_STATE_HOME/countersign/sandbox.json (~/.local/state
+// without it); ok is false if there is none, or others could have written it.
+func FindSandbox() (s Sandbox, ok bool) {
+	dir, err := base("XDG_STATE_HOME", func() (string, error) {
+		home, err := os.UserHomeDir()
+		return filepath.Join(home, ".local", "state"), err
+	})
+	if err != nil {
+		return Sandbox{}, false
+	}
+	path := filepath.Join(dir, "countersign", "sandbox.json")
+	info, err := os.Stat(path)
+	if err != nil || open(info.Mode()) {
+		return Sandbox{}, false
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(text, &s) != nil || s.Issuer == "" {
+		return Sandbox{}, false
+	}
+	return s, true
+}
+
+// FindIssuer says at which server to sign in: the one that is named, the one
+// that the profile remembers (a sandbox that has moved is followed), a sandbox
+// on this computer, or whatever answers at DefaultIssuer. The error has code
+// CodeIssuerUnknown.
+func (p *Profile) FindIssuer(ctx context.Context, named string) (string, error) {
+	if named != "" {
+		return checkIssuer(named)
+	}
+	sandbox, running := FindSandbox()
+	if c, err := p.Credential(); err == nil {
+		u, err := url.Parse(c.Issuer)
+		if err != nil || u.Scheme == "https" || !running {
+			return c.Issuer, nil
+		}
+	}
+	if running {
+		return checkIssuer(sandbox.Issuer)
+	}
+	probe, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, err := countersign.Discover(probe, DefaultIssuer, p.HTTP); err == nil {
+		return DefaultIssuer, nil
+	}
+	return "", fault(problem.Invalid, CodeIssuerUnknown, "Which server? Nothing answers at "+DefaultIssuer+".").
+		WithHint(p.Store.app + " login https://id.example.com")
+}
+
+// checkIssuer takes an issuer as a person types it: a name alone is https, and
+// a slash at the end does not count.
+func checkIssuer(s string) (string, error) {
+	bad := fault(problem.Invalid, CodeIssuerUnknown, "An issuer is an https address without a path, for instance https://id.example.com (http only on this computer).")
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme == "" || u.Host == "" {
+		if u, err = url.Parse("http://" + s); err != nil {
+			return "", bad
+		}
+		if !safe(u) { // not this computer
+			u.Scheme = "https"
+		}
+	}
+	if u.Path == "/" {
+		u.Path = ""
+	}
+	if !safe(u) || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", bad
+	}
+	return u.Scheme + "://" + u.Host, nil
+}
+
+// Check asks the server whether the profile's sign-in still stands: it fetches
+// a token if there is none, and reads GET /v1/me.
+func (p *Profile) Check(ctx context.Context) (Answer, error) {
+	c, err := p.usableCredential()
+	if err != nil {
+		return Answer{}, err
+	}
+	return p.Do(ctx, Call{Method: http.MethodGet, URL: c.Issuer + "/v1/me"})
+}
