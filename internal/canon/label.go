@@ -22,6 +22,11 @@ const (
 	LabelRTTag            = "countersign/v1/rt-tag"
 	LabelAudit            = "countersign/v1/audit"
 	LabelConsume          = "countersign/v1/consume"
+
+	// Uses that the mechanisms do not name.
+	LabelState             = "countersign/v1/state"              // HKDF: keys that seal our own short-lived state
+	LabelDPoPNonce         = "countersign/v1/dpop-nonce"         // M: nonces of RFC 9449
+	LabelWebAuthnChallenge = "countersign/v1/webauthn-challenge" // M: challenges of sign-in and enrolment
 )
 
 // H is SHA-256 over the label, a zero byte and the parts (mechanisms 0.1).

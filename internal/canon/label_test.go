@@ -12,10 +12,11 @@ import (
 	"testing"
 )
 
-// The table of mechanisms 0.2.
+// The table of mechanisms 0.2, and the uses added since.
 var table = []string{
 	"action", "ceremony", "view", "challenge/approve", "challenge/mandate", "challenge/enrol", "challenge/stepup",
 	"call", "tool", "lin", "rt-next", "rt-tag", "audit", "consume",
+	"state", "dpop-nonce", "webauthn-challenge",
 }
 
 // labels are the string literals in a file that look like labels.

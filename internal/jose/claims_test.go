@@ -21,6 +21,14 @@ func fullAccess() AccessTokenClaims {
 	}
 }
 
+// plainAccess is what a person's client usually holds.
+func plainAccess() AccessTokenClaims {
+	full := fullAccess()
+	return AccessTokenClaims{Issuer: full.Issuer, Subject: full.Subject, Audience: full.Audience, ExpiresAt: full.ExpiresAt, IssuedAt: full.IssuedAt,
+		JTI: full.JTI, ClientID: full.ClientID, Scope: "notes:read notes:write", ACR: "phr", AMR: full.AMR, AuthTime: full.AuthTime,
+		Confirmation: &Confirmation{JKT: strings.Repeat("k", 43)}, Lineage: []string{"tt2XKqiTyk9K", "tt2XKqiTyk9L", "tt2XKqiTyk9M", "tt2XKqiTyk9N", "tt2XKqiTyk9O", "tt2XKqiTyk9P"}}
+}
+
 func TestAccessTokenRoundTrip(t *testing.T) {
 	s, _ := NewSigner(p256, ES256, "a", TypAccessToken)
 	full := fullAccess()
@@ -39,10 +47,7 @@ func TestAccessTokenRoundTrip(t *testing.T) {
 	if !strings.Contains(o.payload, `"aud":"https://api.example.com"`) {
 		t.Errorf("aud is not written as a string: %s", o.payload)
 	}
-	plain := AccessTokenClaims{Issuer: full.Issuer, Subject: full.Subject, Audience: full.Audience, ExpiresAt: full.ExpiresAt, IssuedAt: full.IssuedAt,
-		JTI: full.JTI, ClientID: full.ClientID, Scope: "notes:read notes:write", ACR: "phr", AMR: full.AMR, AuthTime: full.AuthTime,
-		Confirmation: &Confirmation{JKT: strings.Repeat("k", 43)}, Lineage: []string{"tt2XKqiTyk9K", "tt2XKqiTyk9L", "tt2XKqiTyk9M", "tt2XKqiTyk9N", "tt2XKqiTyk9O", "tt2XKqiTyk9P"}}
-	if token, _ := s.Sign(plain); len(token) > 1024 {
+	if token, _ := s.Sign(plainAccess()); len(token) > 1024 {
 		t.Errorf("a plain token has %d bytes", len(token))
 	}
 }

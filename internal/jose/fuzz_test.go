@@ -156,7 +156,7 @@ func BenchmarkRatioToFloor(b *testing.B) {
 	digest := sha256.Sum256([]byte("x"))
 	sig, _ := ecdsa.SignASN1(rand.Reader, p256, digest[:])
 	s, _ := NewSigner(p256, ES256, "a", TypAccessToken)
-	c := fullAccess()
+	c := plainAccess()
 	token, _ := s.Sign(&c)
 	proof, _ := MakeDPoP(p256, "GET", "https://api.example.com/a", "", token, now)
 	want := DPoPWant{Method: "GET", URL: "https://api.example.com/a", AccessToken: token, Now: now}
