@@ -42,6 +42,7 @@ type Refs struct {
 	Scopes     []string // scopes asked for
 	Required   bool     // the caller is interactive: a conditional scope steps up instead of being withheld
 	Under      []string // further ancestors of what is issued: must be live, guarded; their own expiry does not count
+	Owner      string   // whose thing the act is about, "" if nobody's in particular
 	Target     []string // things the act is about: guarded, need not be live
 	Presented  bool     // a single-use link (setup, invitation) was presented and is spent by this act
 }

@@ -85,7 +85,7 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	dec := d.decide(&facts, in, at)
 	rec := audit.Record{ID: id.New(id.Record), Kind: in.Kind, At: at}
 	if dec.Outcome != policy.Allow {
-		return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, refusal(dec, d.Ladder))
+		return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, dec.Problem(d.Ladder))
 	}
 	var eff Effect
 	if in.Changes != nil {
@@ -146,6 +146,7 @@ func (d *Doer) decide(f *Facts, in Intent, at time.Time) policy.Decision {
 	}
 	proofs = append(proofs, in.Proofs...)
 	f.Input.Action = in.Action
+	f.Input.Resource.Owner = in.Refs.Owner
 	f.Input.Context.Now = at
 	f.Input.Context.Presented = in.Refs.Presented
 	f.Input.Context.Assurance = assurance.Evaluate(in.Refs.Actor, proofs, at)
@@ -225,34 +226,6 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 		}
 		rec.Parts = append(rec.Parts, audit.Part{Person: in.Refs.Actor, Body: who})
 	}
-}
-
-// refusal turns a decision into the problem that surfaces render.
-func refusal(dec policy.Decision, ladder assurance.Ladder) *problem.Error {
-	words, public := "", ""
-	reasons := make([]string, 0, len(dec.Reasons))
-	for _, r := range dec.Reasons {
-		reasons = append(reasons, r.Text)
-		if words == "" {
-			words = r.Text
-		}
-		if public == "" {
-			public = r.Public
-		}
-	}
-	if dec.Outcome == policy.StepUp {
-		p := problem.New(problem.StepUp, "insufficient_user_authentication", words)
-		p.Challenge = &problem.Challenge{ACRValues: ladder.AtLeast(dec.Ask.Rung), MaxAge: dec.Ask.MaxAge, Reasons: reasons, Public: public}
-		return p
-	}
-	code := dec.Code
-	if code == "" {
-		code = "access_denied"
-	}
-	if words == "" {
-		words = "This is not allowed."
-	}
-	return problem.New(problem.Denied, code, words)
 }
 
 // Spent reports whether err says that a value was already used, and by what.

@@ -34,6 +34,7 @@ const (
 	DeviceSeen       Kind = 0x0207 // a device was met for the first time
 	DeviceEnded      Kind = 0x0208
 	StepUpRefused    Kind = 0x0209
+	SessionSeen      Kind = 0x020a // in use, remembered every few minutes
 
 	FactorEnrolled Kind = 0x0301
 	FactorRemoved  Kind = 0x0302
@@ -129,6 +130,7 @@ var kinds = map[Kind]kindInfo{
 	ConsentWithdrawn: {"consent.withdrawn", Access, plain, "{who} <withdrew|was not allowed to withdraw> their consent[ for {client}]"},
 	DeviceSeen:       {"device.seen", Access, plain, "{who} used a new device[, {name}]"},
 	DeviceEnded:      {"device.ended", Access, plain, "{who} <signed out|was not allowed to sign out> a device[ of {whom}][, {name}]"},
+	SessionSeen:      {"session.seen", Access, plain, "{who} used a session"},
 	StepUpRefused:    {"stepup.refused", Access, plain, "{who} did not prove again that it is them[ with {with}]"},
 
 	FactorEnrolled: {"factor.enrolled", Identity, critical, "{who} <added|was not allowed to add> [{with}|a way to sign in][, {name}]"},

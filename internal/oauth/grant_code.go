@@ -134,8 +134,8 @@ func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption)
 	p := &pendingIssue{state: red, Intent: act.Intent{
 		Action: "token.issue", Kind: audit.TokenIssued,
 		Refs: act.Refs{
-			Kind: "person", Actor: c.Person, Session: "", Client: c.Client, Resource: resourceID(res),
-			Scopes: atResource(scopes, res), Target: nil, Credential: credentials(c.Proofs), Under: under(c),
+			Kind: "person", Actor: c.Person, Client: c.Client, Resource: resourceID(res),
+			Scopes: atResource(scopes, res, c.Elevated), Credential: credentials(c.Proofs), Under: under(c),
 		},
 		Proofs: c.Proofs,
 		Spend:  []once.Spend{{Purpose: once.Code, Key: red.key, Ref: red.grant.ID}},

@@ -58,7 +58,7 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 		Action: "token.refresh", Kind: audit.TokenRefreshed,
 		Refs: act.Refs{
 			Kind: "person", Actor: pr.family.Person, Grant: pr.grant.ID, Family: pr.family.ID,
-			Client: pr.family.Client, Resource: resourceID(res), Scopes: atResource(scopes, res),
+			Client: pr.family.Client, Resource: resourceID(res), Scopes: atResource(scopes, res, nil),
 		},
 		Prepare: func(ctx context.Context) error { return g.read(ctx, pr) },
 	}}
@@ -241,14 +241,16 @@ func resourceID(res *resource.Resource) string {
 	return res.ID
 }
 
-// atResource are the scopes that a resource knows.
-func atResource(scopes []string, res *resource.Resource) []string {
+// atResource are the scopes that a resource knows and that this answer may carry:
+// conditional ones only if elevated.
+func atResource(scopes []string, res *resource.Resource, elevated []string) []string {
 	var out []string
 	for _, name := range scopes {
-		if res != nil {
-			if _, ok := res.Scope(name); ok {
-				out = append(out, name)
-			}
+		if res == nil {
+			break
+		}
+		if sc, ok := res.Scope(name); ok && (!sc.Conditional() || slices.Contains(elevated, name)) {
+			out = append(out, name)
 		}
 	}
 	return out

@@ -78,7 +78,7 @@ func (s *Server) possessed(w http.ResponseWriter, r *http.Request, text, scheme 
 		return false, nil
 	}
 	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.Expiry, Kind: audit.ProofSeen, Refs: act.Refs{Kind: "system"}, Spend: []once.Spend{p.spend},
+		Action: policy.ProofSpend, Kind: audit.ProofSeen, Refs: act.Refs{Kind: "system"}, Spend: []once.Spend{p.spend},
 	})
 	if _, used := act.Spent(err); used {
 		return false, nil
@@ -125,7 +125,7 @@ func (s *Server) spendCaller(ctx context.Context, c *caller) error {
 		return nil
 	}
 	_, err := s.Do.Do(ctx, act.Intent{
-		Action: policy.Expiry, Kind: audit.ProofSeen, Refs: act.Refs{Kind: "system"}, Spend: c.spend,
+		Action: policy.ProofSpend, Kind: audit.ProofSeen, Refs: act.Refs{Kind: "system"}, Spend: c.spend,
 	})
 	if used, ok := act.Spent(err); ok {
 		return replayed(used)

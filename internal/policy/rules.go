@@ -16,6 +16,10 @@ const (
 	SessionRead Action = "session.read"
 	GrantEnd    Action = "grant.end"
 
+	SessionProve Action = "session.prove" // a step-up: a proof is added
+	SessionSeen  Action = "session.seen"  // use is remembered, coarsely
+	ConsentGive  Action = "consent.give"
+
 	Authorize       Action = "authorize"
 	TokenIssue      Action = "token.issue"
 	TokenRefresh    Action = "token.refresh"
@@ -30,6 +34,7 @@ const (
 	FactorRename     Action = "factor.rename"
 
 	SelfRead           Action = "self.read"
+	SelfWrite          Action = "self.write"
 	PersonRead         Action = "person.read"
 	PersonInvite       Action = "person.invite"
 	PersonDisable      Action = "person.disable"
@@ -51,6 +56,9 @@ const (
 	RefreshMisused Action = "refresh.misused" // a refresh token was presented by another client or key
 
 	AdminRecover  Action = "admin.recover"
+	SetupIssue    Action = "setup.issue"
+	ProofSpend    Action = "proof.spend" // a DPoP proof or client assertion was used where nothing else changes
+	Refusals      Action = "refusals.count"
 	Migrate       Action = "migrate"
 	SandboxSeed   Action = "sandbox.seed"
 	AuditSequence Action = "audit.sequence"
@@ -132,6 +140,13 @@ var builtin = []rule{
 		Text:    "A service or resource server acts as itself once its client has authenticated.",
 	},
 
+	{
+		ID: "session.own", Kinds: person, Actions: []Action{SessionProve, ConsentGive, SelfWrite}, Whose: own,
+		Ask:    rung(assurance.Multi, 0),
+		Text:   "Anybody signed in may prove again that it is them, consent for themselves, and change their own names.",
+		Public: "This needs a finished sign-in",
+	},
+
 	// First steps.
 	{
 		ID: "link", Kinds: []string{KindAnonymous}, Actions: []Action{SetupComplete, InvitationAccept}, Presented: true,
@@ -179,12 +194,15 @@ var builtin = []rule{
 	// The host and the server itself.
 	{
 		ID: "operator", Kinds: []string{KindOperator},
-		Actions: []Action{AdminRecover, KeyRotate, Migrate, SandboxSeed, AuditExport},
+		Actions: []Action{AdminRecover, SetupIssue, KeyRotate, Migrate, SandboxSeed, AuditExport},
 		Text:    "Whoever is root on the host may do this, loudly.",
 	},
 	{
 		ID: "system", Kinds: []string{KindSystem},
-		Actions: []Action{AuditSequence, FeedPublish, Expiry, SessionEnd, GrantEnd, CodeMissed, CodeReused, RefreshMisused},
-		Text:    "The server does this by itself.",
+		Actions: []Action{
+			AuditSequence, FeedPublish, Expiry, SessionEnd, SessionSeen, GrantEnd, CodeMissed, CodeReused, RefreshMisused,
+			KeyRotate, SandboxSeed, SetupIssue, ProofSpend, Refusals,
+		},
+		Text: "The server does this by itself.",
 	},
 }

@@ -26,6 +26,7 @@ var forPeople = []expected{
 	{"session.end grant.end", 2, 0, dana, false},
 	{"session.end grant.end", 3, 15 * time.Minute, sam, true},
 	{"self.read", 1, 0, dana, false},
+	{"session.prove consent.give self.write", 2, 0, dana, false},
 	{"person.read group.read client.read resource.read session.read audit.read", 2, 12 * time.Hour, "", true},
 	{"person.invite person.disable person.enable group.write client.write resource.write key.rotate client.secret.rotate", 3, 15 * time.Minute, "", true},
 	{"person.erase", 3, 5 * time.Minute, "", true},
@@ -98,8 +99,8 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 	allowed := map[string]string{
 		KindService:   "token.issue token.introspect token.revoke",
 		KindAnonymous: "setup.complete invitation.accept",
-		KindOperator:  "admin.recover key.rotate migrate sandbox.seed audit.export",
-		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused",
+		KindOperator:  "admin.recover setup.issue key.rotate migrate sandbox.seed audit.export",
+		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count",
 		KindAgent:     "",
 		"client":      "",
 		"":            "",
