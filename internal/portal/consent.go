@@ -1,0 +1,161 @@
+package portal
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal/view"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// consent asks whether an app may have what it asks for; or says that policy
+// refuses it.
+func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		http.Redirect(w, r, "/signin?"+r.URL.RawQuery, http.StatusSeeOther)
+		return nil
+	}
+	tx := r.URL.Query().Get("tx")
+	p, err := s.Oauth.Pending(w, r, tx, &v.ses)
+	if err != nil {
+		return err
+	}
+	switch p.Next {
+	case grant.NextConsent:
+	case grant.NextDenied:
+		words := "Your organisation doesn't allow this for your account."
+		if len(p.Reasons) > 0 {
+			words = p.Reasons[0]
+		}
+		return problem.New(problem.Denied, "access_denied", words)
+	default:
+		http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
+		return nil
+	}
+	m := view.Consent{
+		App: app(p), Permissions: permissions(p), Lasts: "until you end it, at most 30 days",
+		Form:   view.Form{Action: "/consent", Hidden: flow(tx, "")},
+		Switch: &view.Form{Action: "/switch", Hidden: flow(tx, "")}, Deadline: deadline(p),
+	}
+	m.Resource, m.ResourceURL, err = s.about(r, p)
+	if err != nil {
+		return err
+	}
+	if p.Remembered != nil && !slices.ContainsFunc(p.Scopes, func(x grant.Permission) bool { return x.New }) {
+		m.ApprovedAt = p.Remembered.At
+	}
+	var targets []string
+	if u, err := url.Parse(p.RedirectURI); err == nil {
+		if targets = []string{u.Scheme + ":"}; u.Host != "" {
+			targets = []string{u.Scheme + "://" + u.Host}
+		}
+	}
+	view.Headers(w.Header(), targets...)
+	return s.show(w, r, v, "", m)
+}
+
+// about names the resources that consent is for.
+func (s *Server) about(r *http.Request, p grant.Pending) (names, uri string, err error) {
+	var list []string
+	for _, id := range p.Resources {
+		res, err := s.Store.Resource(r.Context(), id)
+		if err != nil {
+			return "", "", err
+		}
+		list, uri = append(list, res.Name), res.URI
+	}
+	if len(list) > 1 {
+		uri = ""
+	}
+	return strings.Join(list, ", "), uri, nil
+}
+
+func permissions(p grant.Pending) []view.Permission {
+	var out []view.Permission
+	for _, sc := range p.Scopes {
+		g, ok := map[string]view.Group{"read": view.Read, "change": view.Change, "spend": view.Spend, "admin": view.Admin}[sc.Kind]
+		if !ok {
+			g = view.Change
+		}
+		x := view.Permission{Group: g, Text: sc.Description, Scope: sc.Name, New: sc.New}
+		if x.Text == "" {
+			x.Text = sc.Name
+		}
+		if sc.Conditional() {
+			x.Again = policy.Words(sc.Ask)
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// consentDecide remembers what the person allowed, or tells the app they said
+// no. The interaction is then judged again.
+func (s *Server) consentDecide(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	f, err := web.ParseForm(r, maxBody)
+	if err != nil {
+		return err
+	}
+	tx := f.Get("tx")
+	p, err := s.Oauth.Pending(w, r, tx, &v.ses)
+	if err != nil {
+		return err
+	}
+	switch {
+	case f.Get("decision") == "deny":
+		return s.refuse(w, r, tx, "access_denied", "The person said no.")
+	case f.Get("decision") != "allow":
+		return problem.New(problem.Invalid, "decision_missing", "Choose whether to allow the app.")
+	case p.Next != grant.NextConsent:
+		http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
+		return nil
+	}
+	c := grant.Consent{ID: id.New("cns_"), Person: v.person.ID, Client: p.App.ID, At: s.now()}
+	if p.Remembered != nil {
+		c = *p.Remembered
+		c.At = s.now()
+	}
+	c.Resources, c.Scopes = union(c.Resources, p.Resources), union(c.Scopes, p.Interaction.Scopes)
+	refs := self(v.ses, nil)
+	refs.Client = p.App.ID
+	if p.Remembered != nil {
+		refs.Under = []string{c.ID}
+	}
+	_, err = s.Do.Do(r.Context(), act.Intent{
+		Action: policy.ConsentGive, Kind: audit.ConsentGiven, Refs: refs,
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{grant.Remember{Consent: c}},
+				Parts:   []audit.Part{{Person: v.person.ID, Body: map[string]any{"client": p.App.ID, "scopes": c.Scopes, "resources": c.Resources, "consent": c.ID}}},
+			}, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
+	return nil
+}
+
+func union(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, x := range b {
+		if !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
+	return out
+}

@@ -1,0 +1,232 @@
+// Package portal serves the pages that people see: setting up, signing in,
+// stepping up, consent, invitations, their account, and the administrators'
+// pages. What pages look like is in package view; who a request's browser is, in
+// browser.go. Pages change state only through act.Do.
+package portal
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/factor"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/portal/view"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/session"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// Store is what the pages read.
+type Store interface {
+	account.Store
+	group.Store
+	factor.Store
+	session.Store
+	grant.Store
+	client.Store
+	resource.Store
+	State
+}
+
+// State reads single-use values, lineage and the log.
+type State interface {
+	OnceValue(ctx context.Context, p once.Purpose, k once.Key) (once.Value, error)
+	// OncePending lists unspent, unexpired values of a purpose.
+	OncePending(ctx context.Context, p once.Purpose) ([]once.Value, error)
+	Ancestors(ctx context.Context, ids ...string) ([]lineage.Node, error)
+}
+
+// Log reads the audit log as sentences.
+type Log interface {
+	// Page gives records before the given number (0: the newest), newest first;
+	// of one person, or of everybody for "".
+	Page(ctx context.Context, person string, before uint64, n int) ([]audit.Line, error)
+}
+
+// Authorizer is what the pages need of the authorization endpoint.
+type Authorizer interface {
+	// Pending judges an interaction for the person signed in; ses may be nil.
+	Pending(w http.ResponseWriter, r *http.Request, reference string, ses *session.Session) (grant.Pending, error)
+	// Refuse ends an interaction without a code and says where to go.
+	Refuse(w http.ResponseWriter, r *http.Request, reference, code, detail string) (string, error)
+}
+
+// Server serves the pages. Fill every member but Now.
+type Server struct {
+	Issuer   string
+	Do       *act.Doer
+	Store    Store
+	Log      Log
+	Oauth    Authorizer
+	Ceremony *factor.Ceremony
+	Ladder   assurance.Ladder
+	// For names an interaction in the proofs of a step-up made for it.
+	For        func(reference string) string
+	ClientAddr func(*http.Request) netip.Addr
+	Now        func() time.Time // nil: time.Now
+}
+
+func (s *Server) now() time.Time {
+	if s.Now != nil {
+		return s.Now().UTC()
+	}
+	return time.Now().UTC()
+}
+
+func (s *Server) host() string {
+	u, err := url.Parse(s.Issuer)
+	if err != nil {
+		return s.Issuer
+	}
+	return u.Host
+}
+
+// page is the frame of a page for whoever is signed in.
+func (s *Server) page(r *http.Request, v *visitor, here string) view.Page {
+	p := view.Page{Issuer: s.host(), Now: s.now(), Here: here, Notice: notice(r)}
+	if v != nil {
+		p.User = &view.User{Name: v.person.Name, Username: v.person.Username, Admin: v.admin}
+	}
+	return p
+}
+
+// show writes a page.
+func (s *Server) show(w http.ResponseWriter, r *http.Request, v *visitor, here string, m view.View) error {
+	return view.Render(r.Context(), w, http.StatusOK, s.page(r, v, here), m)
+}
+
+// Fail shows an error as a page; never a redirect.
+func (s *Server) Fail(w http.ResponseWriter, r *http.Request, p *problem.Error) {
+	s.RenderError(w, r, p)
+}
+
+// RenderError shows any error: a page to a browser that navigates, JSON to the
+// script of a page.
+func (s *Server) RenderError(w http.ResponseWriter, r *http.Request, err error) {
+	ref := web.RecordOf(r).Ref()
+	web.RecordOf(r).Add(slog.String("error", err.Error()))
+	status, f := view.OfError(err, s.now(), ref)
+	p := problem.From(err)
+	if p != nil {
+		switch p.Code {
+		case "interaction_expired":
+			status, f = view.RequestExpired("the app", nil, ref)
+		case "interaction_done":
+			status, f = view.OtherWindow(ref)
+		case "transaction_unknown":
+			status, f = view.OtherBrowser(ref)
+		case "client_unknown":
+			status, f = view.UnknownClient(r.URL.Query().Get("client_id"), ref)
+		case "redirect_invalid":
+			status, f = view.BadRedirect(r.URL.Query().Get("client_id"), r.URL.Query().Get("redirect_uri"), ref)
+		case "cross_origin":
+			status, f = view.CrossSite(ref)
+		}
+	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		body := jsonError{Title: f.Headline, Detail: strings.TrimSpace(f.Detail + " " + f.Next), Ref: ref}
+		if p != nil && p.Code == "passkey_unknown" {
+			body.Unknown, body.RPID = true, s.rpID()
+		}
+		if p != nil && p.Detail != "" && p.Kind != problem.NotFound {
+			body.Title, body.Detail = p.Detail, p.Hint
+		}
+		if err := web.JSON(w, status, map[string]any{"error": body}); err != nil {
+			slog.Error("render an error", "err", err)
+		}
+		return
+	}
+	if err := view.Render(r.Context(), w, status, s.page(r, nil, ""), f); err != nil {
+		slog.Error("render an error page", "err", err)
+	}
+}
+
+func (s *Server) rpID() string {
+	u, _ := url.Parse(s.Issuer)
+	return u.Hostname()
+}
+
+// jsonError is what the pages' script shows.
+type jsonError struct {
+	Title   string `json:"title"`
+	Detail  string `json:"detail,omitempty"`
+	Ref     string `json:"ref,omitempty"`
+	Unknown bool   `json:"unknown_credential,omitempty"`
+	RPID    string `json:"rp_id,omitempty"`
+}
+
+// maxBody is the most a form or a ceremony's answer may be.
+const maxBody = 64 << 10
+
+// body is what the pages' script posts: the form's fields and a credential.
+type body struct {
+	fields     map[string]string
+	Credential json.RawMessage
+	Secret     string
+}
+
+func (b body) get(name string) string { return b.fields[name] }
+
+// readBody reads the script's JSON: an object of strings, and the credential.
+func readBody(r *http.Request) (body, error) {
+	bad := problem.New(problem.Invalid, "body_invalid", "The page sent something that cannot be read.").WithHint("Reload the page and try again.")
+	if ct, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(ct) != "application/json" {
+		return body{}, bad
+	}
+	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil || len(raw) > maxBody {
+		return body{}, bad.Because(err)
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return body{}, bad.Because(err)
+	}
+	b := body{fields: map[string]string{}}
+	for name, v := range all {
+		if name == "credential" {
+			b.Credential = v
+			continue
+		}
+		var text string
+		if err := json.Unmarshal(v, &text); err != nil || strings.ContainsRune(text, 0) {
+			return body{}, bad.Because(err)
+		}
+		b.fields[name] = text
+	}
+	b.Secret = b.fields["secret"]
+	return b, nil
+}
+
+// location tells the script where to go.
+func location(w http.ResponseWriter, to string) error {
+	return web.JSON(w, http.StatusOK, map[string]string{"location": to})
+}
+
+// publicKey gives the script a ceremony's options: {"publicKey": …}.
+func publicKey(w http.ResponseWriter, o json.RawMessage) error { return web.JSON(w, http.StatusOK, o) }
+
+// Routes gives the pages' routes.
+func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
+	s.signinRoutes(handle)
+	s.setupRoutes(handle)
+	s.inviteRoutes(handle)
+	s.accountRoutes(handle)
+	s.adminRoutes(handle)
+}
+

@@ -1,0 +1,418 @@
+package portal
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/factor"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal/view"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/session"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// portalItself names the portal's own step-ups: their proofs count for the
+// portal's acts, and make no app's silent authorization fresh (mechanisms A21).
+const portalItself = "portal"
+
+func (s *Server) signinRoutes(handle func(string, web.Handler)) {
+	handle("GET /signin", s.signIn)
+	handle("POST /signin/options", s.signInOptions)
+	handle("POST /signin/finish", s.signInFinish)
+	handle("GET /step-up", s.stepUp)
+	handle("POST /step-up/options", s.stepUpOptions)
+	handle("POST /step-up/finish", s.stepUpFinish)
+	handle("GET /consent", s.consent)
+	handle("POST /consent", s.consentDecide)
+	handle("POST /cancel", s.cancel)
+	handle("POST /switch", s.switchAccount)
+}
+
+// after is where a finished sign-in or step-up goes: on with the interaction, or
+// to a page of ours.
+func after(tx, next string) string {
+	if tx != "" {
+		return "/oauth/continue?tx=" + url.QueryEscape(tx)
+	}
+	return localPath(next, view.PathHome)
+}
+
+// flow is what a page of the sign-in family carries along: the interaction, or
+// the path to go back to.
+func flow(tx, next string) []view.Field {
+	if tx != "" {
+		return []view.Field{{Name: "tx", Value: tx}}
+	}
+	return []view.Field{{Name: "next", Value: localPath(next, view.PathHome)}}
+}
+
+// app is how a page names the app of an interaction.
+func app(p grant.Pending) view.App {
+	a := view.App{Name: p.App.Name, Trust: view.Registered}
+	if u, err := url.Parse(p.RedirectURI); err == nil {
+		h := u.Hostname()
+		if a.Local = h == "127.0.0.1" || h == "localhost" || h == "::1" || u.Scheme != "https" && u.Scheme != "http"; !a.Local {
+			a.Return = u.Host
+		}
+	}
+	return a
+}
+
+func deadline(p grant.Pending) view.Deadline {
+	return view.Deadline{At: p.Started.Add(grant.InteractionLifetime)}
+}
+
+func cancelForm(tx string) *view.Form {
+	if tx == "" {
+		return nil
+	}
+	return &view.Form{Action: "/cancel", Hidden: flow(tx, "")}
+}
+
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
+	tx, next := r.URL.Query().Get("tx"), r.URL.Query().Get("next")
+	m := view.SignIn{
+		Ceremony: view.Ceremony{Options: "/signin/options", Finish: "/signin/finish", Hidden: flow(tx, next)},
+		LastUsed: len(r.CookiesNamed(s.cookieName(cookieDevice))) > 0, Cancel: cancelForm(tx),
+	}
+	ses, ok, err := s.Session(r)
+	if err != nil {
+		return err
+	}
+	if tx != "" {
+		p, err := s.Oauth.Pending(w, r, tx, nil)
+		if err != nil {
+			return err
+		}
+		a := app(p)
+		m.App, m.Username, m.Deadline = &a, p.LoginHint, deadline(p)
+	}
+	if ok {
+		http.Redirect(w, r, after(tx, next), http.StatusSeeOther)
+		return nil
+	}
+	_ = ses
+	if _, err := s.Binding(w, r); err != nil {
+		return err
+	}
+	if len(r.CookiesNamed(s.cookieName(cookieSession))) > 0 {
+		m.Why = "Your session has ended. Sign in again to go on."
+	}
+	return s.show(w, r, nil, "", m)
+}
+
+func (s *Server) signInOptions(w http.ResponseWriter, r *http.Request) error {
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	bound, err := s.bindTo(w, r, "signin", b.get("tx"))
+	if err != nil {
+		return err
+	}
+	o, err := s.Ceremony.SignInOptions(bound, s.now())
+	if err != nil {
+		return err
+	}
+	return publicKey(w, o)
+}
+
+// find gives whose passkey was used. Who is unknown and whose passkey was
+// removed get the same answer.
+func (s *Server) find(ctx context.Context, credentialID []byte) (account.Person, factor.Passkey, error) {
+	unknown := problem.New(problem.Unauthenticated, "passkey_unknown", "This passkey isn't known here.").
+		WithHint("It may have been removed. Use another passkey, or ask an administrator for an invitation.")
+	k, err := s.Store.PasskeyByCredentialID(ctx, credentialID)
+	if problem.From(err) != nil || err == nil && !k.Node.Live() {
+		return account.Person{}, k, unknown
+	}
+	if err != nil {
+		return account.Person{}, k, err
+	}
+	p, err := s.Store.Person(ctx, k.Person)
+	if problem.From(err) != nil {
+		return p, k, unknown
+	}
+	return p, k, err
+}
+
+// signInFinish opens a session: the passkey's use, the session and its record
+// are one act.
+func (s *Server) signInFinish(w http.ResponseWriter, r *http.Request) error {
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	bound, err := s.bindTo(w, r, "signin", b.get("tx"))
+	if err != nil {
+		return err
+	}
+	var who account.Person
+	got, err := s.Ceremony.Assert(once.SignIn, bound, b.Credential, s.now(), func(cred, handle []byte) (factor.Holder, factor.Passkey, error) {
+		p, k, err := s.find(r.Context(), cred)
+		who = p
+		if err != nil {
+			return factor.Holder{}, k, err
+		}
+		return factor.Holder{Handle: factor.HandleOf(p.Subject), Username: p.Username, Name: p.Name}, k, nil
+	})
+	if err != nil {
+		s.refusedQuietly(policy.SessionOpen, err)
+		return err
+	}
+	open, finish, err := s.newSession(r, who.ID, []assurance.Proof{got.Proof})
+	if err != nil {
+		return err
+	}
+	refs := act.Refs{Kind: policy.KindPerson, Actor: who.ID, Credential: []string{got.Use.ID}}
+	if open.NewDevice == nil {
+		refs.Under = []string{open.Device}
+	}
+	_, err = s.Do.Do(r.Context(), act.Intent{
+		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, Proofs: []assurance.Proof{got.Proof}, Spend: []once.Spend{got.Spend},
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{open, got.Use}, Leaf: open.ID,
+				Parts: []audit.Part{{Person: who.ID, Body: map[string]any{"session": open.ID, "device": open.Device, "with": "passkey", "network": open.Network}}},
+			}, nil
+		},
+	})
+	if err != nil {
+		return spentAsExpired(err)
+	}
+	finish(w)
+	return location(w, after(b.get("tx"), b.get("next")))
+}
+
+// spentAsExpired says a used challenge in words that help.
+func spentAsExpired(err error) error {
+	if used, ok := act.Spent(err); ok {
+		return problem.New(problem.Conflict, "challenge_used", "This passkey prompt was already used.").
+			WithHint("Load the page again and use your passkey once more.").Because(used)
+	}
+	if p := problem.From(err); p != nil && p.Kind == problem.Denied && p.Code == policy.CodeEnded {
+		return problem.New(problem.Denied, "account_disabled", "This account can't be used to sign in.").
+			WithHint("Ask an administrator.").Because(err)
+	}
+	return err
+}
+
+func (s *Server) refusedQuietly(a policy.Action, err error) {
+	if p := problem.From(err); p != nil && s.Do.Refused != nil {
+		s.Do.Refused(a, p.Code)
+	}
+}
+
+// stepUp asks somebody who is signed in for proof now: for an app's request, or
+// for a page of ours (next, with why in words of ours).
+func (s *Server) stepUp(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		http.Redirect(w, r, "/signin?"+r.URL.RawQuery, http.StatusSeeOther)
+		return nil
+	}
+	tx, next := r.URL.Query().Get("tx"), r.URL.Query().Get("next")
+	m := view.StepUp{
+		Action: ownActions[r.URL.Query().Get("why")], App: view.App{Name: "your account", Trust: view.Registered, Return: s.host()},
+		Reasons: []string{"Changing how you sign in needs a phishing-resistant sign-in from the last 5 minutes."}, Lasts: 5 * time.Minute,
+		Ceremony: view.Ceremony{Options: "/step-up/options", Finish: "/step-up/finish", Hidden: flow(tx, next)},
+		Cancel:   cancelForm(tx), Switch: &view.Form{Action: "/switch", Hidden: flow(tx, next)}, Ref: web.RecordOf(r).Ref(),
+	}
+	if m.Action == "" {
+		m.Action = "go on"
+	}
+	if tx != "" {
+		p, err := s.Oauth.Pending(w, r, tx, &v.ses)
+		if err != nil {
+			return err
+		}
+		if done := s.describe(&m, p); done {
+			http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
+			return nil
+		}
+	}
+	return s.show(w, r, v, "", m)
+}
+
+// ownActions are the words for the portal's own step-ups, by a fixed key: text
+// in a link never becomes text on this page.
+var ownActions = map[string]string{
+	"passkeys": "change your passkeys", "people": "manage people", "session": "end somebody's session", "": "",
+}
+
+// describe fills a step-up page from an interaction; done says that nothing is
+// to be asked any more.
+func (s *Server) describe(m *view.StepUp, p grant.Pending) (done bool) {
+	m.App, m.Deadline, m.Reasons = app(p), deadline(p), p.Reasons
+	m.Action = "let " + p.App.Name + " go on"
+	for _, sc := range p.Scopes {
+		if sc.Conditional() && sc.Description != "" {
+			m.Action = strings.ToLower(sc.Description[:1]) + sc.Description[1:]
+		}
+	}
+	if m.Lasts = p.Ask.MaxAge; len(p.Reasons) == 0 && p.Ask.Demands() {
+		m.Reasons = []string{"The app asked for " + policy.Words(p.Ask) + "."}
+	}
+	switch p.Next {
+	case grant.NextImpossible:
+		m.State, m.Missing = view.StepUpImpossible, policy.Words(p.Ask)
+		m.Add = &view.Link{Text: "Add a passkey", URL: view.PathPasskeys}
+	case grant.NextWrongUser:
+		m.State = view.StepUpWrongUser
+	case grant.NextStepUp:
+	default:
+		return true
+	}
+	return false
+}
+
+func (s *Server) stepUpOptions(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	h, err := s.holder(r.Context(), v.person)
+	if err != nil {
+		return err
+	}
+	bound, err := s.bindTo(w, r, "stepup", b.get("tx"), v.ses.ID)
+	if err != nil {
+		return err
+	}
+	o, err := s.Ceremony.StepUpOptions(h, bound, s.now())
+	if err != nil {
+		return err
+	}
+	return publicKey(w, o)
+}
+
+// stepUpFinish adds a fresh proof to the session, for what it was asked for
+// only. It grants nothing: the request is decided again from nothing.
+func (s *Server) stepUpFinish(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	tx := b.get("tx")
+	bound, err := s.bindTo(w, r, "stepup", tx, v.ses.ID)
+	if err != nil {
+		return err
+	}
+	got, err := s.Ceremony.Assert(once.StepUp, bound, b.Credential, s.now(), func(cred, handle []byte) (factor.Holder, factor.Passkey, error) {
+		p, k, err := s.find(r.Context(), cred)
+		if err == nil && p.ID != v.person.ID {
+			err = problem.New(problem.Denied, "passkey_of_another", "That passkey belongs to another account.").WithHint("Use one of your own passkeys.")
+		}
+		return factor.Holder{Handle: factor.HandleOf(p.Subject)}, k, err
+	})
+	if err != nil {
+		s.refusedQuietly(policy.SessionProve, err)
+		return err
+	}
+	proof := got.Proof
+	proof.For = portalItself
+	if tx != "" {
+		proof.For = s.For(tx)
+	}
+	refs := self(v.ses, []string{v.ses.ID})
+	refs.Credential = []string{got.Use.ID}
+	_, err = s.Do.Do(r.Context(), act.Intent{
+		Action: policy.SessionProve, Kind: audit.StepUpDone, Refs: refs, For: proof.For, Proofs: []assurance.Proof{proof}, Spend: []once.Spend{got.Spend},
+		Changes: func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{session.Prove{ID: v.ses.ID, Proofs: merged(v.ses.Proofs, proof, s.now()), Credentials: nil}, got.Use},
+				Parts:   []audit.Part{{Person: v.person.ID, Body: map[string]any{"session": v.ses.ID, "with": "passkey", "for": map[bool]string{true: "app", false: "account"}[tx != ""]}}},
+			}, nil
+		},
+	})
+	if err != nil {
+		return spentAsExpired(err)
+	}
+	return location(w, after(tx, b.get("next")))
+}
+
+// merged is the session's proofs with a new one; step-ups too old to be of use
+// are dropped, so that the list stays short.
+func merged(have []assurance.Proof, add assurance.Proof, now time.Time) []assurance.Proof {
+	var out []assurance.Proof
+	for _, p := range have {
+		if p.For == "" || p.For != add.For && now.Sub(p.At) < 15*time.Minute {
+			out = append(out, p)
+		}
+	}
+	return append(out, add)
+}
+
+// cancel ends an interaction at the person's word: the app gets access_denied.
+func (s *Server) cancel(w http.ResponseWriter, r *http.Request) error {
+	f, err := web.ParseForm(r, maxBody)
+	if err != nil {
+		return err
+	}
+	return s.refuse(w, r, f.Get("tx"), "access_denied", "The person said no.")
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, tx, code, detail string) error {
+	to, err := s.Oauth.Refuse(w, r, tx, code, detail)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
+}
+
+// switchAccount signs this browser out and starts the same flow again.
+func (s *Server) switchAccount(w http.ResponseWriter, r *http.Request) error {
+	f, err := web.ParseForm(r, maxBody)
+	if err != nil {
+		return err
+	}
+	if v, err := s.visitor(r); err == nil {
+		if err := s.signOutHere(r.Context(), v); err != nil {
+			return err
+		}
+	}
+	s.clearCookie(w, cookieSession)
+	q := url.Values{}
+	for _, name := range []string{"tx", "next"} {
+		if f.Has(name) {
+			q.Set(name, f.Get(name))
+		}
+	}
+	http.Redirect(w, r, "/signin?"+q.Encode(), http.StatusSeeOther)
+	return nil
+}
+
+// signOutHere ends the cookie of this browser's session. What apps hold lives on
+// until they or the person end it.
+func (s *Server) signOutHere(ctx context.Context, v *visitor) error {
+	_, err := s.Do.Do(ctx, act.Intent{
+		Action: policy.SessionEnd, Kind: audit.SessionEnded, Refs: self(v.ses, []string{v.ses.ID}),
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{session.SignOut{ID: v.ses.ID, At: s.now()}},
+				Parts:   []audit.Part{{Person: v.person.ID, Body: map[string]any{"session": v.ses.ID, "why": "signed_out"}}},
+			}, nil
+		},
+	})
+	return err
+}
