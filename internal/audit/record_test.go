@@ -446,3 +446,56 @@ func BenchmarkSeal(b *testing.B) {
 		})
 	}
 }
+
+// TestOpenMoved: the same committed bytes cannot be had from other columns.
+func TestOpenMoved(t *testing.T) {
+	rec := Record{ID: id.New(id.Record), Kind: TokenIssued, At: at, Leaf: "gnt_1", Parts: []Part{{Body: map[string]any{"m": "x"}}}}
+	row, err := NewWriter().Seal(t.Context(), rec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := row
+	moved.Leaf = `gnt_1","m":"x`
+	moved.Body = append([]byte{1, 1, 0, 18}, append(bytes.Clone(row.Body[4:20]), "{}"...)...)
+	was, _ := row.full(nil, []byte(`{"m":"x"}`), true, nil)
+	if now, err := moved.full(nil, []byte("{}"), true, nil); err != nil || !bytes.Equal(was, now) {
+		t.Fatalf("positive control: %s is not %s (%v)", now, was, err)
+	}
+	added := row
+	added.Facts = []byte(`{"acr":"phr"}`)
+	for name, r := range map[string]Row{"a member in the leaf": moved, "facts not named": added} {
+		var tampered *Tampered
+		if _, err := Open(t.Context(), r, nil); !errors.As(err, &tampered) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestParseEntryRefuses(t *testing.T) {
+	good, err := Entry{Kind: TokenIssued, At: 1, Pseudonyms: make([][16]byte, 8), Commitments: make([][32]byte, 8)}.Append(nil)
+	if err != nil || len(good) != MaxEntry || MaxEntry != 413 {
+		t.Fatalf("%d bytes, %v", len(good), err)
+	}
+	if _, err := ParseEntry(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"version":     func(b []byte) []byte { b[0] = 2; return b },
+		"negative":    func(b []byte) []byte { b[3] |= 0x80; return b },
+		"nine people": func(b []byte) []byte { b[27] = 9; return b },
+		"seven":       func(b []byte) []byte { b[27] = 7; return b },
+		"short":       func(b []byte) []byte { return b[:len(b)-1] },
+		"long":        func(b []byte) []byte { return append(b, 0) },
+		"empty":       func([]byte) []byte { return nil },
+	} {
+		if _, err := ParseEntry(change(bytes.Clone(good))); err == nil {
+			t.Errorf("%s: parsed", name)
+		}
+	}
+	if _, err := (Entry{Pseudonyms: make([][16]byte, 9)}).Append(nil); err == nil {
+		t.Error("wrote nine persons")
+	}
+	if _, err := (Entry{At: -1}).Append(nil); err == nil {
+		t.Error("wrote a time before 1970")
+	}
+}

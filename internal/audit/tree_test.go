@@ -72,72 +72,83 @@ func (r *reference) root(t interface{ Fatal(...any) }, n int) [32]byte {
 	return h
 }
 
-// TestIntegrate grows logs in random steps and compares roots, tiles, proofs
-// and frontier with x/mod's tlog.
+// TestIntegrate grows logs in steps, random and beyond 256² so that there are
+// three levels, and compares roots, tiles and proofs with x/mod's tlog.
 func TestIntegrate(t *testing.T) {
-	const most = 70_000 // beyond 256², so that there are three levels
-	all := leaves(most)
+	all := leaves(66_000)
 	ref := makeReference(t, all)
+	grow(t, ref, all, []int{255, 1, 65_279, 1, 1, 463}, func(size int) int { return size - 465 })
+	step := rapid.OneOf(rapid.IntRange(0, 3), rapid.IntRange(200, 600), rapid.SampledFrom([]int{256, 2000}))
 	rapid.Check(t, func(t *rapid.T) {
-		ctx, store, size := context.Background(), tileMap{}, 0
-		var f Frontier
-		var roots [][32]byte
-		var sizes []int
-		for _, step := range rapid.SliceOfN(rapid.OneOf(rapid.IntRange(0, 3), rapid.IntRange(200, 600), rapid.SampledFrom([]int{256, 20_000, 65_536})), 1, 12).Draw(t, "steps") {
-			step = min(step, most-size)
-			root, tiles, err := Integrate(ctx, store, uint64(size), all[size:size+step])
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, l := range all[size : size+step] {
-				f.Append(l)
-			}
-			size += step
-			store.put(tiles)
-			sizes, roots = append(sizes, size), append(roots, root)
-			if size == 0 {
-				if root != EmptyRoot {
-					t.Fatal("root of the empty log")
-				}
-				continue
-			}
-			if want := ref.root(t, size); root != want || f.Root() != want || f.Size != uint64(size) {
-				t.Fatalf("root at %d", size)
-			}
-			for _, tile := range tiles {
-				want, err := tlog.ReadTileData(tlog.Tile{H: TileHeight, L: tile.Level, N: int64(tile.N), W: tile.Width()}, ref)
-				if err != nil || !slices.Equal(want, tile.Data) {
-					t.Fatalf("tile %d/%d at %d: %v", tile.Level, tile.N, size, err)
-				}
-			}
-		}
-		if size == 0 {
-			return
-		}
-		root := roots[len(roots)-1]
-		index := rapid.IntRange(0, size-1).Draw(t, "index")
-		p, err := Inclusion(ctx, store, uint64(size), uint64(index))
-		if err != nil || CheckInclusion(p, uint64(size), root, uint64(index), all[index]) != nil {
-			t.Fatalf("inclusion of %d in %d: %v", index, size, err)
-		}
-		if CheckInclusion(p, uint64(size), root, uint64(index), sha256.Sum256(nil)) == nil {
-			t.Fatal("a proof held for another leaf")
-		}
-		for i, from := range sizes {
-			if got, err := Root(ctx, store, uint64(from)); err != nil || got != roots[i] {
-				t.Fatalf("Root(%d) of %d: %v", from, size, err)
-			}
-			if err := Extends(ctx, store, uint64(from), roots[i], uint64(size), root); err != nil {
-				t.Fatalf("%d does not extend %d: %v", size, from, err)
-			}
-			if err := Extends(ctx, store, uint64(from), [32]byte{1}, uint64(size), root); !errors.Is(err, ErrInconsistent) {
-				t.Fatalf("extends another tree: %v", err)
-			}
-		}
-		if err := Extends(ctx, store, uint64(size)+1, root, uint64(size), root); !errors.Is(err, ErrInconsistent) {
-			t.Fatalf("a smaller log extends a larger: %v", err)
-		}
+		grow(t, ref, all, rapid.SliceOfN(step, 1, 12).Draw(t, "steps"), func(size int) int {
+			return rapid.IntRange(0, size-1).Draw(t, "index")
+		})
 	})
+}
+
+type fataler interface {
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func grow(t fataler, ref *reference, all [][32]byte, steps []int, pick func(size int) int) {
+	ctx, store, size := context.Background(), tileMap{}, 0
+	var f Frontier
+	var roots [][32]byte
+	var sizes []int
+	for _, step := range steps {
+		root, tiles, err := Integrate(ctx, store, uint64(size), all[size:size+step])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range all[size : size+step] {
+			f.Append(l)
+		}
+		size += step
+		store.put(tiles)
+		sizes, roots = append(sizes, size), append(roots, root)
+		if size == 0 {
+			if root != EmptyRoot {
+				t.Fatal("root of the empty log")
+			}
+			continue
+		}
+		if want := ref.root(t, size); root != want || f.Root() != want || f.Size != uint64(size) {
+			t.Fatalf("root at %d", size)
+		}
+		for _, tile := range tiles {
+			want, err := tlog.ReadTileData(tlog.Tile{H: TileHeight, L: tile.Level, N: int64(tile.N), W: tile.Width()}, ref)
+			if err != nil || !slices.Equal(want, tile.Data) {
+				t.Fatalf("tile %d/%d at %d: %v", tile.Level, tile.N, size, err)
+			}
+		}
+	}
+	if size == 0 {
+		return
+	}
+	root := roots[len(roots)-1]
+	index := pick(size)
+	p, err := Inclusion(ctx, store, uint64(size), uint64(index))
+	if err != nil || CheckInclusion(p, uint64(size), root, uint64(index), all[index]) != nil {
+		t.Fatalf("inclusion of %d in %d: %v", index, size, err)
+	}
+	if CheckInclusion(p, uint64(size), root, uint64(index), sha256.Sum256(nil)) == nil {
+		t.Fatal("a proof held for another leaf")
+	}
+	for i, from := range sizes {
+		if got, err := Root(ctx, store, uint64(from)); err != nil || got != roots[i] {
+			t.Fatalf("Root(%d) of %d: %v", from, size, err)
+		}
+		if err := Extends(ctx, store, uint64(from), roots[i], uint64(size), root); err != nil {
+			t.Fatalf("%d does not extend %d: %v", size, from, err)
+		}
+		if err := Extends(ctx, store, uint64(from), [32]byte{1}, uint64(size), root); !errors.Is(err, ErrInconsistent) {
+			t.Fatalf("extends another tree: %v", err)
+		}
+	}
+	if err := Extends(ctx, store, uint64(size)+1, root, uint64(size), root); !errors.Is(err, ErrInconsistent) {
+		t.Fatalf("a smaller log extends a larger: %v", err)
+	}
 }
 
 // TestIntegrateTouchesLittle: a step writes only the tiles it changed.

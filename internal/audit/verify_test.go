@@ -310,10 +310,8 @@ func edit(t *testing.T, m *memory, l *testLog, rng *rand.Rand) (what string, fir
 			t.Fatal(err)
 		}
 		m.rows[i].row = row
-		size := m.size
-		checkpoints := m.checkpoints
-		m.cut(t, size)
-		m.checkpoints = slices.DeleteFunc(slices.Clone(checkpoints), func(c memoryCheckpoint) bool { return c.size > uint64(i) })
+		m.cut(t, m.size)
+		m.checkpoints = slices.DeleteFunc(m.checkpoints, func(c memoryCheckpoint) bool { return c.size > uint64(i) })
 		return fmt.Sprintf("all rewritten from row %d on", i), -1
 	case 11:
 		keys := slices.SortedFunc(maps.Keys(m.tiles), func(a, b tileKey) int { return a.level*1000 + int(a.n) - b.level*1000 - int(b.n) })
@@ -455,4 +453,27 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*10_000/time.Since(start).Seconds(), "rows/s")
+}
+
+// TestVerifyCheckpoints: a stored checkpoint that the log's key did sign, of
+// another tree, of another size, or out of order.
+func TestVerifyCheckpoints(t *testing.T) {
+	l := newTestLog(t)
+	l.extend(t, 10)
+	l.extend(t, 10)
+	other, err := SignCheckpoint(l.signer, l.signer.Name(), 10, [32]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string][]memoryCheckpoint{
+		"another tree": {{10, other}, l.checkpoints[1]},
+		"another size": {{11, l.checkpoints[0].text}, l.checkpoints[1]},
+		"order":        {l.checkpoints[1], l.checkpoints[0]},
+	} {
+		m := l.clone()
+		m.checkpoints = c
+		if r, err := Verify(t.Context(), m, Options{VKey: l.vkey}); err != nil || r.OK() {
+			t.Errorf("%s: not caught: %v", name, err)
+		}
+	}
 }
