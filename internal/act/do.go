@@ -146,7 +146,9 @@ func (d *Doer) decide(f *Facts, in Intent, at time.Time) policy.Decision {
 	}
 	proofs = append(proofs, in.Proofs...)
 	f.Input.Action = in.Action
-	f.Input.Resource.Owner = in.Refs.Owner
+	if len(in.Refs.Target) == 0 && in.Refs.Owner != "" { // of targets, storage says whose they are
+		f.Input.Resource.Owner = in.Refs.Owner
+	}
 	f.Input.Context.Now = at
 	f.Input.Context.Presented = in.Refs.Presented
 	f.Input.Context.Assurance = assurance.Evaluate(in.Refs.Actor, proofs, at)

@@ -31,7 +31,7 @@ const maxCachedFacts = 4096
 
 // keyOf gives the key of facts that may be cached.
 func keyOf(action policy.Action, r *act.Refs) (k factsKey, ok bool) {
-	if r.Session != "" || len(r.Target) > 0 || len(r.Credential) > 0 || r.Presented || r.Client == "" {
+	if r.Session != "" || len(r.Target) > 0 || len(r.Credential) > 0 || len(r.Under) > 0 || len(r.Resources) > 0 || r.Presented || r.Client == "" {
 		return k, false
 	}
 	k = factsKey{

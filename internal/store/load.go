@@ -94,7 +94,13 @@ func (l *loader) nodes(ctx context.Context) error {
 	for _, c := range l.refs.Credential {
 		add("credential", c)
 	}
+	for _, a := range l.refs.Under {
+		add("ancestor", a)
+	}
 	add("resource", l.refs.Resource)
+	for _, res := range l.refs.Resources {
+		add("resource", res)
+	}
 	ids := make([]string, len(refs))
 	for i, r := range refs {
 		ids[i] = r.id
@@ -230,28 +236,38 @@ func (l *loader) remembered(ctx context.Context) error {
 // standard are the scopes of OpenID Connect, which belong to no resource.
 var standard = []string{"openid", "profile", "email", "offline_access"}
 
-// scopes reads what the requested scopes ask for.
+// scopes reads what the requested scopes ask for, at the act's resource and the
+// further ones it is for.
 func (l *loader) scopes(ctx context.Context) error {
 	c := &l.facts.Input.Context
-	var res resource.Resource
-	if l.refs.Resource != "" {
-		var err error
-		if res, err = need(ctx, l.r, "resource", scanResource, resourceSQL+`WHERE r.id = $1`, l.refs.Resource); err != nil {
-			return err
-		}
-		l.facts.Input.Resource = policy.Resource{Type: "resource", ID: res.ID}
-	}
-	for _, name := range l.refs.Scopes {
-		if sc, ok := res.Scope(name); ok {
-			c.Scopes = append(c.Scopes, policy.ScopeAsk{
-				Name: name, Ask: sc.Ask, Groups: sc.Groups, Conditional: sc.Conditional(), Required: l.refs.Required && sc.Conditional(),
-			})
+	var list []resource.Resource
+	for _, id := range append([]string{l.refs.Resource}, l.refs.Resources...) {
+		if id == "" || slices.ContainsFunc(list, func(r resource.Resource) bool { return r.ID == id }) {
 			continue
 		}
-		if !slices.Contains(standard, name) {
+		res, err := need(ctx, l.r, "resource", scanResource, resourceSQL+`WHERE r.id = $1`, id)
+		if err != nil {
+			return err
+		}
+		list = append(list, res)
+	}
+	if len(list) > 0 {
+		l.facts.Input.Resource = policy.Resource{Type: "resource", ID: list[0].ID}
+	}
+	for _, name := range l.refs.Scopes {
+		known := slices.Contains(standard, name)
+		ask := policy.ScopeAsk{Name: name}
+		for _, res := range list {
+			if sc, ok := res.Scope(name); ok {
+				known = true
+				ask = policy.ScopeAsk{Name: name, Ask: sc.Ask, Groups: sc.Groups, Conditional: sc.Conditional(), Required: l.refs.Required && sc.Conditional()}
+				break
+			}
+		}
+		if !known {
 			return problem.Newf(problem.Invalid, "invalid_scope", "There is no scope %q at this resource.", name)
 		}
-		c.Scopes = append(c.Scopes, policy.ScopeAsk{Name: name})
+		c.Scopes = append(c.Scopes, ask)
 	}
 	return nil
 }
