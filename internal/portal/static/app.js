@@ -123,6 +123,7 @@ async function ceremony(form, mediation) {
   const kind = form.dataset.passkey;
   const fields = () => Object.fromEntries(new FormData(form));
   let timer;
+  let asked = false;
   try {
     const { publicKey } = await post(form.dataset.options, fields(), mine.signal);
     const parse = kind === "create" ? "parseCreationOptionsFromJSON" : "parseRequestOptionsFromJSON";
@@ -131,6 +132,7 @@ async function ceremony(form, mediation) {
       ask.mediation = mediation;
       timer = setTimeout(() => mine.abort("stale"), (publicKey.timeout || 300000) * 0.8);
     }
+    asked = true;
     const cred = await navigator.credentials[kind](ask);
     clearTimeout(timer);
     busy(form, true);
@@ -140,6 +142,7 @@ async function ceremony(form, mediation) {
   } catch (err) {
     if (mine.signal.aborted) return { stopped: mine.signal.reason };
     if (err instanceof Shown && err.unknown && err.rpId) forget(err.rpId, form);
+    err.early = !asked;
     throw err;
   } finally {
     clearTimeout(timer);
@@ -204,7 +207,9 @@ async function autofill(form) {
     }
   } catch (err) {
     busy(form, false);
-    if (!(err instanceof Shown)) return; // the list was closed, or this browser has none: the button is there
+    // Not offered, or the list was closed: nobody asked, so nothing is said.
+    // The button is there and says what is wrong.
+    if (err.early || !(err instanceof Shown)) return;
     alertIn(form, err);
     if (form.dataset.again) return; // a server that keeps refusing is not asked for ever
     form.dataset.again = "1";

@@ -73,6 +73,7 @@ type Passkey struct {
 	LastUsedAt time.Time // zero: never
 	Here       bool      // this session was begun with it
 	Rename     Form      // posts passkey_name
+	NewName    Input     // Error: what was wrong with the name just posted; Value: that name
 	RemoveURL  string    // of the confirming page
 }
 
@@ -82,7 +83,6 @@ type Passkeys struct {
 	Items  []Passkey
 	AddURL string
 	Signal *Signal // tells password managers which passkeys exist; nil: do not
-	Rename Input   // error of the last rename
 }
 
 // Title implements View.

@@ -108,6 +108,8 @@ func faults() []testCase {
 
 // cases are all pages in all their states.
 func cases() []testCase {
+	unnamed := laptop
+	unnamed.NewName.Error = "Write a name of at most 60 characters."
 	soon := Deadline{At: in(12 * time.Minute), Extend: "/extend"}
 	add := Link{"Add a security key", "/account/passkeys/add"}
 	perms := []Permission{
@@ -210,7 +212,8 @@ func cases() []testCase {
 		}, Unusual: []Event{{At: ago(50 * time.Minute), Text: "Somebody signed in to your account from a network that you never used before.", Network: "203.0.113.40 – Mobile Example", Assurance: "passkey, synced", NotMe: &form, WasMe: &form}}}},
 		{"overview-good", sam(PathHome), Overview{Passkeys: 2, Sessions: 1}},
 		{"passkeys", dana(PathPasskeys), Passkeys{Items: []Passkey{laptop, phone, hardKey}, AddURL: "/account/passkeys/add", Signal: &Signal{RPID: "auth.example.com", UserID: "AAAA", Name: "dana@example.com", DisplayName: "Dana Okafor", Credentials: []string{"AQ", "Ag"}}}},
-		{"passkeys-one", with(sam(PathPasskeys), Notice{Good, "Passkey removed.", "It doesn't work here any more.", ""}), Passkeys{Items: []Passkey{laptop}, AddURL: "/account/passkeys/add", Rename: Input{Error: "Write a name of at most 60 characters."}}},
+		{"passkeys-one", with(sam(PathPasskeys), Notice{Good, "Passkey removed.", "It doesn't work here any more.", ""}), Passkeys{Items: []Passkey{laptop}, AddURL: "/account/passkeys/add"}},
+		{"passkeys-rename-wrong", dana(PathPasskeys), Passkeys{Items: []Passkey{unnamed, phone}, AddURL: "/account/passkeys/add"}},
 		{"passkeys-none", dana(PathPasskeys), Passkeys{AddURL: "/account/passkeys/add"}},
 		{"passkey-remove", dana(PathPasskeys), RemovePasskey{Passkey: phone, Ends: []string{"1 session", "2 apps"}, Form: form, Back: PathPasskeys}},
 		{"passkey-remove-only", dana(PathPasskeys), RemovePasskey{Passkey: laptop, Only: true, AddURL: "/account/passkeys/add", Back: PathPasskeys}},
@@ -245,7 +248,8 @@ func cases() []testCase {
 		{"person-last", dana(PathPeople), PersonChange{Person: Person{Name: "Dana Okafor"}, Last: true, Back: PathPeople}},
 		{"audit", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(8 * time.Second), Records: []Record{
 			{Index: 1203, At: ago(time.Minute), Actor: "Countersign command line", For: "Dana Okafor", Text: "Rotated the key of Sample notes API", Outcome: "Allowed", Assurance: "phr, 1 minute old", Proofs: "passkey “Dana's laptop”", Ref: "rec_01K9Y7C3ZQ4T"},
-			{Index: 1202, At: ago(2 * time.Minute), Actor: "Countersign command line", For: "Dana Okafor", Text: "Asked to rotate the key of Sample notes API", Outcome: "Asked for proof", Refused: true, Assurance: "phr, 3 hours old", Reason: "Needs a phishing-resistant proof not older than 5 minutes", Ref: "rec_01K9Y7C2AA0B"},
+			{Index: 1202, At: ago(2 * time.Minute), Actor: "Countersign command line", For: "Dana Okafor", Text: "Asked to rotate the key of Sample notes API", Outcome: "Asked for proof", Assurance: "phr, 3 hours old", Reason: "Needs a phishing-resistant proof not older than 5 minutes", Ref: "rec_01K9Y7C2AA0B"},
+			{Index: 1201, At: ago(9 * time.Minute), Actor: "Sam Lindqvist", Text: "Tried to invite somebody", Outcome: "Denied", Refused: true, Assurance: "phr, 1 hour old", Reason: "Only administrators may invite", Ref: "rec_01K9Y7BZZZ00"},
 		}, Older: "/admin/audit?before=1"}},
 		{"audit-none-found", dana(PathAudit), AuditLog{Query: "mira", Size: 1204, SignedAt: ago(8 * time.Second)}},
 		{"audit-empty", dana(PathAudit), AuditLog{}},

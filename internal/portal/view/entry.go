@@ -290,6 +290,9 @@ func (m Consent) Title() string {
 	if !m.ApprovedAt.IsZero() {
 		return "Continue to " + name(m.App.Name)
 	}
+	if len(m.Permissions) == 0 {
+		return "Tell " + name(m.App.Name) + " who you are?"
+	}
 	return "Allow " + name(m.App.Name) + "?"
 }
 

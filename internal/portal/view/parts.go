@@ -101,3 +101,11 @@ func sentence(s string, parts ...templ.Component) templ.Component {
 		return nil
 	})
 }
+
+// newName is what the rename field holds.
+func (k Passkey) newName() Input {
+	if k.NewName.Error == "" {
+		return Input{Value: k.Name}
+	}
+	return k.NewName
+}

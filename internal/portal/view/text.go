@@ -173,7 +173,10 @@ func span(d time.Duration) string {
 }
 
 func plural(n int, one string) string {
-	if n == 1 {
+	switch n {
+	case 0:
+		return "no " + one + "s"
+	case 1:
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %ss", n, one)

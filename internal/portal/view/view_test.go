@@ -403,7 +403,7 @@ func TestWords(t *testing.T) {
 	}
 	says("setup-expired", "countersignd setup-link", "It worked until 13:45 UTC. Nothing was changed.")
 	says("setup-closed", "Setup was completed by Dana Okafor on 3 November 2026, 14:05 UTC. It can")
-	says("stepup", "Confirm it's you to rotate the production key", "Runs as the command line on dana-laptop", "Yours was used 3 hours ago", "5 minutes, for this app", "Not you?")
+	says("stepup", "Confirm it's you to rotate the production key", "From the command line on dana-laptop", "Yours was used 3 hours ago", "5 minutes, for this app", "Not you?")
 	says("stepup-completed", "This request was already completed in another window.")
 	says("stepup-wrong-user", "This was requested for dana@example.com. You're signed in as sam@example.com.", "Switch account")
 	says("stepup-impossible", "this needs a hardware-backed passkey. None is registered", "Add a security key")
