@@ -1,0 +1,32 @@
+package sqlite_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/countersign-dev/countersign/internal/store"
+	"github.com/countersign-dev/countersign/internal/store/sqlite"
+	"github.com/countersign-dev/countersign/internal/store/storetest"
+)
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Database {
+		path := filepath.Join(t.TempDir(), "countersign.db")
+		return storetest.Database{Open: func() *store.Store {
+			s, err := sqlite.Open(context.Background(), sqlite.Options{Path: path, Migrate: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}}
+	})
+}
+
+func BenchmarkCommit(b *testing.B) {
+	s, err := sqlite.Open(context.Background(), sqlite.Options{Path: filepath.Join(b.TempDir(), "countersign.db"), Migrate: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	storetest.BenchmarkCommit(b, s)
+}
