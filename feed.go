@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"math/rand/v2" //house:allow jitter between connections, nothing secret
 	"net/http"
 	"net/url"
 	"strconv"

@@ -178,7 +178,7 @@ func measureOne(ctx context.Context, name string, connections int, slice time.Du
 			_, err = s.Run(ctx, slice, 5*connections) // warm
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s on %s, %d connections: %w", name, system.Name(), connections, err))
+			faults = append(faults, fmt.Errorf("%s on %s, %d connections: %w", name, system.Store(), connections, err))
 			continue
 		}
 		cells = append(cells, c)
@@ -186,7 +186,7 @@ func measureOne(ctx context.Context, name string, connections int, slice time.Du
 	for range rounds {
 		for _, c := range cells {
 			if err := c.measure(ctx, sessions[c], slice); err != nil {
-				faults = append(faults, fmt.Errorf("%s on %s, %d connections: %w", name, c.system.Name(), connections, err))
+				faults = append(faults, fmt.Errorf("%s on %s, %d connections: %w", name, c.system.Store(), connections, err))
 			}
 		}
 	}

@@ -24,7 +24,6 @@ type figures struct {
 	P99         float64 `json:"p99_ms"`
 	RSS         float64 `json:"rss_mb"` // of the server alone, after the cell
 
-	name     string
 	requests int
 }
 
@@ -48,8 +47,8 @@ func compare(cells []*cell) (rows []figures) {
 			CPU: round(c.perRequest()), FloorCPU: round(floors[key{c.workload, floorOf[c.workload], c.connections}]),
 			Rate: math.Round(c.result.PerSecond()),
 			P50:  milliseconds(c.result.Quantile(0.5)), P99: milliseconds(c.result.Quantile(0.99)),
-			RSS:  megabytes(c.rss),
-			name: c.system.Name(), requests: c.result.Requests,
+			RSS:      megabytes(c.rss),
+			requests: c.result.Requests,
 		}
 		if f.FloorCPU > 0 {
 			f.Ratio = math.Round(100*f.CPU/f.FloorCPU) / 100
@@ -68,10 +67,10 @@ func megabytes(n int64) float64 { return math.Round(float64(n)/1e5) / 10 }
 // printTable writes the figures for people.
 func printTable(out io.Writer, rows []figures) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "workload\tsystem\tconns\tCPU ms\tfloor ms\tratio\treq/s\tp50 ms\tp99 ms\tRSS MB\tanswers\t")
+	fmt.Fprintln(w, "workload\tstore\tconns\tCPU ms\tfloor ms\tratio\treq/s\tp50 ms\tp99 ms\tRSS MB\tanswers\t")
 	for _, r := range rows {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%.3f\t%.3f\t%.2f\t%.0f\t%.2f\t%.2f\t%.1f\t%d\t\n",
-			r.Workload, r.name, r.Connections, r.CPU, r.FloorCPU, r.Ratio, r.Rate, r.P50, r.P99, r.RSS, r.requests)
+			r.Workload, r.Store, r.Connections, r.CPU, r.FloorCPU, r.Ratio, r.Rate, r.P50, r.P99, r.RSS, r.requests)
 	}
 	w.Flush()
 }
@@ -80,10 +79,10 @@ func printTable(out io.Writer, rows []figures) {
 func printLifetimes(out io.Writer, systems []System, life map[System]*lifetime) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "system\tready after ms\tidle MB\tafter load MB\tdatabase grew MB\t")
+	fmt.Fprintln(w, "store\tready after ms\tidle MB\tafter load MB\tdatabase grew MB\t")
 	for _, s := range systems {
 		l := life[s]
-		fmt.Fprintf(w, "%s\t%.0f\t%.1f\t%.1f\t%.1f\t\n", s.Name(), milliseconds(s.Started()),
+		fmt.Fprintf(w, "%s\t%.0f\t%.1f\t%.1f\t%.1f\t\n", s.Store(), milliseconds(s.Started()),
 			megabytes(l.rss), megabytes(l.rssAfter), megabytes(l.bytesAfter-l.bytes))
 	}
 	w.Flush()

@@ -29,9 +29,8 @@ var errNotOffered = errors.New("not offered")
 
 // System is one server under load, with the database it stands on.
 type System interface {
-	// Name tells it from the others, such as "floor, durable".
-	Name() string
-	// Store is where it keeps what it acknowledges, as in result.json.
+	// Store is where it keeps what it acknowledges, such as "sqlite", and
+	// tells it from the others.
 	Store() string
 	// Addr is the host and port where it answers, on this machine.
 	Addr() string
@@ -125,13 +124,7 @@ func startFloor(ctx context.Context, binary, database string) (*floorSystem, err
 	return f, nil
 }
 
-func (f *floorSystem) Name() string {
-	if f.database == "" {
-		return "floor, memory"
-	}
-	return "floor, durable"
-}
-
+// Store implements System.
 func (f *floorSystem) Store() string {
 	if f.database == "" {
 		return "floor-memory"

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math/rand/v2"
+	"math/rand/v2" //house:allow jitter between connections, nothing secret
 	"net/http"
 	"slices"
 	"strconv"
