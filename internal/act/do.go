@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -31,7 +32,10 @@ type Doer struct {
 	Writer  *audit.Writer
 	Keys    audit.Keys
 	Refused func(action policy.Action, code string) // counts quiet refusals; nil: not counted
-	Now     func() time.Time                        // nil: time.Now
+	// Checkpoint waits until a record is under a signed checkpoint; acts of
+	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
+	Checkpoint func(ctx context.Context, recordID string) error
+	Now        func() time.Time // nil: time.Now
 }
 
 // Outcome is what came of an act that was carried out.
@@ -41,6 +45,17 @@ type Outcome struct {
 	Value    any // what Seal made
 	Decision policy.Decision
 	Facts    *Facts
+	kind     audit.Kind
+}
+
+// signed waits until the act's record is under a checkpoint.
+func (d *Doer) signed(ctx context.Context, out Outcome) (Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := d.Checkpoint(ctx, out.RecordID); err != nil {
+		return out, problem.New(problem.Unavailable, "not_yet_signed", "The change was made, but its record is not signed yet. Reload to see it.").Because(err)
+	}
+	return out, nil
 }
 
 func (d *Doer) now() time.Time {
@@ -62,6 +77,9 @@ func (d *Doer) Do(ctx context.Context, in Intent) (Outcome, error) {
 	for range tries {
 		var out Outcome
 		out, err = d.try(ctx, in, at)
+		if err == nil && d.Checkpoint != nil && out.kind.Critical() {
+			return d.signed(context.WithoutCancel(ctx), out)
+		}
 		if !errors.Is(err, ErrStale) {
 			if err != nil && ctx.Err() != nil && problem.From(err) == nil {
 				err = problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.").Because(err)
@@ -106,7 +124,7 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	if eff.Kind != 0 {
 		rec.Kind = eff.Kind
 	}
-	rec.Leaf = eff.Leaf
+	rec.Leaf, out.kind = eff.Leaf, rec.Kind
 	d.describe(&rec, in, &facts, dec, eff, "")
 	row, err := d.Writer.Seal(ctx, rec, d.Keys)
 	if err != nil {
@@ -218,16 +236,18 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 	}
 	rec.Facts = rf
 	rec.Parts = append(rec.Parts, eff.Parts...)
-	if in.Refs.Kind == "person" && in.Refs.Actor != "" {
-		who := map[string]any{"actor": in.Refs.Actor}
-		if in.Refs.Session != "" {
-			who["session"] = in.Refs.Session
-		}
-		if in.Refs.Grant != "" {
-			who["grant"] = in.Refs.Grant
-		}
-		rec.Parts = append(rec.Parts, audit.Part{Person: in.Refs.Actor, Body: who})
+	actor := in.Refs.Actor
+	if in.Refs.Kind != policy.KindPerson || actor == "" || slices.ContainsFunc(eff.Parts, func(p audit.Part) bool { return p.Person == actor }) {
+		return
 	}
+	who := map[string]any{}
+	if in.Refs.Session != "" {
+		who["session"] = in.Refs.Session
+	}
+	if in.Refs.Grant != "" {
+		who["grant"] = in.Refs.Grant
+	}
+	rec.Parts = append([]audit.Part{{Person: actor, Body: who}}, rec.Parts...) // the actor comes first
 }
 
 // Spent reports whether err says that a value was already used, and by what.

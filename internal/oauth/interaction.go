@@ -377,13 +377,26 @@ func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detai
 	return a.redirect + sep + q.Encode(), nil
 }
 
+// maxResources is how many resources a request without the parameter is about at
+// most.
+const maxResources = 64
+
 // clientResources are the resources a request is about: those it names, which
 // the client must be registered for, or all the client's own.
 func (s *Server) clientResources(ctx context.Context, c client.Client, uris []string) ([]resource.Resource, error) {
 	var out []resource.Resource
 	if len(uris) == 0 {
 		for _, id := range c.Resources {
-			if id == "*" {
+			if id == "*" { // every resource of the deployment
+				all, err := s.Resources.Resources(ctx, "", maxResources)
+				if err != nil {
+					return nil, err
+				}
+				for _, res := range all {
+					if res.Node.Live() {
+						out = append(out, res)
+					}
+				}
 				continue
 			}
 			res, err := s.Resources.Resource(ctx, id)

@@ -41,6 +41,7 @@ type Clients interface {
 type Resources interface {
 	Resource(ctx context.Context, id string) (resource.Resource, error)
 	ResourceByURI(ctx context.Context, uri string) (resource.Resource, error)
+	Resources(ctx context.Context, after string, n int) ([]resource.Resource, error)
 }
 
 // Grants reads grants, consents and families.
