@@ -25,7 +25,7 @@ lint: ## gofumpt, vet, staticcheck and the rules of the house
 
 fmt:
 	@scripts/tools.sh go
-	@git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 $(BIN)/gofumpt -w
+	@git ls-files -z --cached --others --exclude-standard '*.go' ':!*_templ.go' | xargs -r0 $(BIN)/gofumpt -w
 
 generate: ## the pages' generated code, which is committed
 	@$(GO) tool templ generate
