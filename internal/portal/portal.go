@@ -54,9 +54,16 @@ type State interface {
 
 // Log reads the audit log as sentences.
 type Log interface {
-	// Page gives records before the given number (0: the newest), newest first;
-	// of one person, or of everybody for "".
-	Page(ctx context.Context, person string, before uint64, n int) ([]audit.Line, error)
+	// Page gives records older than the one with id before ("": the newest),
+	// newest first; of one person, or of everybody for "". more is the before of
+	// the next page, "" if there is none.
+	Page(ctx context.Context, person, before string, n int) (lines []audit.Line, more string, err error)
+}
+
+// Sealer seals what travels through a browser from page to page.
+type Sealer interface {
+	SealState(purpose, bound string, v any) (string, error)
+	OpenState(purpose, bound, sealed string, v any) error
 }
 
 // Authorizer is what the pages need of the authorization endpoint.
@@ -75,6 +82,7 @@ type Server struct {
 	Log      Log
 	Oauth    Authorizer
 	Ceremony *factor.Ceremony
+	Sealed   Sealer
 	Ladder   assurance.Ladder
 	// For names an interaction in the proofs of a step-up made for it.
 	For        func(reference string) string
@@ -229,4 +237,3 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.accountRoutes(handle)
 	s.adminRoutes(handle)
 }
-
