@@ -98,8 +98,11 @@ func newToken(raw string, c *jose.AccessTokenClaims) *Token {
 	if c.Confirmation != nil {
 		t.Scheme = "DPoP"
 	}
+	// What acts for a person is never the person present. An issuer that says
+	// no asr at all has no delegations to tell apart: then the pair stands alone.
+	t.present = c.Actor == nil
 	if a := c.Assurance; a != nil {
-		t.present = a.Human != nil && a.Human.Present && c.Actor == nil
+		t.present = t.present && a.Human != nil && a.Human.Present
 		if len(a.Actors) > 0 {
 			t.machine = machineRung(a.Actors[0].Rung)
 		}

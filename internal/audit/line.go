@@ -1,56 +1,72 @@
 package audit
 
 import (
-	"context"
 	"encoding/json"
+	"strings"
 	"time"
 )
 
-// Line is a record as people read it: in `audit list`, on pages, in the API.
+// Line is a record as a list shows it to people.
 type Line struct {
-	Seq      int64 // number in the log; -1 while it has none
-	ID       string
-	At       time.Time
-	Kind     Kind
-	Refused  bool
-	Sentence string
-	Persons  []string // ids of the persons concerned, the actor first; "" for an erased one
-	Client   string   // id, "" if none
-	Service  string
-	ACR      string   // the assurance that was had
-	Methods  []string // of the proofs
-	Reasons  []string // policies that decided
-	Code     string   // of a refusal
-	Policy   string   // version
-	Erased   int      // parts that open to nothing
+	Seq       int64 // index of its leaf; -1 while it has none yet
+	ID        string
+	At        time.Time
+	Kind      Kind
+	Refused   bool
+	Outcome   string // "allow", "step_up" or "deny", as decided; "" if nothing was
+	Sentence  string // see Sentence; it ends with the reason, if there is one
+	Actor     string // who acted, by name; "someone" for callers who are not known
+	Assurance string // acr that was reached, "" for none
+	Proofs    string // methods that were used, with commas
 }
 
-// Read opens a record and says what it tells. names is as in Sentence.
-func Read(ctx context.Context, row Row, seq int64, keys Unsealer, names func(id string) string) (Line, error) {
-	parts, err := Open(ctx, row, keys)
-	if err != nil {
-		return Line{}, err
-	}
-	l := Line{
-		Seq: seq, ID: row.ID, At: time.UnixMicro(row.At).UTC(), Kind: row.Kind,
-		Sentence: Sentence(row, parts, names),
-	}
-	var f struct {
-		Client, Service, ACR, Outcome, Code, Policy string
-		Methods, Reasons                            []string
-	}
-	if len(row.Facts) > 0 && json.Unmarshal(row.Facts, &f) == nil {
-		l.Client, l.Service, l.ACR, l.Code, l.Policy = f.Client, f.Service, f.ACR, f.Code, f.Policy
-		l.Methods, l.Reasons = f.Methods, f.Reasons
-		l.Refused = f.Code != ""
-	}
+// LineOf puts a record into words. parts are as Open gave them, names as for
+// Sentence.
+func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) Line {
+	l := Line{Seq: seq, ID: row.ID, At: time.UnixMicro(row.At).UTC(), Kind: row.Kind, Sentence: Sentence(row, parts, names)}
+	s := sentence{row: row, names: names}
 	for _, p := range parts {
 		if p.Pseudonym != ([16]byte{}) {
-			l.Persons = append(l.Persons, p.Person)
+			s.persons = append(s.persons, s.person(p))
 		}
-		if p.Erased {
-			l.Erased++
+		if f := p.Fields(); f["r"] == true {
+			l.Refused = true
 		}
 	}
-	return l, nil
+	var facts struct {
+		Kind    string   `json:"kind"`
+		Service string   `json:"service"`
+		ACR     string   `json:"acr"`
+		Methods []string `json:"methods"`
+		Outcome string   `json:"outcome"`
+	}
+	if len(row.Facts) > 0 && json.Unmarshal(row.Facts, &facts) != nil {
+		facts.Kind = "" // nothing is known then
+	}
+	l.Outcome, l.Assurance, l.Proofs = facts.Outcome, facts.ACR, strings.Join(distinct(facts.Methods), ", ")
+	switch {
+	case facts.Kind == "system":
+		l.Actor = "the server"
+	case facts.Kind == "operator":
+		l.Actor = "the operator of the machine"
+	case facts.Service != "":
+		l.Actor = s.name(facts.Service)
+	case len(s.persons) > 0:
+		l.Actor = s.persons[0]
+	default:
+		l.Actor = "someone"
+	}
+	return l
+}
+
+func distinct(list []string) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, x := range list {
+		if !seen[x] {
+			seen[x] = true
+			out = append(out, x)
+		}
+	}
+	return out
 }

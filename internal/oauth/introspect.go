@@ -153,11 +153,7 @@ func (s *Server) live(ctx context.Context, text string) (*jose.AccessTokenClaims
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := s.State.RecordLeaf(ctx, c.JTI)
-	if err != nil {
-		return nil, err
-	}
-	nodes, err := s.State.Ancestors(ctx, leaf)
+	nodes, err := s.State.Issued(ctx, c.JTI)
 	if err != nil {
 		return nil, err
 	}
@@ -221,15 +217,11 @@ func (s *Server) revocable(ctx context.Context, c *caller, text string) (*grant.
 		if claims.ACR == "" && strings.HasPrefix(claims.Subject, "svc_") {
 			return nil, invalid("unsupported_token_type", "A service's access token cannot be revoked apart from the service; it ends within minutes.")
 		}
-		leaf, err := s.State.RecordLeaf(ctx, claims.JTI)
+		nodes, err := s.State.Issued(ctx, claims.JTI)
 		if err != nil {
 			if problem.From(err) != nil {
 				return nil, nil
 			}
-			return nil, err
-		}
-		nodes, err := s.State.Ancestors(ctx, leaf)
-		if err != nil {
 			return nil, err
 		}
 		for _, n := range nodes {

@@ -54,9 +54,9 @@ type Grants interface {
 // State reads what liveness is judged by.
 type State interface {
 	OnceValue(ctx context.Context, p once.Purpose, k once.Key) (once.Value, error)
-	// RecordLeaf gives the lineage node that a token (by its jti) hangs on.
-	RecordLeaf(ctx context.Context, recordID string) (leaf string, err error)
-	Ancestors(ctx context.Context, ids ...string) ([]lineage.Node, error)
+	// Issued gives the lineage node that a token (by its jti) hangs on and
+	// everything above it; problem.NotFound if no such record issued anything.
+	Issued(ctx context.Context, recordID string) ([]lineage.Node, error)
 	Person(ctx context.Context, id string) (account.Person, error)
 	PersonBySubject(ctx context.Context, sub string) (account.Person, error)
 }

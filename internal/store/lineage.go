@@ -180,3 +180,10 @@ SELECT DISTINCT seq FROM revocation WHERE seq > $1 ORDER BY seq LIMIT $2) ORDER 
 func (s *Store) RevocationsSince(ctx context.Context, at int64) ([]lineage.Revocation, error) {
 	return all(ctx, s.db, scanRevocation, revocationCols+`WHERE at >= $1 AND seq IS NOT NULL ORDER BY seq, node`, at)
 }
+
+// RevocationHead gives the number of the newest numbered revocation, 0 if there
+// is none (record 0 opens the log and revokes nothing).
+func (s *Store) RevocationHead(ctx context.Context) (uint64, error) {
+	n, err := need(ctx, s.db, "revocation", scanInt, `SELECT COALESCE(MAX(seq), 0) FROM revocation`)
+	return uint64(n), err
+}
