@@ -35,7 +35,7 @@ type SequencerOptions struct {
 	Rest  time.Duration // least time between two steps; 0: 20 ms
 	Poll  time.Duration // most time between two steps; 0: 500 ms
 	Every time.Duration // most time between two checkpoints while there is news; 0: 1 s
-	Lease time.Duration // how long a silent holder keeps the lease; 0: 5 s
+	Lease time.Duration // how long a silent holder keeps the lease; 0: 2 s
 }
 
 // Sequencer numbers records, grows the tree and signs it (mechanisms E6, E8). Any
@@ -49,6 +49,7 @@ type Sequencer struct {
 
 	fence  int64 // 0: not the holder
 	until  time.Time
+	retry  time.Time // not before then is a lease asked for that another holds
 	signed struct { // the largest checkpoint known
 		size uint64
 		root [32]byte
@@ -70,7 +71,7 @@ func (s *Store) Sequencer(o SequencerOptions) *Sequencer {
 	set(&o.Rest, 20*time.Millisecond)
 	set(&o.Poll, 500*time.Millisecond)
 	set(&o.Every, time.Second)
-	set(&o.Lease, 5*time.Second)
+	set(&o.Lease, 2*time.Second)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -142,6 +143,7 @@ func (q *Sequencer) Fault() error {
 func (q *Sequencer) Step(ctx context.Context) (more bool, err error) {
 	held, err := q.hold(ctx)
 	if err != nil || !held {
+		q.demand.Store(false) // whoever waits asks again
 		return false, err
 	}
 	h, more, err := q.s.integrate(ctx, q.fence)
@@ -173,6 +175,9 @@ func (q *Sequencer) hold(ctx context.Context) (bool, error) {
 	if q.fence != 0 && now.Add(q.o.Lease/2).Before(q.until) {
 		return true, nil
 	}
+	if q.fence == 0 && now.Before(q.retry) {
+		return false, nil
+	}
 	until := now.Add(q.o.Lease)
 	var u unit
 	u.must(1, nil, takeLeaseSQL, q.holder, until.UnixMicro(), now.UnixMicro())
@@ -180,7 +185,7 @@ func (q *Sequencer) hold(ctx context.Context) (bool, error) {
 	err := q.s.db.Write(ctx, u.Unit)
 	var missed *Missed
 	if errors.As(err, &missed) {
-		q.fence = 0
+		q.fence, q.retry = 0, now.Add(min(q.o.Lease/4, q.o.Poll))
 		return false, nil
 	}
 	if err != nil {

@@ -3,15 +3,122 @@ package postgres_test
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/store/postgres"
 	"github.com/countersign-dev/countersign/internal/store/storetest"
 	"github.com/countersign-dev/countersign/test/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(storetest.ChildVariable); dsn != "" {
+		s, err := postgres.Open(context.Background(), postgres.Options{DSN: dsn})
+		if err != nil {
+			panic(err)
+		}
+		storetest.Child(s)
+	}
+	os.Exit(pgtest.Run(m))
+}
+
+func TestKill(t *testing.T) {
+	dsn := pgtest.Start(t)
+	storetest.TestKill(t, storetest.Database{Open: func() *store.Store {
+		return open(t, postgres.Options{DSN: dsn, Migrate: true})
+	}}, dsn, storetest.Rounds(2, 200))
+}
+
+// Acts far beyond the pool wait their turn and all succeed; none holds a
+// connection while it waits for another.
+func TestNoStallAtSixteenTimesThePool(t *testing.T) {
+	s := open(t, postgres.Options{DSN: pgtest.Start(t), Migrate: true, Conns: 4})
+	defer s.Close()
+	storetest.Saturate(t, s, 64, 10)
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	s := open(t, postgres.Options{DSN: pgtest.Start(t), Migrate: true, Conns: 1, Queue: 2})
+	defer s.Close()
+	var refused, done atomic.Int32
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for range 10 {
+				if _, err := s.Counts(context.Background()); problem.CodeOf(err) == "busy" {
+					refused.Add(1)
+				} else if err == nil {
+					done.Add(1)
+				} else {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if refused.Load() == 0 || done.Load() == 0 {
+		t.Errorf("%d refused, %d done", refused.Load(), done.Load())
+	}
+}
+
+// Settings that can lose what was acknowledged refuse the start, unless that is
+// accepted.
+func TestRefusesUnsafeSettings(t *testing.T) {
+	dsn := pgtest.Start(t)
+	unsafe := dsn + "&synchronous_commit=off"
+	if !strings.Contains(dsn, "?") {
+		unsafe = dsn + "?synchronous_commit=off"
+	}
+	if _, err := postgres.Open(context.Background(), postgres.Options{DSN: unsafe, Migrate: true}); problem.CodeOf(err) != "database_unsafe" {
+		t.Errorf("synchronous_commit off: %v", err)
+	}
+	open(t, postgres.Options{DSN: unsafe, Migrate: true, AcceptDataLoss: true}).Close()
+	_, err := postgres.Open(context.Background(), postgres.Options{DSN: "postgres://u:hunter2@127.0.0.1:bad/x"})
+	if problem.CodeOf(err) != "database_invalid" || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a malformed connection string: %v", err)
+	}
+	if _, err := postgres.Open(context.Background(), postgres.Options{DSN: "postgres://u:hunter2@127.0.0.1:1/x"}); problem.CodeOf(err) != "database_unreachable" || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// Both engines have the same tables with the same columns.
+func TestSchemasAgree(t *testing.T) {
+	read := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		for _, line := range strings.Split(string(b), "\n") {
+			f := strings.Fields(line)
+			switch {
+			case len(f) == 0 || f[0] == "--" || f[0] == ");" || f[0] == ")":
+			case f[0] == "CREATE":
+				out.WriteString("\n" + strings.TrimSuffix(line, " STRICT;") + " ")
+			default:
+				out.WriteString(f[0] + " ")
+			}
+		}
+		return out.String()
+	}
+	names, err := filepath.Glob("../sqlite/migrations/*.sql")
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		if d := cmp.Diff(read(name), read("migrations/"+filepath.Base(name))); d != "" {
+			t.Errorf("%s differs from SQLite's:\n%s", filepath.Base(name), d)
+		}
+	}
+}
 
 func open(t testing.TB, o postgres.Options) *store.Store {
 	t.Helper()

@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -9,6 +10,28 @@ import (
 	"github.com/countersign-dev/countersign/internal/store/sqlite"
 	"github.com/countersign-dev/countersign/internal/store/storetest"
 )
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(storetest.ChildVariable); path != "" {
+		s, err := sqlite.Open(context.Background(), sqlite.Options{Path: path})
+		if err != nil {
+			panic(err)
+		}
+		storetest.Child(s)
+	}
+	os.Exit(m.Run())
+}
+
+func TestKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "countersign.db")
+	storetest.TestKill(t, storetest.Database{Open: func() *store.Store {
+		s, err := sqlite.Open(context.Background(), sqlite.Options{Path: path, Migrate: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}}, path, storetest.Rounds(10, 1000))
+}
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Database {
