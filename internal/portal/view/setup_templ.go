@@ -659,7 +659,7 @@ func (m EnrolPasskey) Body(p Page) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "It's only on this device and can't be copied.")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "It's on one device only and can't be copied.")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -681,7 +681,7 @@ func (m EnrolPasskey) Body(p Page) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if m.Made != nil && !m.Made.Synced {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 49, "<p class=\"lead\">If this device is lost or breaks, your only way in is gone. A second passkey on a phone or a security key takes about 30 seconds.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 49, "<p class=\"lead\">If that device is lost or breaks, your only way in is gone. A second passkey on a phone or a security key takes about 30 seconds.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
