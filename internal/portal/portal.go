@@ -74,7 +74,7 @@ type Authorizer interface {
 	Refuse(w http.ResponseWriter, r *http.Request, reference, code, detail string) (string, error)
 }
 
-// Server serves the pages. Fill every member but Now.
+// Server serves the pages. Fill every member but LogState and Now.
 type Server struct {
 	Issuer   string
 	Do       *act.Doer
@@ -87,7 +87,13 @@ type Server struct {
 	// For names an interaction in the proofs of a step-up made for it.
 	For        func(reference string) string
 	ClientAddr func(*http.Request) netip.Addr
-	Now        func() time.Time // nil: time.Now
+	Sealer     Sealer
+	// Checkpoint waits until a signed checkpoint covers the record: what changes
+	// factors or administrators is answered only then (mechanisms E9).
+	Checkpoint func(ctx context.Context, recordID string) error
+	// LogState says how the log stands; nil: the page does not say.
+	LogState func(context.Context) (LogState, error)
+	Now      func() time.Time // nil: time.Now
 }
 
 func (s *Server) now() time.Time {
