@@ -50,7 +50,7 @@ type Sequencer struct {
 	fence  int64 // 0: not the holder
 	until  time.Time
 	retry  time.Time // not before then is a lease asked for that another holds
-	signed struct { // the largest checkpoint known
+	signed struct {  // the largest checkpoint known
 		size uint64
 		root [32]byte
 		at   time.Time

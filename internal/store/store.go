@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -27,7 +26,6 @@ type Store struct {
 	known facts
 	keys  recordKeys
 	wake  chan struct{} // a local commit has news for the sequencer
-	log   *slog.Logger
 }
 
 var (
@@ -47,7 +45,7 @@ func New(db Engine, now func() time.Time) *Store {
 	if now == nil {
 		now = time.Now
 	}
-	return &Store{db: db, now: now, wake: make(chan struct{}, 1), log: slog.Default()}
+	return &Store{db: db, now: now, wake: make(chan struct{}, 1)}
 }
 
 // Engine is "sqlite" or "postgres".

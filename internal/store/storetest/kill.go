@@ -28,7 +28,7 @@ func Child(s *store.Store) {
 	ctx := context.Background()
 	t := &testing.T{}
 	r := &rig{t: t, s: s, keys: s.RecordKeys(sealer), writer: audit.NewWriter(), ctx: ctx, at: time.Now()}
-	go sequencer(t, s, func(o *store.SequencerOptions) { o.Every = 20 * time.Millisecond }).Run(ctx)
+	go sequencer(t, s, func(o *store.SequencerOptions) { o.Every, o.Lease = 20*time.Millisecond, 100*time.Millisecond }).Run(ctx)
 	acknowledged := make(chan string, 64)
 	for range 16 {
 		go func() {
