@@ -92,7 +92,6 @@ func (p *Profile) audience(ctx context.Context, c *Credential, u *url.URL) (stri
 			return "", err
 		}
 		if m != nil && m.covers(u) {
-			p.remember(*m)
 			return p.judge(c, *m)
 		}
 	}
@@ -118,13 +117,14 @@ func (p *Profile) announced(ctx context.Context, c *Credential, u *url.URL, at s
 	if m == nil || !m.covers(u) {
 		return "", fault(problem.Denied, CodeResourceRefused, "The resource's description of itself is for another address; no token was sent.")
 	}
-	p.remember(*m)
 	return p.judge(c, *m)
 }
 
-// judge demands that the resource trusts the server that we are signed in at.
+// judge demands that the resource trusts the server that we are signed in at;
+// only then is it remembered.
 func (p *Profile) judge(c *Credential, m resourceMetadata) (string, error) {
 	if slices.Contains(m.Servers, c.Issuer) {
+		p.remember(m)
 		return m.Resource, nil
 	}
 	f := fault(problem.Denied, CodeResourceRefused, fmt.Sprintf("%s does not take sign-ins from %s; no token was sent.", m.Resource, c.Issuer))
@@ -208,6 +208,11 @@ func (p *Profile) recall(u *url.URL) (m resourceMetadata, ok bool) {
 
 func (p *Profile) remember(m resourceMetadata) {
 	c := p.readCache()
+	for _, e := range c.Entries {
+		if e.Resource == m.Resource && slices.Equal(e.Servers, m.Servers) {
+			return // until it is an hour old
+		}
+	}
 	c.Entries = slices.DeleteFunc(c.Entries, func(e cachedEntry) bool { return e.Resource == m.Resource })
 	c.Entries = append(c.Entries, cachedEntry{m, p.now().UTC()})
 	if len(c.Entries) > maxCached {

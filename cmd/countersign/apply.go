@@ -1,0 +1,396 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// change is one object of the file, and what would become of it.
+type change struct {
+	Kind   string       `json:"kind"`   // resource or client
+	Name   string       `json:"name"`   // uri or client_id
+	Action string       `json:"action"` // create, update or none
+	Fields []difference `json:"fields"`
+
+	want object
+	have object
+	path string // of an update
+	etag string
+}
+
+// writable are the members that a PUT carries.
+var writable = map[string][]string{
+	"resource": {"uri", "name", "scopes", "servers", "require_dpop", "delegation_aware"},
+	"client":   {"client_id", "name", "auth_method", "jwks", "redirect_uris", "grant_types", "scopes", "resources", "require_dpop"},
+}
+
+func (a *app) apply() *cobra.Command {
+	var file, secrets string
+	var yes, dry bool
+	c := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Make clients and resources as a file says",
+		Long: `Make clients and resources as a YAML file says. What would change is shown first.
+What the file does not name, and what it does not say of what it names, stays as
+it is; nothing is ever removed.`,
+		Example: "  countersign apply -f apps.yaml --dry-run",
+		Args:    cobra.NoArgs,
+	}
+	f := c.Flags()
+	f.StringVarP(&file, "file", "f", "", "the file, - for standard input")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&dry, "dry-run", false, "show what would change, change nothing")
+	f.StringVar(&secrets, "secrets-file", "", "new file for the secrets of clients that are made")
+	_ = c.MarkFlagRequired("file")
+	c.RunE = a.do(func(ctx context.Context, _ []string) error {
+		m, err := a.manifest(file)
+		if err != nil {
+			return err
+		}
+		x, err := a.api()
+		if err != nil {
+			return err
+		}
+		plan, err := x.plan(ctx, m)
+		if err != nil {
+			return err
+		}
+		todo := count(plan)
+		if !a.json {
+			a.show(plan)
+		}
+		if todo == 0 || dry {
+			return a.applied(plan, false)
+		}
+		vault, err := openVault(plan, secrets)
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(todo, yes, file); err != nil {
+			return errors.Join(err, vault.close())
+		}
+		err = x.carryOut(ctx, plan, vault)
+		if err := errors.Join(err, vault.close()); err != nil {
+			return err
+		}
+		return a.applied(plan, true)
+	})
+	return c
+}
+
+func (a *app) manifest(file string) (*manifest, error) {
+	in := a.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, usage("The file cannot be read: %v.", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, 4<<20))
+	if err != nil {
+		return nil, usage("The file cannot be read: %v.", err)
+	}
+	return parseManifest(text)
+}
+
+func count(plan []*change) (n int) {
+	for _, c := range plan {
+		if c.Action != "none" {
+			n++
+		}
+	}
+	return n
+}
+
+// plan compares the file with what the server has.
+func (x *api) plan(ctx context.Context, m *manifest) ([]*change, error) {
+	_, resources, err := items[object](ctx, x, "/resources")
+	if err != nil {
+		return nil, err
+	}
+	_, clients, err := items[object](ctx, x, "/clients")
+	if err != nil {
+		return nil, err
+	}
+	var plan []*change
+	for _, r := range m.Resources {
+		c := &change{Kind: "resource", Name: r.URI, want: fields(r)}
+		if have := find(resources, "uri", r.URI); have != nil {
+			id, _ := have["id"].(string)
+			c.path = "/resources/" + url.PathEscape(id)
+		}
+		plan = append(plan, c)
+	}
+	for _, w := range m.Clients {
+		c := &change{Kind: "client", Name: w.ClientID, want: fields(w)}
+		if find(clients, "client_id", w.ClientID) != nil {
+			c.path = "/clients/" + url.PathEscape(w.ClientID)
+		}
+		plan = append(plan, c)
+	}
+	for _, c := range plan {
+		if err := x.compare(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return plan, nil
+}
+
+func find(list []object, name, value string) object {
+	for _, o := range list {
+		if o[name] == value {
+			return o
+		}
+	}
+	return nil
+}
+
+// compare reads one object as it is now, with the tag that an update must match.
+func (x *api) compare(ctx context.Context, c *change) error {
+	c.Action, c.Fields = "create", []difference{}
+	if c.path != "" {
+		r, err := x.do(ctx, http.MethodGet, c.path, nil, "")
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(r.body, &c.have); err != nil {
+			return &failure{exit: exitError, code: "bad_answer", message: "The server's " + c.Kind + " cannot be read."}
+		}
+		c.Action, c.etag = "update", r.etag
+	}
+	for _, d := range differences(c.want, c.have) {
+		if c.Kind == "resource" && d.Field == "uri" || c.Kind == "client" && d.Field == "client_id" {
+			continue // what it is found by
+		}
+		c.Fields = append(c.Fields, d)
+	}
+	if c.Action == "update" && len(c.Fields) == 0 {
+		c.Action = "none"
+	}
+	return nil
+}
+
+// show writes the difference for people.
+func (a *app) show(plan []*change) {
+	for _, c := range plan {
+		mark := map[string]string{"create": "+", "update": "~", "none": "="}[c.Action]
+		fmt.Fprintf(a.out, "%s %s %s\n", mark, c.Kind, clean(c.Name))
+		for _, d := range c.Fields {
+			if c.Action == "update" && d.From != nil {
+				fmt.Fprintf(a.out, "    - %s: %s\n", d.Field, clean(text(d.From)))
+			}
+			if d.To != nil {
+				fmt.Fprintf(a.out, "    + %s: %s\n", d.Field, clean(text(d.To)))
+			}
+		}
+	}
+}
+
+func (a *app) applied(plan []*change, done bool) error {
+	if a.json {
+		if plan == nil {
+			plan = []*change{}
+		}
+		return a.document("apply/v1", map[string]any{"changes": plan, "applied": done})
+	}
+	switch n := count(plan); {
+	case n == 0:
+		a.say("Everything is as the file says.")
+	case done:
+		a.say("Done: %s.", changes(n))
+	default:
+		a.say("Nothing was changed; %s to make.", changes(n))
+	}
+	return nil
+}
+
+func changes(n int) string {
+	if n == 1 {
+		return "1 change"
+	}
+	return fmt.Sprintf("%d changes", n)
+}
+
+// confirm asks the person who is there.
+func (a *app) confirm(n int, yes bool, file string) error {
+	if yes {
+		return nil
+	}
+	if !a.asks || file == "-" {
+		return &failure{
+			exit: exitUsage, code: "confirmation_needed", message: "Nobody can be asked, so nothing was changed.",
+			fix: "countersign apply -f " + file + " --yes",
+		}
+	}
+	fmt.Fprintf(a.err, "Make %s? [y/N] ", changes(n))
+	line, err := bufio.NewReader(a.in).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+		return nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return &failure{exit: exitDenied, code: "not_confirmed", message: "Nothing was changed."}
+}
+
+// carryOut makes the changes: resources, clients, and then the servers of
+// resources that are clients made just now.
+func (x *api) carryOut(ctx context.Context, plan []*change, v *vault) error {
+	made := map[string]bool{}
+	for _, c := range plan {
+		if c.Kind == "client" && c.Action == "create" {
+			made[c.Name] = true
+		}
+	}
+	var late []*change
+	for _, c := range plan {
+		if c.Action == "none" {
+			continue
+		}
+		want := c.want
+		if servers, ok := want["servers"].([]any); ok && slices.ContainsFunc(servers, func(s any) bool { n, _ := s.(string); return made[n] }) {
+			want = clone(want)
+			want["servers"] = slices.DeleteFunc(slices.Clone(servers), func(s any) bool { n, _ := s.(string); return made[n] })
+			late = append(late, c)
+		}
+		if err := x.put(ctx, c, want, v); err != nil {
+			return err
+		}
+	}
+	for _, c := range late {
+		again := *c
+		if err := x.compare(ctx, &again); err != nil {
+			return err
+		}
+		if err := x.put(ctx, &again, c.want, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func clone(o object) object {
+	out := object{}
+	for k, v := range o {
+		out[k] = v
+	}
+	return out
+}
+
+// put makes or updates one object. An update carries what is there, with the
+// file's members in their places, and holds only if nobody changed it since.
+func (x *api) put(ctx context.Context, c *change, want object, v *vault) error {
+	if c.path == "" {
+		r, err := x.do(ctx, http.MethodPost, "/"+c.Kind+"s", want, "")
+		if err != nil {
+			return named(err, c)
+		}
+		var made struct {
+			ID     string `json:"id"`
+			Secret string `json:"client_secret"`
+		}
+		if err := json.Unmarshal(r.body, &made); err != nil {
+			return &failure{exit: exitError, code: "bad_answer", message: "The server's " + c.Kind + " cannot be read."}
+		}
+		if c.path = "/clients/" + url.PathEscape(c.Name); c.Kind == "resource" {
+			c.path = "/resources/" + url.PathEscape(made.ID)
+		}
+		return v.keep(c.Name, made.Secret)
+	}
+	body := object{}
+	for _, name := range writable[c.Kind] {
+		if value, ok := c.have[name]; ok && value != nil {
+			body[name] = value
+		}
+	}
+	for name, value := range want {
+		body[name] = value
+	}
+	_, err := x.do(ctx, http.MethodPut, c.path, body, c.etag)
+	return named(err, c)
+}
+
+// named says which object a refusal is about.
+func named(err error, c *change) error {
+	var f *failure
+	if errors.As(err, &f) {
+		g := *f
+		g.message = c.Kind + " " + c.Name + ": " + f.message
+		if g.code == "http_412" {
+			g.fix = "run the command again: it was changed meanwhile"
+		}
+		return &g
+	}
+	return err
+}
+
+// vault is the file that new clients' secrets go to: they are told once, and
+// never to the terminal.
+type vault struct {
+	file *os.File
+	keys map[string]string
+}
+
+// openVault makes the file before anything is changed, if a secret will come.
+func openVault(plan []*change, path string) (*vault, error) {
+	v := &vault{keys: map[string]string{}}
+	for _, c := range plan {
+		method, _ := c.want["auth_method"].(string)
+		if c.Kind == "client" && c.Action == "create" && strings.HasPrefix(method, "client_secret") && path == "" {
+			return nil, &failure{
+				exit: exitUsage, code: "secrets_file_needed", message: "The client " + c.Name + " will get a secret, which is told only once.",
+				fix: "add --secrets-file FILE",
+			}
+		}
+	}
+	if path == "" {
+		return v, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, usage("The secrets file cannot be made: %v.", err)
+	}
+	v.file = f
+	return v, nil
+}
+
+// keep writes a secret to the disk at once: what follows may fail.
+func (v *vault) keep(name, secret string) error {
+	if secret == "" || v.file == nil {
+		return nil
+	}
+	v.keys[name] = secret
+	text, err := json.MarshalIndent(map[string]any{"version": 1, "client_secrets": v.keys}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if _, err := v.file.WriteAt(append(text, '\n'), 0); err != nil { // it only grows
+		return fmt.Errorf("the secret of %s could not be kept: %w", name, err)
+	}
+	return v.file.Sync()
+}
+
+// close keeps the file if a secret is in it.
+func (v *vault) close() error {
+	if v.file == nil {
+		return nil
+	}
+	err := v.file.Close()
+	if len(v.keys) == 0 {
+		err = errors.Join(err, os.Remove(v.file.Name()))
+	}
+	return err
+}
