@@ -118,33 +118,42 @@ func TestBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
+	// The writer waits for the lock with a batch of its own, two more wait in the
+	// queue: the rest is refused at once, however many come.
 	ctx, cancel := context.WithCancel(context.Background())
-	errs := make(chan error, 20)
-	for i := range 20 {
-		wg.Go(func() { errs <- e.Write(ctx, insert(i, "")) })
+	defer cancel()
+	const callers = 400
+	errs := make(chan error, callers)
+	for i := range callers {
+		go func() { errs <- e.Write(ctx, insert(i, "")) }()
 	}
-	busy := 0
-	for range 17 { // one is being tried, two wait
-		if err := <-errs; problem.CodeOf(err) == "busy" {
+	done, busy := 0, 0
+	tally := func(err error) {
+		switch {
+		case err == nil:
+			done++
+		case problem.CodeOf(err) == "busy":
 			busy++
-		} else {
-			t.Errorf("a full queue: %v", err)
+		default:
+			t.Errorf("neither done nor busy: %v", err)
 		}
 	}
-	cancel()
-	for range 2 {
-		if err := <-errs; problem.CodeOf(err) != "busy" {
-			t.Errorf("given up while waiting: %v", err)
-		}
+	tally(<-errs) // nobody can be done yet
+	if busy != 1 {
+		t.Errorf("a full queue refused nobody")
 	}
-	tx.Rollback()
-	wg.Wait()
-	if err := <-errs; err != nil {
-		t.Errorf("the one that was being tried: %v", err)
+	cancel() // those in the queue give up
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
 	}
-	if n := count(t, e); n != 1 || busy != 17 {
-		t.Errorf("%d rows, %d refused at once", n, busy)
+	for range callers - 1 {
+		tally(<-errs)
+	}
+	if n := count(t, e); n != done {
+		t.Errorf("%d rows, %d done, %d busy", n, done, busy)
+	}
+	if err := e.Write(context.Background(), insert(callers, "")); err != nil {
+		t.Errorf("after the rush: %v", err)
 	}
 }
 
