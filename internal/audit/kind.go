@@ -86,6 +86,7 @@ const (
 	Migrated        Kind = 0x0808
 	Restored        Kind = 0x0809
 	WriterLost      Kind = 0x080a
+	SetupOffered    Kind = 0x080b
 )
 
 // Class is what retention is set by.
@@ -177,6 +178,7 @@ var kinds = map[Kind]kindInfo{
 	WriterStarted:   {"writer.started", Log, plain, "a server process started[, version {version}]"},
 	WriterBeat:      {"writer.beat", Log, plain, "a server process vouched for what it wrote"},
 	RefusalsCounted: {"refusals.counted", Log, plain, "[{total} ]requests of unknown callers were refused[ between {from}][ and {to}]"},
+	SetupOffered:    {"setup.offered", Log, plain, "A setup link was made"},
 	SetupCompleted:  {"setup.completed", Authority, critical, "{who} completed the setup and <became|did not become> the first administrator"},
 	AdminRecovered:  {"admin.recovered", Authority, critical, "the operator of the machine <recovered|could not recover> an administrator[, {who}]"},
 	PolicyPublished: {"policy.published", Authority, critical, "{who} <published|was not allowed to publish> [policy {policy}|a policy]"},

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/server"
+	"github.com/countersign-dev/countersign/internal/store"
+)
+
+// findings says that a check ran and found something wrong; it was printed.
+type findings struct{ n int }
+
+// Error implements error.
+func (f *findings) Error() string { return fmt.Sprintf("%d findings", f.n) }
+
+func (t *tool) audit() *cobra.Command {
+	c := &cobra.Command{Use: "audit", Short: "Read, verify and export the audit log"}
+	c.AddCommand(t.auditList(), t.auditVerify(), t.auditExport(), t.auditStatus())
+	return c
+}
+
+// auditLine is a record in JSON (schema 1).
+type auditLine struct {
+	Seq      int64    `json:"seq"`
+	ID       string   `json:"id"`
+	At       string   `json:"at"`
+	Kind     string   `json:"kind"`
+	Refused  bool     `json:"refused,omitempty"`
+	Sentence string   `json:"sentence"`
+	Persons  []string `json:"persons,omitempty"`
+	Client   string   `json:"client,omitempty"`
+	ACR      string   `json:"acr,omitempty"`
+	Methods  []string `json:"methods,omitempty"`
+	Reasons  []string `json:"reasons,omitempty"`
+	Code     string   `json:"code,omitempty"`
+	Policy   string   `json:"policy,omitempty"`
+}
+
+func lineOf(l audit.Line) auditLine {
+	return auditLine{
+		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.ACR, l.Methods, l.Reasons, l.Code, l.Policy,
+	}
+}
+
+func (t *tool) auditList() *cobra.Command {
+	var n int
+	var asJSON bool
+	var kinds []string
+	c := &cobra.Command{
+		Use: "list", Short: "List what happened, newest first", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			f := store.Filter{}
+			for _, k := range kinds {
+				kind, ok := audit.KindOf(k)
+				if !ok {
+					return usageError{fmt.Errorf("there is no kind of record called %q", k)}
+				}
+				f.Kinds = append(f.Kinds, kind)
+			}
+			st, err := t.state(c.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			return t.list(c.Context(), st, f, n, asJSON)
+		},
+	}
+	c.Flags().IntVarP(&n, "number", "n", 50, "how many records")
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	c.Flags().StringSliceVar(&kinds, "kind", nil, "only records of these kinds, e.g. session.opened")
+	return c
+}
+
+func (t *tool) list(ctx context.Context, st *server.State, f store.Filter, n int, asJSON bool) error {
+	for n > 0 {
+		lines, more, err := st.Lines(ctx, f, min(n, 200))
+		if err != nil {
+			return err
+		}
+		for _, l := range lines {
+			if asJSON {
+				b, err := json.Marshal(lineOf(l))
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(t.out, "%s\n", b)
+				continue
+			}
+			fmt.Fprintln(t.out, say(l))
+		}
+		n -= len(lines)
+		if f.Before = more; more == "" {
+			return nil
+		}
+	}
+	return nil
+}
+
+// say is a record in a line: when, what happened, with which proofs, at which
+// assurance, by which rule.
+func say(l audit.Line) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %s", l.At.Format("2006-01-02 15:04:05"), l.Sentence)
+	var more []string
+	if len(l.Methods) > 0 {
+		more = append(more, "proofs: "+strings.Join(l.Methods, ", "))
+	}
+	if l.ACR != "" {
+		more = append(more, "assurance: "+l.ACR)
+	}
+	if len(l.Reasons) > 0 {
+		more = append(more, "because: "+strings.Join(l.Reasons, ", "))
+	}
+	if l.Code != "" {
+		more = append(more, "refused: "+l.Code)
+	}
+	if len(more) > 0 {
+		fmt.Fprintf(&b, "  [%s]", strings.Join(more, "; "))
+	}
+	fmt.Fprintf(&b, "  %s", l.ID)
+	return b.String()
+}
+
+func (t *tool) auditVerify() *cobra.Command {
+	var against string
+	c := &cobra.Command{
+		Use: "verify", Short: "Prove the audit log whole", Args: cobra.NoArgs,
+		Long: "Recompute every entry, commitment, tile and root of the log and check every signed checkpoint. With --against, compare with a checkpoint kept elsewhere: only that shows whether the end was cut off. Without it, the checkpoint in the data folder is used if there is one. Exit code 3 if anything is wrong.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, err := t.state(c.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			o := audit.Options{Keys: st.Names}
+			if o.VKey, err = st.VerificationKey(); err != nil {
+				return err
+			}
+			from := against
+			if from == "" {
+				if p := filepath.Join(st.Config.DataDir, "checkpoint"); exists(p) {
+					from = p
+				}
+			}
+			if from != "" {
+				if o.Against, err = os.ReadFile(from); err != nil {
+					return err
+				}
+			}
+			rep, err := audit.Verify(c.Context(), st.Store, o)
+			if err != nil {
+				return err
+			}
+			for _, l := range rep.Lines() {
+				fmt.Fprintln(t.out, l)
+			}
+			if from != "" {
+				fmt.Fprintf(t.out, "Compared with the checkpoint in %s.\n", from)
+			}
+			if !rep.OK() {
+				return &findings{1}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&against, "against", "", "file with a checkpoint kept elsewhere")
+	return c
+}
+
+func exists(path string) bool { _, err := os.Stat(path); return err == nil }
+
+func (t *tool) auditExport() *cobra.Command {
+	var from uint64
+	c := &cobra.Command{
+		Use: "export", Short: "Write records as JSON lines, oldest first", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, err := t.state(c.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			return st.Export(c.Context(), from, func(l audit.Line) error {
+				b, err := json.Marshal(lineOf(l))
+				if err == nil {
+					_, err = fmt.Fprintf(t.out, "%s\n", b)
+				}
+				return err
+			})
+		},
+	}
+	c.Flags().Uint64Var(&from, "from", 0, "number of the first record")
+	return c
+}
+
+func (t *tool) auditStatus() *cobra.Command {
+	return &cobra.Command{Use: "status", Short: "Say how far the log is numbered and signed, and by which key", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		st, err := t.state(c.Context(), false)
+		if err != nil {
+			return err
+		}
+		defer st.Close()
+		n, err := st.Store.Counts(c.Context())
+		if err != nil {
+			return err
+		}
+		key, err := st.VerificationKey()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t.out, "records:    %d numbered, %d waiting, %d under the newest checkpoint\nlog key:    %s\nwitnesses:  not witnessed: keep a copy of %s elsewhere\n",
+			n.Records, n.Pending, n.Signed, key, filepath.Join(st.Config.DataDir, "checkpoint"))
+		return nil
+	}}
+}

@@ -1,0 +1,161 @@
+// Command countersignd is the server: it serves, and it is how the operator on
+// the host works on a deployment.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/server"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// usageError is an error of the command line itself: exit code 2.
+type usageError struct{ error }
+
+// run is main with its surroundings given. Exit codes: 0 done, 1 failed, 2 usage,
+// 3 a check found something wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := command(stdout, stderr)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var found *findings
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &found):
+		return 3
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "error: %v\nhint: countersignd --help\n", err)
+		return 2
+	}
+	fmt.Fprintf(stderr, "error: %v\n", err)
+	return 1
+}
+
+// tool is what the subcommands share.
+type tool struct {
+	out, err   io.Writer
+	configPath string
+}
+
+func command(stdout, stderr io.Writer) *cobra.Command {
+	t := &tool{out: stdout, err: stderr}
+	root := &cobra.Command{
+		Use: "countersignd", Short: "The Countersign authorization server", SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().StringVar(&t.configPath, "config", envOr("COUNTERSIGN_CONFIG", "/etc/countersign/countersignd.yaml"), "configuration file")
+	root.AddCommand(t.serve(), t.sandbox(), t.migrate(), t.checkConfig(), t.setupLink(), t.audit(), t.keys(), t.recover(), version(stdout))
+	return root
+}
+
+func envOr(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+func version(out io.Writer) *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Say which version this is", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		v := "unknown"
+		if i, ok := debug.ReadBuildInfo(); ok {
+			v = i.Main.Version
+		}
+		_, err := fmt.Fprintln(out, "countersignd", v)
+		return err
+	}}
+}
+
+func (t *tool) config() (*config.Config, error) { return config.Read(t.configPath, os.Environ()) }
+
+// state opens the deployment that the configuration names.
+func (t *tool) state(ctx context.Context, migrate bool) (*server.State, error) {
+	cfg, err := t.config()
+	if err != nil {
+		return nil, err
+	}
+	return server.OpenState(ctx, cfg, server.Options{Log: t.logger(cfg), Migrate: migrate})
+}
+
+// logger logs to standard error as the configuration says.
+func (t *tool) logger(cfg *config.Config) *slog.Logger {
+	level := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}[cfg.Log.Level]
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.Log.Format == "text" {
+		return slog.New(slog.NewTextHandler(t.err, o))
+	}
+	return slog.New(slog.NewJSONHandler(t.err, o))
+}
+
+func (t *tool) serve() *cobra.Command {
+	var noMigrate bool
+	c := &cobra.Command{
+		Use: "serve", Short: "Serve", Args: cobra.NoArgs,
+		Long: "Serve the issuer of the configuration. A database of an earlier release is brought up to date first, after a copy of it was made.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, err := t.state(c.Context(), !noMigrate)
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			srv, err := server.New(st)
+			if err != nil {
+				return err
+			}
+			l, err := server.Listen(st.Config)
+			if err != nil {
+				return err
+			}
+			if err := t.offerSetup(c.Context(), st); err != nil {
+				return err
+			}
+			fmt.Fprintf(t.err, "countersignd: serving %s on %s\n", st.Config.Issuer, l.Public.Addr())
+			return srv.Run(c.Context(), l)
+		},
+	}
+	c.Flags().BoolVar(&noMigrate, "no-migrate", false, "refuse a database of an earlier release instead of migrating it")
+	return c
+}
+
+func (t *tool) migrate() *cobra.Command {
+	return &cobra.Command{Use: "migrate", Short: "Bring the database up to date, and stop", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		st, err := t.state(c.Context(), true)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(t.err, "The database is up to date.")
+		return st.Close()
+	}}
+}
+
+func (t *tool) checkConfig() *cobra.Command {
+	return &cobra.Command{Use: "check-config", Short: "Read the configuration and say every fault", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		c, err := t.config()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t.out, "%s is valid: issuer %s, relying party %s\n", t.configPath, c.Issuer, c.RPID)
+		return nil
+	}}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/server"
+)
+
+// offerSetup makes a setup link while nobody has set the deployment up: printed
+// to a terminal, else written to a file of mode 0600 whose name is said; never
+// logged (mechanisms I2).
+func (t *tool) offerSetup(ctx context.Context, st *server.State) error {
+	done, err := st.Store.SetUp(ctx)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(st.Config.DataDir, "setup-link")
+	if done.Done {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	link, err := st.SetupLink(ctx, policy.KindSystem)
+	if err != nil {
+		return err
+	}
+	return t.tellSetup(link, path)
+}
+
+func (t *tool) tellSetup(link, path string) error {
+	if f, ok := t.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintf(t.err, "\nOpen this link to set up the first administrator. It works once, for %d minutes:\n\n  %s\n\n", int(account.SetupLifetime.Minutes()), link)
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(link+"\n"), 0o600); err != nil {
+		return err
+	}
+	fmt.Fprintf(t.err, "countersignd: the setup link is in %s; it works once, for %d minutes\n", path, int(account.SetupLifetime.Minutes()))
+	return nil
+}
+
+func (t *tool) setupLink() *cobra.Command {
+	return &cobra.Command{Use: "setup-link", Short: "Make a new setup link for the first administrator", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		st, err := t.state(c.Context(), false)
+		if err != nil {
+			return err
+		}
+		defer st.Close()
+		done, err := st.Store.SetUp(c.Context())
+		if err != nil {
+			return err
+		}
+		if done.Done {
+			return problem.Newf(problem.Conflict, "setup_done", "set-up was completed on %s and is closed; to get back in use: countersignd recover admin", done.At.Format("2006-01-02"))
+		}
+		link, err := st.SetupLink(c.Context(), policy.KindOperator)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(t.out, link)
+		return err
+	}}
+}
+
+func (t *tool) recover() *cobra.Command {
+	c := &cobra.Command{Use: "recover", Short: "Get back in, as root on the host: loud and recorded"}
+	var username string
+	admin := &cobra.Command{
+		Use: "admin", Short: "Print a link with which a person enrols a new passkey as administrator", Args: cobra.NoArgs,
+		Long: "Print a single-use link with which a new administrator joins. What is done is recorded in the audit log and cannot be hidden.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, err := t.state(c.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			link, err := st.RecoverAdmin(c.Context(), username)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(t.err, "RECOVERY: this link makes whoever opens it an administrator. It works once, for %d hours. The audit log says that it was made.\n", int(account.InvitationLifetime.Hours()))
+			_, err = fmt.Fprintln(t.out, link)
+			return err
+		},
+	}
+	admin.Flags().StringVar(&username, "username", "recovered-admin", "user name of the new administrator")
+	c.AddCommand(admin)
+	return c
+}

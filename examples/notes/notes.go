@@ -1,0 +1,81 @@
+// Package notes is the sample API of the sandbox, and an example of a resource
+// server: reading needs a scope, rotating the key needs a phishing-resistant
+// proof not older than five minutes. Everything about tokens is the SDK's.
+package notes
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	countersign "github.com/countersign-dev/countersign"
+)
+
+// Note is a note.
+type Note struct {
+	ID   int    `json:"id"`
+	Text string `json:"text"`
+}
+
+// API is the sample API: some notes, and a key. It keeps them in memory.
+type API struct {
+	mu    sync.Mutex
+	notes []Note
+	key   string
+}
+
+// New makes the API with a few notes.
+func New() *API {
+	return &API{
+		notes: []Note{{1, "Countersign asks for proof only when it matters."}, {2, "Try: countersign call POST …/keys/rotate"}},
+		key:   rand.Text(),
+	}
+}
+
+// Handler serves the API behind the verifier.
+func (a *API) Handler(v *countersign.Verifier) http.Handler {
+	mux := http.NewServeMux()
+	v.MountMetadata(mux, countersign.ResourceMetadata{Name: "Sample notes", Scopes: []string{"notes:read", "notes:write", "keys:rotate"}})
+	mux.Handle("GET /notes", v.Protect(http.HandlerFunc(a.list), countersign.RequireScope("notes:read")))
+	mux.Handle("POST /notes", v.Protect(http.HandlerFunc(a.add), countersign.RequireScope("notes:write")))
+	mux.Handle("POST /keys/rotate", v.Protect(http.HandlerFunc(a.rotate),
+		countersign.RequireScope("keys:rotate"),
+		countersign.RequireAssurance("phr"),
+		countersign.RequireFresh(5*time.Minute),
+		countersign.Sensitive()))
+	return mux
+}
+
+func (a *API) list(w http.ResponseWriter, _ *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	answer(w, http.StatusOK, map[string]any{"notes": a.notes})
+}
+
+func (a *API) add(w http.ResponseWriter, r *http.Request) {
+	var n Note
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&n); err != nil || n.Text == "" {
+		answer(w, http.StatusBadRequest, map[string]string{"error": `send {"text":"…"}`})
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n.ID = len(a.notes) + 1
+	a.notes = append(a.notes, n)
+	answer(w, http.StatusCreated, n)
+}
+
+func (a *API) rotate(w http.ResponseWriter, _ *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.key = rand.Text()
+	answer(w, http.StatusOK, map[string]string{"key": a.key, "rotated_at": time.Now().UTC().Format(time.RFC3339)})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}

@@ -1,0 +1,232 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/admin"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/feed"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/store"
+)
+
+// liveState gives the authorization server what liveness is judged by.
+type liveState struct{ *store.Store }
+
+// Issued gives what a token hangs on.
+func (l liveState) Issued(ctx context.Context, recordID string) ([]lineage.Node, error) {
+	i, err := l.RecordLeaf(ctx, recordID)
+	if err != nil {
+		return nil, err
+	}
+	if len(i.Nodes) == 0 {
+		return nil, problem.New(problem.NotFound, "token_unknown", "No such token was issued.")
+	}
+	return i.Nodes, nil
+}
+
+// auditLog reads the log as sentences.
+type auditLog struct{ *State }
+
+// Page gives a page of the log for the portal.
+func (a auditLog) Page(ctx context.Context, person, before string, n int) ([]audit.Line, string, error) {
+	return a.AuditPage(ctx, admin.LogQuery{Person: person, Before: before}, n)
+}
+
+// Lines reads records as people read them, newest first.
+func (s *State) Lines(ctx context.Context, f store.Filter, n int) ([]audit.Line, string, error) {
+	rows, more, err := s.Store.AuditPage(ctx, f, n)
+	if err != nil {
+		return nil, "", err
+	}
+	names := s.namer(ctx)
+	out := make([]audit.Line, 0, len(rows))
+	for _, r := range rows {
+		l, err := audit.Read(ctx, r.Row, r.Seq, s.Names, names)
+		if err != nil {
+			var t *audit.Tampered
+			if !errors.As(err, &t) {
+				return nil, "", err
+			}
+			l = audit.Line{Seq: r.Seq, ID: r.ID, At: time.UnixMicro(r.At).UTC(), Kind: r.Kind, Sentence: "This record was changed: " + err.Error()}
+		}
+		out = append(out, l)
+	}
+	return out, more, nil
+}
+
+// namer turns identifiers into what people call them, remembering what it
+// looked up.
+func (s *State) namer(ctx context.Context) func(string) string {
+	known := map[string]string{}
+	return func(x string) string {
+		if n, ok := known[x]; ok {
+			return n
+		}
+		n := s.name(ctx, x)
+		known[x] = n
+		return n
+	}
+}
+
+func (s *State) name(ctx context.Context, x string) string {
+	switch {
+	case strings.HasPrefix(x, id.Person):
+		if p, err := s.Store.Person(ctx, x); err == nil {
+			return p.Name
+		}
+	case strings.HasPrefix(x, id.Client):
+		if c, err := s.Store.Client(ctx, x); err == nil {
+			return c.Name
+		}
+	case strings.HasPrefix(x, id.Resource):
+		if r, err := s.Store.Resource(ctx, x); err == nil {
+			return r.Name
+		}
+	case strings.HasPrefix(x, id.Service):
+		if v, err := s.Store.Service(ctx, x); err == nil {
+			return v.Name
+		}
+	case strings.HasPrefix(x, id.Group):
+		if g, err := s.Store.Group(ctx, x); err == nil {
+			return g.Name
+		}
+	case strings.HasPrefix(x, id.Credential):
+		if k, err := s.Store.Passkey(ctx, x); err == nil {
+			return k.Name
+		}
+	}
+	return ""
+}
+
+// revocations gives the feed its lines.
+type revocations struct{ *store.Store }
+
+// RevocationsSince gives what a snapshot holds, and the head at that moment: the
+// head is read first, and nothing above it is given, so that what is missing
+// comes with the next frame.
+func (r revocations) RevocationsSince(ctx context.Context, at time.Time) ([]lineage.Revocation, uint64, error) {
+	head, err := r.RevocationHead(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	all, err := r.Store.RevocationsSince(ctx, at.UnixMicro())
+	if err != nil {
+		return nil, 0, err
+	}
+	out := all[:0]
+	for _, l := range all {
+		if l.Seq <= head {
+			out = append(out, l)
+		}
+	}
+	return out, head, nil
+}
+
+func (s *Server) newFeed() *feed.Hub {
+	return feed.New(feed.Config{
+		Issuer: s.Config.Issuer, Epoch: logEpoch, Source: revocations{s.Store}, AudienceKey: s.Ring.AudienceKey,
+		Signer:       func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypFeed) },
+		Authenticate: s.enforcementPoint, Log: s.log, Now: s.now,
+	})
+}
+
+// enforcementPoint establishes who asks for the feed: a service, by its
+// sender-bound token for /v1 with the scope feed, and which resources it serves.
+func (s *Server) enforcementPoint(r *http.Request) (feed.Caller, error) {
+	c, err := s.admin.Authenticate(r)
+	if err != nil {
+		return feed.Caller{}, err
+	}
+	if !c.Has("feed") {
+		return feed.Caller{}, problem.New(problem.Denied, "insufficient_scope", "The token lacks the scope feed.")
+	}
+	cl, err := s.Store.ClientByClientID(r.Context(), c.ClientID)
+	if err != nil {
+		return feed.Caller{}, err
+	}
+	out := feed.Caller{Client: cl.ClientID, Instance: c.JKT}
+	for after := ""; ; {
+		list, err := s.Store.Resources(r.Context(), after, 200)
+		if err != nil {
+			return feed.Caller{}, err
+		}
+		for _, res := range list {
+			if serves(res, cl.ID) {
+				out.Audiences = append(out.Audiences, res.URI)
+			}
+		}
+		if len(list) < 200 {
+			return out, nil
+		}
+		after = list[len(list)-1].ID
+	}
+}
+
+func serves(res resource.Resource, clientID string) bool {
+	for _, s := range res.Servers {
+		if s == clientID {
+			return res.Node.Live()
+		}
+	}
+	return false
+}
+
+// newAdmin builds the management API.
+func (s *Server) newAdmin() (*admin.API, error) {
+	return admin.New(admin.Config{
+		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
+		State: liveState{s.Store}, Log: auditLog{s.State}, Applied: s.applied, Now: s.now,
+	})
+}
+
+// AuditPage gives lines for the API.
+func (a auditLog) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]audit.Line, string, error) {
+	f := store.Filter{Before: q.Before, Kinds: q.Kinds}
+	if q.Person != "" {
+		p, ok, err := a.Store.PseudonymOf(ctx, q.Person)
+		if err != nil || !ok {
+			return nil, "", err
+		}
+		f.Person = p
+	}
+	return a.Lines(ctx, f, n)
+}
+
+// appliedWait is how long a request waits for enforcement points.
+const appliedWait = 3 * time.Second
+
+// applied waits until the connected enforcement points have applied a record.
+func (s *Server) applied(ctx context.Context, recordID string) (bool, error) {
+	deadline := s.now().Add(appliedWait)
+	rec, err := s.Store.RecordByID(ctx, recordID)
+	for err == nil && rec.Seq < 0 && s.now().Before(deadline) {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+		rec, err = s.Store.RecordByID(ctx, recordID)
+	}
+	if err != nil {
+		return false, err
+	}
+	if rec.Seq < 0 {
+		return false, nil
+	}
+	for _, seq := range s.hub.WaitApplied(ctx, uint64(rec.Seq), appliedWait) {
+		if seq < uint64(rec.Seq) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

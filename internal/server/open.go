@@ -1,0 +1,275 @@
+// Package server builds everything and mounts the routes. It has no rules of its
+// own: which surface sees which store, which loop runs, what a first start makes.
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/admin"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/factor"
+	"github.com/countersign-dev/countersign/internal/feed"
+	"github.com/countersign-dev/countersign/internal/hsm"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/oauth"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal"
+	"github.com/countersign-dev/countersign/internal/store"
+	"github.com/countersign-dev/countersign/internal/store/postgres"
+	"github.com/countersign-dev/countersign/internal/store/sqlite"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// Options are what the command line adds to the configuration.
+type Options struct {
+	Log     *slog.Logger
+	Migrate bool             // bring an older database up to date
+	Now     func() time.Time // nil: time.Now
+}
+
+// State is an opened deployment without its surfaces: what the commands of
+// countersignd work on.
+type State struct {
+	Config *config.Config
+	Store  *store.Store
+	Ring   *keyring.Ring
+	Do     *act.Doer
+	Names  *store.RecordKeys
+	log    *slog.Logger
+	now    func() time.Time
+}
+
+// OpenState opens the database and the keys; it makes what a new deployment
+// needs: its identity, keys, built-in groups, resources and clients.
+func OpenState(ctx context.Context, cfg *config.Config, o Options) (*State, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	st, err := openStore(ctx, cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &State{Config: cfg, Store: st, log: o.Log, now: o.Now}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return s, nil
+}
+
+func openStore(ctx context.Context, cfg *config.Config, o Options) (*store.Store, error) {
+	if cfg.Database.Postgres != "" {
+		return postgres.Open(ctx, postgres.Options{
+			DSN: cfg.Database.Postgres, Migrate: o.Migrate, Conns: cfg.Database.MaxConnections,
+			AcceptDataLoss: cfg.Database.AcceptDataLossOnFailover, Now: o.Now,
+		})
+	}
+	return sqlite.Open(ctx, sqlite.Options{Path: cfg.Database.SQLite, Migrate: o.Migrate, Now: o.Now})
+}
+
+func (s *State) open(ctx context.Context) error {
+	dep, err := s.Store.Deployment(ctx)
+	fresh := errors.Is(err, problemNotFound)
+	if err != nil && !fresh {
+		return err
+	}
+	if err := s.checkDeployment(dep, fresh); err != nil {
+		return err
+	}
+	var kek *hsm.File
+	if fresh {
+		kek, err = hsm.OpenOrCreateFile(s.Config.Keys.KEKFile)
+	} else {
+		kek, err = hsm.OpenFile(s.Config.Keys.KEKFile)
+	}
+	if err != nil {
+		return err
+	}
+	if s.Ring, err = keyring.Open(ctx, s.Store, kek, s.now); err != nil {
+		return err
+	}
+	s.Names = s.Store.RecordKeys(kek)
+	s.Do = &act.Doer{
+		Store: s.Store, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
+	}
+	if fresh {
+		if err := s.found(ctx); err != nil {
+			return err
+		}
+	}
+	return s.builtIns(ctx)
+}
+
+// checkDeployment refuses a database that belongs to something else (mechanisms
+// I5, I24).
+func (s *State) checkDeployment(d store.Deployment, fresh bool) error {
+	if fresh {
+		if _, err := os.Stat(s.setupMarker()); err == nil {
+			return fmt.Errorf("the database is empty, but %s says that this deployment was set up: restore the database, or remove that file if this is a new deployment", s.setupMarker())
+		}
+		return nil
+	}
+	if d.Born == store.BornDevelopment && d.AdoptedAt.IsZero() && !s.Config.Development {
+		return errors.New("this database was made in development mode and cannot be served: its keys and people are samples. Start with an empty database")
+	}
+	if d.Born == store.BornProduction && s.Config.Development {
+		return errors.New("this database belongs to a real deployment; development mode refuses it")
+	}
+	if d.Issuer != s.Config.Issuer {
+		return fmt.Errorf("this database belongs to the issuer %s, the configuration says %s: passkeys and tokens of one are worth nothing at the other", d.Issuer, s.Config.Issuer)
+	}
+	return nil
+}
+
+// setupMarker is the side file that says set-up was done (mechanisms I4).
+func (s *State) setupMarker() string { return filepath.Join(s.Config.DataDir, "setup-done") }
+
+// Close releases the database.
+func (s *State) Close() error { return s.Store.Close() }
+
+// Origin is the origin of the deployment's log (mechanisms E8).
+func (s *State) Origin() (string, error) { return audit.Origin(s.Config.Issuer, logEpoch) }
+
+// logEpoch is the epoch of the log and the feed; restoring begins another, which
+// comes with restore.
+const logEpoch = 1
+
+// VerificationKey is the log's public key in note form, to be pinned.
+func (s *State) VerificationKey() (string, error) {
+	origin, err := s.Origin()
+	if err != nil {
+		return "", err
+	}
+	k, err := s.Ring.LogKey()
+	if err != nil {
+		return "", err
+	}
+	return audit.VKey(origin, k.Public().(ed25519.PublicKey))
+}
+
+// Sequencer gives the loop that numbers records and signs checkpoints. kept and
+// grown may be nil.
+func (s *State) Sequencer(kept func(size uint64, note []byte), grown func(size uint64)) (*store.Sequencer, error) {
+	origin, err := s.Origin()
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.Ring.LogKey()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := audit.NewCheckpointSigner(origin, key)
+	if err != nil {
+		return nil, err
+	}
+	return s.Store.Sequencer(store.SequencerOptions{
+		Origin: origin, Log: s.log, Kept: kept, Grown: grown,
+		Sign: func(origin string, size uint64, root [32]byte) ([]byte, error) {
+			return audit.SignCheckpoint(signer, origin, size, root)
+		},
+	}), nil
+}
+
+// Server is a deployment with its surfaces and loops.
+type Server struct {
+	*State
+	seq      *store.Sequencer
+	hub      *feed.Hub
+	oauth    *oauth.Server
+	portal   *portal.Server
+	admin    *admin.API
+	proxies  *web.Proxies
+	counters *audit.Counters
+	metrics  *metrics
+	ready    atomic.Bool
+}
+
+// New builds the server over an opened state.
+func New(st *State) (*Server, error) {
+	s := &Server{State: st, counters: audit.NewCounters(1000)}
+	s.Do.Refused = func(action policy.Action, code string) {
+		s.counters.Count(st.now(), string(action)+" "+code, "unknown")
+	}
+	var err error
+	if s.proxies, err = web.NewProxies(st.Config.Proxy.Trusted, proxyHeader(st.Config.Proxy.Header)); err != nil {
+		return nil, err
+	}
+	s.hub = s.newFeed()
+	if s.seq, err = st.Sequencer(s.keepCheckpoint, func(uint64) { s.hub.Wake() }); err != nil {
+		return nil, err
+	}
+	s.Do.Checkpoint = s.seq.CheckpointNow
+	ceremony, err := factor.NewCeremony(st.Config.RPID, st.Config.Issuer, st.Ring.Nonces)
+	if err != nil {
+		return nil, err
+	}
+	s.oauth = &oauth.Server{
+		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Grants: st.Store, State: liveState{st.Store},
+		Keys: st.Ring, Ladder: st.Do.Ladder, ClientAddr: web.ClientAddr, Now: st.now,
+	}
+	s.portal = &portal.Server{
+		Issuer: st.Config.Issuer, Do: st.Do, Store: st.Store, Log: auditLog{st}, Oauth: s.oauth, Ceremony: ceremony,
+		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, Now: st.now,
+	}
+	s.oauth.Browser = s.portal
+	if s.admin, err = s.newAdmin(); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics(s)
+	return s, nil
+}
+
+func proxyHeader(h string) string {
+	if h == "X-Forwarded-For" {
+		return web.XForwardedFor
+	}
+	return web.Forwarded
+}
+
+// keepCheckpoint writes each signed checkpoint to the side file: truncation of
+// the database shows against it (mechanisms E13).
+func (s *Server) keepCheckpoint(_ uint64, note []byte) {
+	if err := writeFile(filepath.Join(s.Config.DataDir, "checkpoint"), note); err != nil {
+		s.log.Error("keep the checkpoint", "err", err)
+	}
+}
+
+// writeFile replaces a file of mode 0600 by rename, durably.
+func writeFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+var (
+	_ io.Closer   = (*State)(nil)
+	_ jose.KeySet = (*keyring.Ring)(nil)
+)

@@ -1,0 +1,138 @@
+package server
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/countersign-dev/countersign/internal/portal/static"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// maxRequests is how many requests are served at once; beyond it the answer is an
+// early refusal, so that those admitted stay fast (security: saturation).
+const maxRequests = 512
+
+// Handler is everything the public listener serves: two muxes with different
+// defences. The API takes tokens and has no cookies; pages take cookies and
+// refuse what another site sends.
+func (s *Server) Handler() (http.Handler, error) {
+	api := http.NewServeMux()
+	s.oauth.API(s.mount(api, s.renderAPI))
+	s.hub.Mount(api, s.admin.Render)
+	s.admin.Mount(api)
+
+	origin, err := web.NewOriginCheck(s.Config.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	pages := http.NewServeMux()
+	browse := s.mount(pages, s.portal.RenderError)
+	guarded := func(pattern string, h web.Handler) {
+		browse(pattern, func(w http.ResponseWriter, r *http.Request) error {
+			if err := origin.Check(r); err != nil {
+				return err
+			}
+			return h(w, r)
+		})
+	}
+	// An authorization request may come from another site, as a form even
+	// (OpenID Connect Core §3.1.2.1): it changes nothing.
+	s.oauth.Pages(browse)
+	s.portal.Routes(guarded)
+	pages.Handle("GET /static/", static.Assets())
+	guarded("GET /{$}", func(w http.ResponseWriter, r *http.Request) error {
+		http.Redirect(w, r, "/account", http.StatusSeeOther)
+		return nil
+	})
+	browse("/", func(http.ResponseWriter, *http.Request) error {
+		return problem.New(problem.NotFound, "page_unknown", "")
+	})
+
+	split := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isAPI(r.URL.Path) {
+			api.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
+	dev, err := s.development(split)
+	if err != nil {
+		return nil, err
+	}
+	rec := web.Recorder{Log: s.log, Proxies: s.proxies}
+	return rec.Wrap(s.metrics.observe(s.limit(dev))), nil
+}
+
+// isAPI reports whether a path belongs to clients and resource servers.
+func isAPI(path string) bool {
+	return strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/.well-known/") ||
+		strings.HasPrefix(path, "/oauth/") && path != "/oauth/authorize" && path != "/oauth/continue"
+}
+
+func (s *Server) mount(mux *http.ServeMux, render web.Renderer) func(string, web.Handler) {
+	return func(pattern string, h web.Handler) { mux.Handle(pattern, h.With(render)) }
+}
+
+// renderAPI shows what the OAuth endpoints did not render themselves: faults of
+// ours. Misses are JSON too (clients.md §2.1).
+func (s *Server) renderAPI(w http.ResponseWriter, r *http.Request, err error) {
+	if werr := web.JSON(w, web.StatusOf(err), map[string]string{
+		"error": "server_error", "error_description": "Something failed in the server. Reference: " + web.RecordOf(r).Ref(),
+	}); werr != nil {
+		s.log.Error("render an error", "err", werr)
+	}
+}
+
+// development guards loopback in development mode, and sends pages opened by
+// address to the name that passkeys work for (mechanisms I22 to I26).
+func (s *Server) development(next http.Handler) (http.Handler, error) {
+	if !s.Config.Development {
+		return next, nil
+	}
+	u, err := url.Parse(s.Config.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		return nil, err
+	}
+	guard := web.NewDevelopment(port)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := guard.Check(r); err != nil {
+			s.portal.RenderError(w, r, err)
+			return
+		}
+		if host, _, err := net.SplitHostPort(r.Host); err == nil && host != u.Hostname() && r.Method == http.MethodGet && !isAPI(r.URL.Path) {
+			http.Redirect(w, r, s.Config.Issuer+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}), nil
+}
+
+// limit refuses early what cannot be served soon. Streams of the feed do not
+// count: they wait, they do not work.
+func (s *Server) limit(next http.Handler) http.Handler {
+	slots := make(chan struct{}, maxRequests)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/revocations/stream" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			web.RecordOf(r).Add(slog.String("error", "saturated"))
+			http.Error(w, "The server is busy. Try again in a second.", http.StatusServiceUnavailable)
+		}
+	})
+}

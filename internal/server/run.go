@@ -1,0 +1,193 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/policy"
+)
+
+// Ready says why the server should get no requests; nil if it should.
+func (s *Server) Ready(ctx context.Context) error {
+	if !s.ready.Load() {
+		return errors.New("starting or stopping")
+	}
+	if err := s.seq.Fault(); err != nil {
+		return fmt.Errorf("the audit log stands still: %w", err)
+	}
+	if _, err := s.Store.Deployment(ctx); err != nil {
+		return fmt.Errorf("the database does not answer: %w", err)
+	}
+	return nil
+}
+
+// Listeners are the sockets of a server.
+type Listeners struct {
+	Public     net.Listener
+	Operations net.Listener // nil: none
+}
+
+// Listen opens the sockets that the configuration names.
+func Listen(cfg *config.Config) (Listeners, error) {
+	pub, err := net.Listen("tcp", cfg.Listen.Address)
+	if err != nil {
+		return Listeners{}, err
+	}
+	l := Listeners{Public: pub}
+	if cfg.Operations.Address != "" {
+		if l.Operations, err = net.Listen("tcp", cfg.Operations.Address); err != nil {
+			return Listeners{}, errors.Join(err, pub.Close())
+		}
+	}
+	return l, nil
+}
+
+// Run serves until ctx ends, then lets requests under way finish.
+func (s *Server) Run(ctx context.Context, l Listeners) error {
+	h, err := s.Handler()
+	if err != nil {
+		return err
+	}
+	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var wg sync.WaitGroup
+	for _, loop := range []func(context.Context){s.seq.Run, s.hub.Run, s.housekeeping, s.countRefusals, s.reloadKeys} {
+		wg.Go(func() { loop(loops) })
+	}
+	pub := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	errs := make(chan error, 2)
+	public := l.Public
+	if s.Config.Listen.TLS.CertFile != "" {
+		certs := &certificates{cert: s.Config.Listen.TLS.CertFile, key: s.Config.Listen.TLS.KeyFile}
+		if err := certs.load(); err != nil {
+			return err
+		}
+		public = tls.NewListener(public, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get, NextProtos: []string{"http/1.1"}})
+	}
+	go func() { errs <- pub.Serve(public) }()
+	ops := &http.Server{Handler: s.Operations(), ReadHeaderTimeout: 10 * time.Second}
+	if l.Operations != nil {
+		go func() { errs <- ops.Serve(l.Operations) }()
+	}
+	s.ready.Store(true)
+	select {
+	case err = <-errs:
+	case <-ctx.Done():
+		err = nil
+	}
+	s.ready.Store(false)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.ShutdownGrace)
+	defer cancel()
+	stop() // streams end, so that Shutdown does not wait for them
+	err = errors.Join(err, pub.Shutdown(grace), ops.Shutdown(grace))
+	wg.Wait()
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// every runs f at each interval until ctx ends.
+func every(ctx context.Context, d time.Duration, f func(context.Context)) {
+	t := time.NewTicker(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			f(ctx)
+		}
+	}
+}
+
+// housekeeping deletes what expired, in small batches.
+func (s *Server) housekeeping(ctx context.Context) {
+	every(ctx, time.Minute, func(ctx context.Context) {
+		if err := s.Store.DeleteExpired(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("delete what expired", "err", err)
+		}
+	})
+}
+
+// countRefusals writes the totals of refusals of unknown callers each minute:
+// they can never fill the log (mechanisms E5).
+func (s *Server) countRefusals(ctx context.Context) {
+	flush := func(ctx context.Context) {
+		for _, rec := range s.counters.Flush(s.now()) {
+			_, err := s.Do.Do(ctx, act.Intent{
+				Action: policy.Refusals, Kind: audit.RefusalsCounted, Refs: system(),
+				Changes: func(*act.Facts, policy.Decision) (act.Effect, error) { return act.Effect{Parts: rec.Parts}, nil },
+			})
+			if err != nil && ctx.Err() == nil {
+				s.log.Warn("record the refusals", "err", err)
+			}
+		}
+	}
+	every(ctx, time.Minute, flush)
+}
+
+// reloadKeys sees the rotations of other replicas.
+func (s *Server) reloadKeys(ctx context.Context) {
+	every(ctx, 30*time.Second, func(ctx context.Context) {
+		if err := s.Ring.Reload(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("read the keys", "err", err)
+		}
+	})
+}
+
+// certificates serves a TLS certificate from files and reads them again when
+// they change.
+type certificates struct {
+	cert, key string
+	mu        sync.Mutex
+	loaded    *tls.Certificate
+	changed   time.Time
+	checked   time.Time
+}
+
+func (c *certificates) load() error {
+	st, err := os.Stat(c.cert)
+	if err != nil {
+		return fmt.Errorf("TLS certificate: %w", err)
+	}
+	if ks, err := os.Stat(c.key); err != nil {
+		return fmt.Errorf("TLS key: %w", err)
+	} else if ks.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("TLS key: %s can be read by others; run: chmod 600 %s", c.key, c.key)
+	}
+	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	if err != nil {
+		return fmt.Errorf("TLS certificate: %w", err)
+	}
+	c.loaded, c.changed, c.checked = &pair, st.ModTime(), time.Now()
+	return nil
+}
+
+func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.checked) > 5*time.Second {
+		c.checked = time.Now()
+		if st, err := os.Stat(c.cert); err == nil && !st.ModTime().Equal(c.changed) {
+			if err := c.load(); err != nil {
+				slog.Error("the new TLS certificate cannot be used; the old one stays", "err", err)
+			}
+		}
+	}
+	return c.loaded, nil
+}

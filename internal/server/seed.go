@@ -1,0 +1,143 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/admin"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/store"
+)
+
+const problemNotFound = problem.NotFound
+
+// CLIClient is the client_id of the command line.
+const CLIClient = "countersign-cli"
+
+// system are the references of an act of the server itself.
+func system(target ...string) act.Refs { return act.Refs{Kind: policy.KindSystem, Target: target} }
+
+func changes(list ...act.Change) func(*act.Facts, policy.Decision) (act.Effect, error) {
+	return func(*act.Facts, policy.Decision) (act.Effect, error) { return act.Effect{Changes: list}, nil }
+}
+
+// found makes the identity of a new deployment: the first entry of its log.
+func (s *State) found(ctx context.Context) error {
+	born := store.BornProduction
+	if s.Config.Development {
+		born = store.BornDevelopment
+	}
+	_, err := s.Do.Do(ctx, act.Intent{
+		Action: policy.SandboxSeed, Kind: audit.LogOpened, Refs: system(),
+		Changes: changes(store.Found{Deployment: store.Deployment{ID: id.New("dpl_"), Born: born, Issuer: s.Config.Issuer, CreatedAt: s.now()}}),
+	})
+	if errors.Is(err, problem.Conflict) { // another replica was first
+		return nil
+	}
+	return err
+}
+
+// builtIns makes what every deployment has: keys, the administrators group, the
+// /v1 resource, the command line's client. Another replica may be first: then
+// there is nothing left to make.
+func (s *State) builtIns(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{s.makeKeys, s.makeGroup, s.makeSelf, s.makeCLI} {
+		if err := step(ctx); err != nil && !errors.Is(err, problem.Conflict) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *State) makeKeys(ctx context.Context) error {
+	missing, err := s.Ring.Missing()
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	for _, k := range missing {
+		_, err := s.Do.Do(ctx, act.Intent{
+			Action: policy.KeyRotate, Kind: audit.KeyPublished, Refs: system(),
+			Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+				return act.Effect{Changes: []act.Change{keyring.Add{Key: k}}, Detail: map[string]any{"key": k.ID, "purpose": string(k.Purpose), "alg": k.Alg}}, nil
+			},
+		})
+		if err != nil && !errors.Is(err, problem.Conflict) {
+			return err
+		}
+	}
+	return s.Ring.Reload(ctx)
+}
+
+func (s *State) makeGroup(ctx context.Context) error {
+	if _, err := s.Store.GroupByName(ctx, group.Administrators); !errors.Is(err, problem.NotFound) {
+		return err
+	}
+	_, err := s.Do.Do(ctx, act.Intent{
+		Action: policy.SandboxSeed, Kind: audit.GroupCreated, Refs: system(),
+		Changes: changes(group.Create{Group: group.Group{ID: id.New(id.Group), Name: group.Administrators, Kind: group.Plain, CreatedAt: s.now()}}),
+	})
+	return err
+}
+
+// makeSelf makes the resource of the management API, and brings its scopes up to
+// date after an upgrade.
+func (s *State) makeSelf(ctx context.Context) error {
+	_, err := s.Store.ResourceByURI(ctx, s.Config.Issuer+"/v1")
+	if !errors.Is(err, problem.NotFound) {
+		return err
+	}
+	return s.Seed(ctx, audit.ResourceCreated, admin.Create(s.Config.Issuer, s.now()))
+}
+
+func (s *State) makeCLI(ctx context.Context) error {
+	if _, err := s.Store.ClientByClientID(ctx, CLIClient); !errors.Is(err, problem.NotFound) {
+		return err
+	}
+	return s.Seed(ctx, audit.ClientCreated, client.Create{Client: client.Client{
+		ID: id.New(id.Client), ClientID: CLIClient, Name: "Countersign command line", AuthMethod: client.AuthNone,
+		RedirectURIs: []string{"http://127.0.0.1/callback", "http://[::1]/callback", "http://localhost/callback"},
+		GrantTypes:   []client.GrantType{client.AuthorizationCode, client.RefreshToken}, Scopes: []string{"*"}, Resources: []string{"*"},
+		FirstParty: true, Native: true, RequireDPoP: true, ManagedBy: "built-in", CreatedAt: s.now(),
+	}})
+}
+
+// Seed makes something at the server's own word: built-in things, and the
+// sandbox's samples.
+func (s *State) Seed(ctx context.Context, kind audit.Kind, list ...act.Change) error {
+	_, err := s.Do.Do(ctx, act.Intent{Action: policy.SandboxSeed, Kind: kind, Refs: system(), Changes: changes(list...)})
+	return err
+}
+
+// RotateKey publishes a successor for the signing key of a purpose.
+func (s *State) RotateKey(ctx context.Context, p keyring.Purpose, alg string, as act.Refs) (keyring.Key, error) {
+	add, retire, err := s.Ring.Rotation(p, alg)
+	if err != nil {
+		return keyring.Key{}, problem.New(problem.Invalid, "key_not_rotated", "Keys of that purpose are not rotated this way.").Because(err)
+	}
+	list := []act.Change{add}
+	var ids []string
+	for _, r := range retire {
+		list = append(list, r)
+		ids = append(ids, r.ID)
+	}
+	slices.Sort(ids)
+	_, err = s.Do.Do(ctx, act.Intent{
+		Action: policy.KeyRotate, Kind: audit.KeyPublished, Refs: as,
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{Changes: list, Detail: map[string]any{"key": add.ID, "purpose": string(p), "alg": alg, "replaces": ids, "signs_from": add.ActivateAt.Format(time.RFC3339)}}, nil
+		},
+	})
+	if err != nil {
+		return keyring.Key{}, err
+	}
+	return add.Key, s.Ring.Reload(ctx)
+}
