@@ -148,9 +148,11 @@ func TestFeedFaults(t *testing.T) {
 				if !v.FeedStatus().Connected {
 					t.Fatalf("not connected again: %+v", v.FeedStatus())
 				}
-				if want := map[bool]int{true: 2, false: 1}[tt.snapshot]; i.snaps != want {
-					t.Errorf("%d snapshots, want %d", i.snaps, want)
-				}
+				i.with(func() {
+					if want := map[bool]int{true: 2, false: 1}[tt.snapshot]; i.snaps != want {
+						t.Errorf("%d snapshots, want %d", i.snaps, want)
+					}
+				})
 				if !tt.snapshot {
 					i.Send(bad) // a second one in a row: now a snapshot
 					time.Sleep(2 * time.Second)
@@ -254,28 +256,33 @@ func TestFeedBeforeTheFirstSnapshot(t *testing.T) {
 
 func TestFeedReconnects(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, i *TestIssuer, v *Verifier) {
+		state := func() (opened []string, snaps int) {
+			i.with(func() { opened, snaps = slices.Clone(i.opened), i.snaps })
+			return
+		}
 		i.End(testHandle(1))
 		synctest.Wait()
 		i.Drop()
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if !slices.Equal(i.opened, []string{"10", "13"}) || i.snaps != 1 {
-			t.Errorf("opened %v, %d snapshots", i.opened, i.snaps)
+		if opened, snaps := state(); !slices.Equal(opened, []string{"10", "13"}) || snaps != 1 {
+			t.Errorf("opened %v, %d snapshots", opened, snaps)
 		}
 		time.Sleep(feedQuiet + time.Second) // nothing comes: the connection counts as dead
 		synctest.Wait()
-		if len(i.opened) != 3 || v.FeedStatus().LastError == "" {
-			t.Errorf("silence: opened %v, %+v", i.opened, v.FeedStatus())
+		if opened, _ := state(); len(opened) != 3 || v.FeedStatus().LastError == "" {
+			t.Errorf("silence: opened %v, %+v", opened, v.FeedStatus())
 		}
 		i.with(func() { i.gone = true })
 		i.Drop()
-		time.Sleep(time.Second)
-		if i.snaps < 2 {
+		time.Sleep(5 * time.Second)
+		if _, snaps := state(); snaps < 2 {
 			t.Error("410 and no snapshot")
 		}
-		n := len(i.opened)
+		before, _ := state()
 		time.Sleep(time.Minute)
-		if tries := len(i.opened) - n; tries < 12 || tries > 30 {
+		after, _ := state()
+		if tries := len(after) - len(before); tries < 12 || tries > 30 {
 			t.Errorf("%d tries in a minute", tries)
 		}
 	})
@@ -335,8 +342,11 @@ func TestFeedEntriesLiveLongEnough(t *testing.T) {
 		for v.FeedStatus(); time.Since(started) < 20*time.Minute; time.Sleep(5 * time.Second) {
 			i.Heartbeat()
 			synctest.Wait()
-			_, held := v.feed.now[handle(must(handleOf(testHandle(2))))]
-			if _, old := v.feed.old[handle(must(handleOf(testHandle(2))))]; !held && !old {
+			v.feed.mu.RLock()
+			_, held := v.feed.now[must(handleOf(testHandle(2)))]
+			_, old := v.feed.old[must(handleOf(testHandle(2)))]
+			v.feed.mu.RUnlock()
+			if !held && !old {
 				break
 			}
 		}

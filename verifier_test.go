@@ -351,8 +351,7 @@ func TestKeysAreReadAgain(t *testing.T) {
 	eventually("no read behind the request", func() bool { return reads() == 3 })
 	i.with(func() { i.keyFail = false })
 	advance(keyThrottle)
-	v.keys.current(t.Context())
-	eventually("not read again", func() bool { return reads() == 4 })
+	eventually("not read again", func() bool { v.keys.current(t.Context()); return reads() == 4 })
 }
 
 func TestMaxAge(t *testing.T) {

@@ -79,6 +79,10 @@ func exitOf(p *problem.Error) int {
 		return exitStepUp
 	case problem.Denied:
 		return exitDenied
+	case problem.Invalid:
+		if p.Code == clilogin.CodeResourceRefused {
+			return exitUsage
+		}
 	}
 	return exitError
 }

@@ -101,7 +101,7 @@ type server struct {
 	mux     *http.ServeMux
 	keys    *jose.JWKSet
 	signed  atomic.Int64
-	signErr error
+	signErr atomic.Pointer[error]
 	stop    context.CancelFunc
 }
 
@@ -121,7 +121,13 @@ func newServer(t testing.TB, change func(*Config, *memory)) *server {
 	cfg := Config{
 		Issuer: issuerURL, Epoch: 3, Source: s.src,
 		AudienceKey: func(aud string) ([]byte, error) { return lineage.AudienceKey(lineageKey, aud) },
-		Signer:      func() (*jose.Signer, error) { s.signed.Add(1); return signer, s.signErr },
+		Signer: func() (*jose.Signer, error) {
+			s.signed.Add(1)
+			if e := s.signErr.Load(); e != nil {
+				return nil, *e
+			}
+			return signer, nil
+		},
 		Authenticate: func(r *http.Request) (Caller, error) {
 			who := r.Header.Get("X-Test")
 			if who == "" {
@@ -286,10 +292,18 @@ func TestPositions(t *testing.T) {
 		for _, tt := range []struct {
 			epoch int64
 			after uint64
-		}{{3, 8}, {3, 15}, {2, 14}, {4, 14}} {
+		}{{3, 8}, {3, 16}, {2, 14}, {4, 14}} {
 			if _, _, err := s.subscribe(t.Context(), Caller{}, audA, tt.epoch, tt.after); !errors.Is(err, errGone) {
 				t.Errorf("epoch %d after %d: %v", tt.epoch, tt.after, err)
 			}
+		}
+		// What was signed for one who came from the same place a moment ago is
+		// not given to the next if there is more by now.
+		s.src.end(15, false, id.New(id.Session))
+		s.Wake()
+		synctest.Wait()
+		if f := s.next(t, s.listen(t, Caller{}, audA, 12), audA); f.Prev != 12 || f.Seq != 15 || len(f.Entries) != 3 {
+			t.Errorf("the same place, later: %+v", f)
 		}
 		// Another replica was faster: we look, and find it.
 		s.src.end(30, false, id.New(id.Session))
@@ -435,7 +449,8 @@ func TestSignerThatFails(t *testing.T) {
 		s := newServer(t, nil)
 		synctest.Wait()
 		sub := s.listen(t, Caller{}, audA, 0)
-		s.signErr = errors.New("no key")
+		fault := errors.New("no key")
+		s.signErr.Store(&fault)
 		time.Sleep(HeartbeatEvery)
 		synctest.Wait()
 		select {

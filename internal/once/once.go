@@ -26,6 +26,7 @@ const (
 	Invite                         // invitation link
 	DPoP                           // replay mark: (jkt, jti) of a DPoP proof
 	Assertion                      // replay mark: (client, jti) of a client assertion
+	Idempotency                    // what a request with an Idempotency-Key made; read again, never spent
 )
 
 // Key is the hash under which a value is kept.
