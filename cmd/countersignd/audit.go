@@ -38,8 +38,9 @@ type auditLine struct {
 	Sentence string   `json:"sentence"`
 	Persons  []string `json:"persons,omitempty"`
 	Client   string   `json:"client,omitempty"`
+	Actor    string   `json:"actor"`
 	ACR      string   `json:"acr,omitempty"`
-	Methods  []string `json:"methods,omitempty"`
+	Proofs   string   `json:"proofs,omitempty"`
 	Reasons  []string `json:"reasons,omitempty"`
 	Code     string   `json:"code,omitempty"`
 	Policy   string   `json:"policy,omitempty"`
@@ -47,7 +48,7 @@ type auditLine struct {
 
 func lineOf(l audit.Line) auditLine {
 	return auditLine{
-		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.ACR, l.Methods, l.Reasons, l.Code, l.Policy,
+		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.Actor, l.Assurance, l.Proofs, l.Reasons, l.Code, l.Policy,
 	}
 }
 
@@ -111,11 +112,11 @@ func say(l audit.Line) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s", l.At.Format("2006-01-02 15:04:05"), l.Sentence)
 	var more []string
-	if len(l.Methods) > 0 {
-		more = append(more, "proofs: "+strings.Join(l.Methods, ", "))
+	if l.Proofs != "" {
+		more = append(more, "proofs: "+l.Proofs)
 	}
-	if l.ACR != "" {
-		more = append(more, "assurance: "+l.ACR)
+	if l.Assurance != "" {
+		more = append(more, "assurance: "+l.Assurance)
 	}
 	if len(l.Reasons) > 0 {
 		more = append(more, "because: "+strings.Join(l.Reasons, ", "))

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"time"
@@ -13,11 +14,25 @@ type Line struct {
 	At        time.Time
 	Kind      Kind
 	Refused   bool
-	Outcome   string // "allow", "step_up" or "deny", as decided; "" if nothing was
-	Sentence  string // see Sentence; it ends with the reason, if there is one
-	Actor     string // who acted, by name; "someone" for callers who are not known
-	Assurance string // acr that was reached, "" for none
-	Proofs    string // methods that were used, with commas
+	Outcome   string   // "allow", "step_up" or "deny", as decided; "" if nothing was
+	Sentence  string   // see Sentence; it ends with the reason, if there is one
+	Actor     string   // who acted, by name; "someone" for callers who are not known
+	Assurance string   // acr that was reached, "" for none
+	Proofs    string   // methods that were used, with commas
+	Persons   []string // ids of the persons concerned, the actor first; "" for an erased one
+	Client    string   // id, "" if none
+	Reasons   []string // policies that decided
+	Code      string   // of a refusal
+	Policy    string   // version
+}
+
+// Read opens a record and puts it into words. seq is -1 while it has no number.
+func Read(ctx context.Context, row Row, seq int64, keys Unsealer, names func(id string) string) (Line, error) {
+	parts, err := Open(ctx, row, keys)
+	if err != nil {
+		return Line{}, err
+	}
+	return LineOf(seq, row, parts, names), nil
 }
 
 // LineOf puts a record into words. parts are as Open gave them, names as for
@@ -28,6 +43,7 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 	for _, p := range parts {
 		if p.Pseudonym != ([16]byte{}) {
 			s.persons = append(s.persons, s.person(p))
+			l.Persons = append(l.Persons, p.Person)
 		}
 		if f := p.Fields(); f["r"] == true {
 			l.Refused = true
@@ -39,11 +55,16 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 		ACR     string   `json:"acr"`
 		Methods []string `json:"methods"`
 		Outcome string   `json:"outcome"`
+		Client  string   `json:"client"`
+		Code    string   `json:"code"`
+		Policy  string   `json:"policy"`
+		Reasons []string `json:"reasons"`
 	}
 	if len(row.Facts) > 0 && json.Unmarshal(row.Facts, &facts) != nil {
 		facts.Kind = "" // nothing is known then
 	}
 	l.Outcome, l.Assurance, l.Proofs = facts.Outcome, facts.ACR, strings.Join(distinct(facts.Methods), ", ")
+	l.Client, l.Code, l.Policy, l.Reasons = facts.Client, facts.Code, facts.Policy, facts.Reasons
 	switch {
 	case facts.Kind == "system":
 		l.Actor = "the server"
