@@ -45,6 +45,7 @@ type FeedStatus struct {
 }
 
 const (
+	feedScope   = "feed"           // at <issuer>/v1
 	feedLife    = 7 * time.Minute  // ≥ how long an entry must be kept (mechanisms C8)
 	feedQuiet   = 12 * time.Second // silence after which the connection counts as dead
 	feedSkew    = 60 * time.Second // how far a frame's time may be from ours
@@ -82,7 +83,7 @@ type feed struct {
 
 func newFeed(v *Verifier) *feed {
 	resource := v.cfg.Issuer + "/v1"
-	source := NewTokenSource(&MemoryStore{}, v.client.CredentialsRenewal(resource))
+	source := NewTokenSource(&MemoryStore{}, v.client.CredentialsRenewal(resource, feedScope))
 	source.now = v.now
 	var base http.RoundTripper
 	if v.cfg.HTTP != nil {

@@ -205,6 +205,7 @@ func (i *TestIssuer) token(w http.ResponseWriter, r *http.Request) {
 	doc := map[string]any{"token_type": typ, "expires_in": 300, "scope": i.scope}
 	switch r.PostForm.Get("grant_type") {
 	case "client_credentials":
+		c.Scope = r.PostForm.Get("scope")
 		c.Subject, c.ClientID, c.ACR, c.AuthTime, c.AMR, c.Assurance = "svc_rs", i.clientID, "", 0, nil, nil
 	case "authorization_code":
 		if r.PostForm.Get("code") != "code1" || r.PostForm.Get("code_verifier") != "verifier1" {
@@ -257,7 +258,7 @@ func (i *TestIssuer) feed(w http.ResponseWriter, r *http.Request) {
 	scheme, raw, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	set := &jose.JWKSet{Keys: []jose.JWK{{Key: i.key.Public(), KeyID: i.kid}}}
 	c, err := jose.VerifyAccessToken(raw, set, jose.AccessTokenWant{Issuer: i.URL, Audiences: []string{i.URL + "/v1"}, Now: time.Now()})
-	if err != nil || scheme != "DPoP" {
+	if err != nil || scheme != "DPoP" || c.Scope != "feed" {
 		w.Header().Set("WWW-Authenticate", `DPoP error="invalid_token"`)
 		http.Error(w, "who", http.StatusUnauthorized)
 		return

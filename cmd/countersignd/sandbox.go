@@ -109,7 +109,11 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) error {
 	g.Go(func() error { return serveNotes(ctx, api, cfg.Issuer, apiURL, key, log) })
 	g.Go(func() error {
 		t.greet(cfg.Issuer, apiURL, port, apiPort)
-		return t.offerSetup(ctx, st)
+		if err := t.offerSetup(ctx, st); err != nil {
+			return err
+		}
+		fmt.Fprintf(t.err, "\nThen, in a second terminal:\n\n  countersign login\n  countersign call GET %s/notes\n  countersign call POST %s/keys/rotate\n\nStop with Ctrl-C.\n", apiURL, apiURL)
+		return nil
 	})
 	return g.Wait()
 }
@@ -149,7 +153,6 @@ func (t *tool) greet(issuer, apiURL string, port, apiPort int) {
 		}
 		fmt.Fprintf(t.err, "\nThis machine is a remote one. On your own, run this first, then open the address there:\n\n  ssh -L %d:localhost:%d -L %d:localhost:%d %s%s\n", port, port, apiPort, apiPort, who, host)
 	}
-	fmt.Fprintf(t.err, "\nThen, in a second terminal:\n\n  countersign login\n  countersign call GET %s/notes\n  countersign call POST %s/keys/rotate\n\nStop with Ctrl-C.\n", apiURL, apiURL)
 }
 
 // tellWhere writes the file by which `countersign login` finds the sandbox.

@@ -45,10 +45,6 @@ func (s *Server) Handler() (http.Handler, error) {
 	s.oauth.Pages(browse)
 	s.portal.Routes(guarded)
 	pages.Handle("GET /static/", static.Assets())
-	guarded("GET /{$}", func(w http.ResponseWriter, r *http.Request) error {
-		http.Redirect(w, r, "/account", http.StatusSeeOther)
-		return nil
-	})
 	browse("/", func(http.ResponseWriter, *http.Request) error {
 		return problem.New(problem.NotFound, "page_unknown", "")
 	})
