@@ -3,6 +3,7 @@ package clilogin
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -101,4 +102,33 @@ func (p *Profile) Check(ctx context.Context) (Answer, error) {
 		return Answer{}, err
 	}
 	return p.Do(ctx, Call{Method: http.MethodGet, URL: c.Issuer + "/v1/me"})
+}
+
+// Identify asks the server what it calls the person and remembers it, for
+// display. Tokens carry no names.
+func (p *Profile) Identify(ctx context.Context) error {
+	got, err := p.Check(ctx)
+	if err != nil {
+		return err
+	}
+	defer got.Response.Body.Close()
+	var me struct {
+		Name     string `json:"name"`
+		Username string `json:"username"`
+	}
+	body, err := io.ReadAll(io.LimitReader(got.Response.Body, 1<<20))
+	if err != nil || got.Response.StatusCode != http.StatusOK || json.Unmarshal(body, &me) != nil {
+		return fault(problem.Unavailable, "person_unknown", "The server did not say who this is.").Because(err)
+	}
+	release, err := p.Store.lock(ctx, p.Name, lockWrite)
+	if err != nil {
+		return err
+	}
+	defer release()
+	c, err := p.usableCredential()
+	if err != nil || c.Name == me.Name && c.Username == me.Username {
+		return err
+	}
+	c.Name, c.Username = me.Name, me.Username
+	return p.Store.write(p.Name, c, c.Generation)
 }

@@ -115,7 +115,11 @@ func (p *Profile) announced(ctx context.Context, c *Credential, u *url.URL, at s
 		return "", err
 	}
 	if m == nil || !m.covers(u) {
-		return "", fault(problem.Denied, CodeResourceRefused, "The resource's description of itself is for another address; no token was sent.")
+		f := fault(problem.Denied, CodeResourceRefused, "The resource's description of itself is for another address; no token was sent.")
+		if m != nil {
+			f = f.WithHint("call it by the name it has for itself: " + m.Resource)
+		}
+		return "", f
 	}
 	return p.judge(c, *m)
 }

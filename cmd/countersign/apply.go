@@ -329,7 +329,7 @@ func named(err error, c *change) error {
 	if errors.As(err, &f) {
 		g := *f
 		g.message = c.Kind + " " + c.Name + ": " + f.message
-		if g.code == "http_412" {
+		if g.code == "http_412" || g.code == "precondition_failed" {
 			g.fix = "run the command again: it was changed meanwhile"
 		}
 		return &g

@@ -401,7 +401,7 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 	id, verb, _ := strings.Cut(id, "/")
 	switch {
 	case r.Method+" "+path == "GET /me":
-		answer(w, 200, map[string]any{"name": "Dana"})
+		answer(w, 200, map[string]any{"name": "Dana", "username": "dana"})
 	case r.Method+" "+path == "GET /people":
 		page := map[string]any{"items": i.people}
 		if r.URL.Query().Get("after") == "" {

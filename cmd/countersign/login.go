@@ -69,9 +69,21 @@ to "print" to have it printed only.`,
 		if err != nil {
 			return err
 		}
+		if err := identify(ctx, p); err == nil {
+			if in.Credential, err = p.Credential(); err != nil {
+				return err
+			}
+		}
 		return a.signedIn(p, in)
 	})
 	return c
+}
+
+// identify learns the person's name; the sign-in stands without it.
+func identify(ctx context.Context, p *clilogin.Profile) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return p.Identify(ctx)
 }
 
 // words splits values on spaces too: a scope is often given as one string.
