@@ -141,7 +141,7 @@ var kinds = map[Kind]kindInfo{
 
 	PersonCreated:       {"person.created", Identity, plain, "{who} <created|was not allowed to create> an account[ for {whom}]"},
 	PersonInvited:       {"person.invited", Identity, plain, "{who} <invited|was not allowed to invite> {whom}"},
-	InvitationAccepted:  {"invitation.accepted", Identity, plain, "{who} <accepted|could not accept> an invitation"},
+	InvitationAccepted:  {"invitation.accepted", Identity, critical, "{who} <accepted|could not accept> an invitation"},
 	PersonDisabled:      {"person.disabled", Identity, plain, "{who} <disabled|was not allowed to disable> the account of {whom}"},
 	PersonEnabled:       {"person.enabled", Identity, plain, "{who} <enabled|was not allowed to enable> the account of {whom}"},
 	PersonErased:        {"person.erased", Authority, critical, "{who} <erased|was not allowed to erase> a person"},

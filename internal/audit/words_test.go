@@ -47,7 +47,7 @@ func TestKinds(t *testing.T) {
 		}
 	}
 	// Mechanisms E9, in full.
-	for _, k := range []Kind{ApprovalDecided, FactorEnrolled, FactorRemoved, PolicyPublished, KeyPublished, KeyActivated, KeyRetired,
+	for _, k := range []Kind{ApprovalDecided, FactorEnrolled, FactorRemoved, InvitationAccepted, PolicyPublished, KeyPublished, KeyActivated, KeyRetired,
 		AdminGranted, AdminWithdrawn, AdminRecovered, SetupCompleted, PersonErased, Restored, LogOpened} {
 		if !k.Critical() {
 			t.Errorf("%s is answered before it is in a checkpoint", k)

@@ -87,9 +87,6 @@ type Server struct {
 	// For names an interaction in the proofs of a step-up made for it.
 	For        func(reference string) string
 	ClientAddr func(*http.Request) netip.Addr
-	// Checkpoint waits until a signed checkpoint covers the record: what changes
-	// factors or administrators is answered only then (mechanisms E9).
-	Checkpoint func(ctx context.Context, recordID string) error
 	// LogState says how the log stands; nil: the page does not say.
 	LogState func(context.Context) (LogState, error)
 	Now      func() time.Time // nil: time.Now

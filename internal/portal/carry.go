@@ -1,0 +1,197 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal/view"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// notices are what a page says of what was just done, by a fixed key: text in a
+// link never becomes text on a page.
+var notices = map[string]view.Notice{
+	"passkey-added":   {Title: "Passkey added."},
+	"passkey-renamed": {Title: "Passkey renamed."},
+	"passkey-removed": {Title: "Passkey removed.", Detail: "It will never work here again. You can delete it from your device too."},
+	"ended":           {Title: "Ended.", Detail: "It stops working everywhere within seconds."},
+	"disabled":        {Title: "Disabled.", Detail: "They are signed out everywhere within seconds."},
+	"enabled":         {Title: "Enabled.", Detail: "They can sign in again."},
+	"withdrawn":       {Title: "Invitation withdrawn.", Detail: "Its link no longer works."},
+}
+
+// notice is the message on top of a page that an act led to.
+func notice(r *http.Request) *view.Notice {
+	n, ok := notices[r.URL.Query().Get("done")]
+	if !ok {
+		return nil
+	}
+	return &n
+}
+
+// seeOther sends the browser to a page of ours with GET.
+func seeOther(w http.ResponseWriter, r *http.Request, to string) error {
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
+}
+
+// withQuery is a path of ours with parameters, given as name, value, name, ….
+func withQuery(path string, pairs ...string) string {
+	q := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		q.Set(pairs[i], pairs[i+1])
+	}
+	return path + "?" + q.Encode()
+}
+
+// confirmFirst is the step-up page that leads back to a page of ours. why is a
+// key of ownActions.
+func confirmFirst(page, why string) string { return withQuery("/step-up", "next", page, "why", why) }
+
+// may reports whether the act would be allowed now, before its page asks for
+// anything. A sign-in that is too old for it is confirmed first: then the
+// browser was sent to do so and comes back to page, and ok is false without an
+// error. Whether the act is done is decided again by the act (mechanisms A13).
+func (s *Server) may(w http.ResponseWriter, r *http.Request, in act.Intent, page, why string) (ok bool, err error) {
+	in.For = portalItself
+	dec, _, err := s.Do.Judge(r.Context(), in)
+	switch {
+	case err != nil:
+		return false, err
+	case dec.Outcome == policy.Allow:
+		return true, nil
+	case dec.Outcome == policy.StepUp:
+		return false, seeOther(w, r, confirmFirst(page, why))
+	}
+	return false, dec.Problem(s.Ladder)
+}
+
+// perform carries out the act of a form. When it needs a fresher sign-in, the
+// browser is sent to confirm and then to page, nothing is changed, and ok is
+// false without an error.
+func (s *Server) perform(w http.ResponseWriter, r *http.Request, in act.Intent, page, why string) (ok bool, err error) {
+	in.For = portalItself
+	dec, _, err := s.Do.Judge(r.Context(), in)
+	if err != nil {
+		return false, err
+	}
+	if dec.Outcome != policy.StepUp { // a sign-in that grew old is no refusal worth a record
+		_, err = s.Do.Do(r.Context(), in)
+	}
+	if dec.Outcome == policy.StepUp || errors.Is(err, problem.StepUp) {
+		return false, seeOther(w, r, confirmFirst(page, why))
+	}
+	return err == nil, err
+}
+
+// opened is what the pages behind a single-use link carry along. It names the
+// link by its hash, and whom it makes; it is sealed for the browser that opened
+// the link, so nothing of it lives here.
+type opened struct {
+	Link     []byte `json:"link"`
+	Person   string `json:"person"`
+	Subject  string `json:"sub"`
+	Name     string `json:"name,omitempty"`
+	Username string `json:"username,omitempty"`
+}
+
+func (o opened) key() (k once.Key) {
+	copy(k[:], o.Link)
+	return k
+}
+
+func (s *Server) seal(w http.ResponseWriter, r *http.Request, purpose string, o opened) (string, error) {
+	b, err := s.Binding(w, r)
+	if err != nil {
+		return "", err
+	}
+	return s.Sealed.SealState(purpose, b, o)
+}
+
+// unseal opens what seal made in this browser; ok is false for anything else.
+func (s *Server) unseal(w http.ResponseWriter, r *http.Request, purpose, tx string) (o opened, ok bool, err error) {
+	b, err := s.Binding(w, r)
+	if err != nil {
+		return o, false, err
+	}
+	err = s.Sealed.OpenState(purpose, b, tx, &o)
+	if problem.From(err) != nil {
+		return opened{}, false, nil
+	}
+	return o, err == nil, err
+}
+
+// linkState says whether a stored link can still be spent at now, else why not.
+func linkState(v once.Value, now time.Time) (state view.LinkState, at time.Time, ok bool) {
+	switch {
+	case !v.UsedAt.IsZero():
+		return view.LinkUsed, v.UsedAt, false
+	case !now.Before(v.ExpiresAt):
+		return view.LinkExpired, v.ExpiresAt, false
+	case v.Misses >= once.MaxMisses:
+		return view.LinkWithdrawn, time.Time{}, false
+	}
+	return 0, time.Time{}, true
+}
+
+// value reads a link's stored value; ok is false if there is none.
+func (s *Server) value(ctx context.Context, p once.Purpose, k once.Key) (v once.Value, ok bool, err error) {
+	v, err = s.Store.OnceValue(ctx, p, k)
+	var gone *once.Gone
+	if errors.As(err, &gone) {
+		return v, false, nil
+	}
+	return v, err == nil, err
+}
+
+// lost reports whether an act failed because its link was spent or is gone.
+func lost(err error, p once.Purpose) bool {
+	var used *once.Used
+	var gone *once.Gone
+	return errors.As(err, &used) && used.Purpose == p || errors.As(err, &gone) && gone.Purpose == p
+}
+
+// passkeyName reads what somebody calls a passkey: 1 to 60 characters, none of
+// them a control character.
+func passkeyName(text string) (string, error) {
+	name, err := account.CheckName(text)
+	if err != nil || len([]rune(name)) > 60 {
+		return "", problem.New(problem.Invalid, "passkey_name_invalid", "A passkey's name has 1 to 60 characters.").
+			WithHint("Change the name and press the button again.")
+	}
+	return name, nil
+}
+
+// wrong is what a field shows of a problem; other errors are the request's.
+func wrong(value string, err error) (view.Input, error) {
+	in := view.Input{Value: value}
+	if err == nil {
+		return in, nil
+	}
+	p := problem.From(err)
+	if p == nil {
+		return in, err
+	}
+	in.Error = p.Detail
+	return in, nil
+}
+
+// sentence is a line of the log as a sentence.
+func sentence(text string) string {
+	for i, r := range text {
+		if i == 0 {
+			text = strings.ToUpper(string(r)) + text[len(string(r)):]
+		}
+		break
+	}
+	return strings.TrimSuffix(text, ".") + "."
+}

@@ -1,0 +1,339 @@
+package portal
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/factor"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal/view"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// maxPasskeys is how many live passkeys a person may have.
+const maxPasskeys = 20
+
+// addPasskey is the page that adds one to an account.
+const addPasskey = view.PathPasskeys + "/add"
+
+// models names authenticators by AAGUID, where the maker publishes it. It is a
+// hint for the eye: without verified attestation anybody can claim one.
+var models = map[string]string{
+	"fbfc3007-154e-4ecc-8c0b-6e020557d7bd": "Apple Passwords",
+	"dd4ec289-e01d-41c9-bb89-70fa845d4bf2": "Apple Passwords (managed)",
+	"ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4": "Google Password Manager",
+	"adce0002-35bc-c60a-648b-0b25f1f05503": "Chrome on macOS",
+	"08987058-cadc-4b81-b6e1-30de50dcbe96": "Windows Hello",
+	"9ddd1817-af5a-4672-a2b9-3e3dd95000a9": "Windows Hello",
+	"6028b017-b1d4-4c02-b4b3-afcdafc96bb2": "Windows Hello",
+	"bada5566-a7aa-401f-bd96-45619a55120d": "1Password",
+	"d548826e-79b4-40a3-a3d8-11116f7e8349": "Bitwarden",
+	"531126d6-e717-415c-9320-3d9aa6981239": "Dashlane",
+}
+
+// passkey is how a page shows one of v's passkeys.
+func (v *visitor) passkey(k factor.Passkey) view.Passkey {
+	return view.Passkey{
+		Name: k.Name, Model: models[strings.ToLower(k.AAGUID)], Synced: k.BackupEligible,
+		Hardware: !k.BackupEligible && k.Attestation == "verified", AddedAt: k.CreatedAt, LastUsedAt: k.UsedAt,
+		Here:      usedWith(v.ses.Proofs, k.ID),
+		Rename:    view.Form{Action: view.PathPasskeys + "/rename", Hidden: []view.Field{{Name: "id", Value: k.ID}}},
+		RemoveURL: withQuery(view.PathPasskeys+"/remove", "id", k.ID),
+	}
+}
+
+// usedWith reports whether one of the proofs was made with the factor.
+func usedWith(proofs []assurance.Proof, credential string) bool {
+	return slices.ContainsFunc(proofs, func(p assurance.Proof) bool { return p.Credential == credential })
+}
+
+func (s *Server) passkeys(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	return s.passkeyList(w, r, v, "", view.Input{})
+}
+
+// passkeyList shows v's passkeys, with what was wrong with a new name for one.
+func (s *Server) passkeyList(w http.ResponseWriter, r *http.Request, v *visitor, renamed string, name view.Input) error {
+	keys, err := s.Store.PasskeysOf(r.Context(), v.person.ID)
+	if err != nil {
+		return err
+	}
+	b64 := base64.RawURLEncoding.EncodeToString
+	m := view.Passkeys{AddURL: addPasskey, Signal: &view.Signal{
+		RPID: s.rpID(), UserID: b64(factor.HandleOf(v.person.Subject)), Name: v.person.Username, DisplayName: v.person.Name,
+	}}
+	for _, k := range keys {
+		item := v.passkey(k)
+		if k.ID == renamed {
+			item.NewName = name
+		}
+		m.Items = append(m.Items, item)
+		m.Signal.Credentials = append(m.Signal.Credentials, b64(k.CredentialID))
+	}
+	return s.show(w, r, v, view.PathPasskeys, m)
+}
+
+// ownPasskey is a live passkey of v; what is another's looks like nothing.
+func (s *Server) ownPasskey(r *http.Request, v *visitor, id string) (k factor.Passkey, all []factor.Passkey, err error) {
+	if all, err = s.Store.PasskeysOf(r.Context(), v.person.ID); err != nil {
+		return k, nil, err
+	}
+	i := slices.IndexFunc(all, func(k factor.Passkey) bool { return k.ID == id })
+	if i < 0 {
+		return k, nil, problem.New(problem.NotFound, "passkey_not_found", "You have no such passkey. It may have been removed already.")
+	}
+	return all[i], all, nil
+}
+
+// enrolment is the act of adding a passkey to v's account.
+func enrolment(v *visitor) act.Intent {
+	return act.Intent{Action: policy.FactorEnrol, Kind: audit.FactorEnrolled, Refs: self(v.ses, nil)}
+}
+
+func (s *Server) passkeyAdd(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	if ok, err := s.may(w, r, enrolment(v), addPasskey, "passkeys"); !ok {
+		return err
+	}
+	return s.show(w, r, v, "", view.EnrolPasskey{
+		Reason: view.EnrolAnother, Account: v.person.Username, Name: view.Input{Value: browserName(r.UserAgent())},
+		Ceremony: enrolCeremony(""), Back: view.PathPasskeys,
+	})
+}
+
+// enrolCeremony is the ceremony that adds a passkey to the account of whoever is
+// signed in; then is a key of afterEnrol.
+func enrolCeremony(then string) view.Ceremony {
+	return view.Ceremony{
+		Options: view.PathPasskeys + "/options", Finish: view.PathPasskeys + "/finish", Hidden: []view.Field{{Name: "then", Value: then}},
+	}
+}
+
+// afterEnrol is where adding a passkey leads.
+var afterEnrol = map[string]string{
+	"":       view.PathPasskeys + "?done=passkey-added",
+	"setup":  "/setup/done",
+	"invite": view.PathHome + "?done=passkey-added",
+}
+
+// secondPasskey offers a second passkey to somebody who has just made their
+// first. here is the page's own path, later where its "later" posts to.
+func (s *Server) secondPasskey(w http.ResponseWriter, r *http.Request, v *visitor, here, later, then string) error {
+	if ok, err := s.may(w, r, enrolment(v), here, "passkeys"); !ok {
+		return err
+	}
+	keys, err := s.Store.PasskeysOf(r.Context(), v.person.ID)
+	if err != nil {
+		return err
+	}
+	if then == "" {
+		then = "invite"
+	}
+	m := view.EnrolPasskey{
+		Reason: view.EnrolSecond, Account: v.person.Username, Name: view.Input{Value: "Second passkey"}, Setup: then == "setup",
+		Ceremony: enrolCeremony(then), Later: &view.Form{Action: later},
+	}
+	if len(keys) > 0 {
+		made := v.passkey(keys[len(keys)-1])
+		m.Made = &made
+	}
+	return s.show(w, r, v, "", m)
+}
+
+// stale is for the script of a page that was open for longer than its proof
+// counts.
+var stale = problem.New(problem.Unauthenticated, "proof_stale", "You confirmed that it's you too long ago for this.").
+	WithHint("Reload the page to confirm it again.")
+
+func (s *Server) passkeyOptions(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	if _, err := passkeyName(b.get("passkey_name")); err != nil {
+		return err
+	}
+	in := enrolment(v)
+	in.For = portalItself
+	dec, _, err := s.Do.Judge(r.Context(), in)
+	switch {
+	case err != nil:
+		return err
+	case dec.Outcome == policy.StepUp:
+		return stale
+	case dec.Outcome != policy.Allow:
+		return dec.Problem(s.Ladder)
+	}
+	h, err := s.holder(r.Context(), v.person)
+	if err != nil {
+		return err
+	}
+	if len(h.Passkeys) >= maxPasskeys {
+		return problem.New(problem.Conflict, "passkeys_full", "You have "+strconv.Itoa(maxPasskeys)+" passkeys, which is the most.").
+			WithHint("Remove one that you no longer use first.")
+	}
+	bound, err := s.bindTo(w, r, "enrol", v.ses.ID)
+	if err != nil {
+		return err
+	}
+	opts, err := s.Ceremony.EnrolOptions(h, bound, s.now())
+	if err != nil {
+		return err
+	}
+	return publicKey(w, opts)
+}
+
+// passkeyFinish adds the passkey that was made.
+func (s *Server) passkeyFinish(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	name, err := passkeyName(b.get("passkey_name"))
+	if err != nil {
+		return err
+	}
+	next, ok := afterEnrol[b.get("then")]
+	if !ok {
+		next = afterEnrol[""]
+	}
+	h, err := s.holder(r.Context(), v.person)
+	if err != nil {
+		return err
+	}
+	if len(h.Passkeys) >= maxPasskeys {
+		return problem.New(problem.Conflict, "passkeys_full", "You have as many passkeys as you may have.").
+			WithHint("Remove one that you no longer use first.")
+	}
+	bound, err := s.bindTo(w, r, "enrol", v.ses.ID)
+	if err != nil {
+		return err
+	}
+	key, _, challenge, err := s.Ceremony.Enrolled(h, v.person.ID, bound, b.Credential, s.now())
+	if err != nil {
+		s.refusedQuietly(policy.FactorEnrol, err)
+		return err
+	}
+	key.Name = name
+	in := enrolment(v)
+	in.For, in.Spend = portalItself, []once.Spend{challenge}
+	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
+		return act.Effect{
+			Changes: []act.Change{factor.Enrol{Passkey: key}}, Leaf: key.ID, Parts: about(v, "with", "passkey", "name", key.Name, "factor", key.ID),
+		}, nil
+	}
+	_, err = s.Do.Do(r.Context(), in)
+	switch {
+	case errors.Is(err, problem.StepUp):
+		return stale.Because(err)
+	case err != nil:
+		return spentAsExpired(err)
+	}
+	return location(w, next)
+}
+
+// about is what a record says of v, who acts, beside the session.
+func about(v *visitor, pairs ...string) []audit.Part {
+	said := map[string]any{"session": v.ses.ID}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		said[pairs[i]] = pairs[i+1]
+	}
+	return []audit.Part{{Person: v.person.ID, Body: said}}
+}
+
+func (s *Server) passkeyRename(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	f, err := web.ParseForm(r, maxBody)
+	if err != nil {
+		return err
+	}
+	key, _, err := s.ownPasskey(r, v, f.Get("id"))
+	if err != nil {
+		return err
+	}
+	name, err := passkeyName(f.Get("passkey_name"))
+	if err != nil {
+		in, err := wrong(f.Get("passkey_name"), err)
+		if err != nil {
+			return err
+		}
+		return s.passkeyList(w, r, v, key.ID, in)
+	}
+	ok, err := s.perform(w, r, act.Intent{
+		Action: policy.FactorRename, Kind: audit.FactorRenamed, Refs: self(v.ses, []string{key.ID}),
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{factor.Rename{ID: key.ID, Name: name}}, Parts: about(v, "with", "passkey", "name", name, "factor", key.ID),
+			}, nil
+		},
+	}, view.PathPasskeys, "passkeys")
+	if !ok {
+		return err
+	}
+	return seeOther(w, r, view.PathPasskeys+"?done=passkey-renamed")
+}
+
+// removal is the act of removing one of v's passkeys.
+func removal(v *visitor, k factor.Passkey) act.Intent {
+	return act.Intent{
+		Action: policy.FactorRemove, Kind: audit.FactorRemoved, Refs: self(v.ses, []string{k.ID}),
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{factor.Remove{ID: k.ID, Person: v.person.ID}}, Parts: about(v, "with", "passkey", "name", k.Name, "factor", k.ID),
+			}, nil
+		},
+	}
+}
+
+func (s *Server) passkeyRemove(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	key, all, err := s.ownPasskey(r, v, r.URL.Query().Get("id"))
+	if err != nil {
+		return err
+	}
+	m := view.RemovePasskey{
+		Passkey: v.passkey(key), Only: len(all) == 1, AddURL: addPasskey, Back: view.PathPasskeys,
+		Form: view.Form{Action: view.PathPasskeys + "/remove", Hidden: []view.Field{{Name: "id", Value: key.ID}}},
+	}
+	if m.Only {
+		return s.show(w, r, v, view.PathPasskeys, m)
+	}
+	if ok, err := s.may(w, r, removal(v, key), m.Passkey.RemoveURL, "passkeys"); !ok {
+		return err
+	}
+	t, err := s.tree(r.Context(), v.person, v.ses.ID)
+	if err != nil {
+		return err
+	}
+	if words := t.begunWith(key.ID).Ends(); words != "" {
+		m.Ends = []string{words}
+	}
+	return s.show(w, r, v, view.PathPasskeys, m)
+}
+
+// passkeyRemoved ends a passkey and what descends from it. The last one stays:
+// the store refuses it whatever this page showed.
+func (s *Server) passkeyRemoved(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	f, err := web.ParseForm(r, maxBody)
+	if err != nil {
+		return err
+	}
+	key, _, err := s.ownPasskey(r, v, f.Get("id"))
+	if err != nil {
+		return err
+	}
+	back := v.passkey(key).RemoveURL
+	ok, err := s.perform(w, r, removal(v, key), back, "passkeys")
+	if problem.CodeOf(err) == "last_factor" {
+		return seeOther(w, r, back) // which says so, with the way out
+	}
+	if !ok {
+		return err
+	}
+	return s.whereNext(w, r, view.PathPasskeys+"?done=passkey-removed")
+}
