@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/countersign-dev/countersign/internal/portal/static"
+	"github.com/countersign-dev/countersign/test/browser/chrome"
 )
 
 // stand answers what the script posts, and remembers it.
@@ -111,17 +110,12 @@ var arrived = map[string]any{"location": "/arrived"}
 
 // TestScriptInABrowser walks the script through a real browser with a virtual
 // authenticator, under the Content-Security-Policy that pages are served with.
-// It needs Chromium: COUNTERSIGN_BROWSER=/usr/bin/chromium, or 1 to find it.
+// It needs Chromium; package chrome says when its absence is a failure.
 func TestScriptInABrowser(t *testing.T) {
-	path := os.Getenv("COUNTERSIGN_BROWSER")
-	if path == "" {
-		t.Skip("COUNTERSIGN_BROWSER names no browser")
-	}
-	if path == "1" {
-		var err error
-		if path, err = exec.LookPath("chromium"); err != nil {
-			t.Fatal(err)
-		}
+	chrome.Require(t)
+	path, err := chrome.Locate()
+	if err != nil {
+		t.Fatal(err)
 	}
 	s := &stand{t: t}
 	s.set(nil, nil)
