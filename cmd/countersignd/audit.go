@@ -67,7 +67,7 @@ func (t *tool) auditList() *cobra.Command {
 				}
 				f.Kinds = append(f.Kinds, kind)
 			}
-			st, err := t.state(c.Context(), false)
+			st, err := t.state(c.Context())
 			if err != nil {
 				return err
 			}
@@ -137,7 +137,7 @@ func (t *tool) auditVerify() *cobra.Command {
 		Use: "verify", Short: "Prove the audit log whole", Args: cobra.NoArgs,
 		Long: "Recompute every entry, commitment, tile and root of the log and check every signed checkpoint. With --against, compare with a checkpoint kept elsewhere: only that shows whether the end was cut off. Without it, the checkpoint in the data folder is used if there is one. Exit code 3 if anything is wrong.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := t.state(c.Context(), false)
+			st, err := t.state(c.Context())
 			if err != nil {
 				return err
 			}
@@ -184,7 +184,7 @@ func (t *tool) auditExport() *cobra.Command {
 	c := &cobra.Command{
 		Use: "export", Short: "Write records as JSON lines, oldest first", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := t.state(c.Context(), false)
+			st, err := t.state(c.Context())
 			if err != nil {
 				return err
 			}
@@ -204,7 +204,7 @@ func (t *tool) auditExport() *cobra.Command {
 
 func (t *tool) auditStatus() *cobra.Command {
 	return &cobra.Command{Use: "status", Short: "Say how far the log is numbered and signed, and by which key", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		st, err := t.state(c.Context(), false)
+		st, err := t.state(c.Context())
 		if err != nil {
 			return err
 		}

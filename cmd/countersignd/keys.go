@@ -17,7 +17,7 @@ func (t *tool) keys() *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "List, make and rotate keys"}
 	c.AddCommand(
 		&cobra.Command{Use: "list", Short: "List the keys", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-			st, err := t.state(c.Context(), false)
+			st, err := t.state(c.Context())
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ func (t *tool) rotate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "rotate", Short: "Publish a successor for a signing key", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := t.state(c.Context(), false)
+			st, err := t.state(c.Context())
 			if err != nil {
 				return err
 			}

@@ -25,6 +25,9 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// defaultConfig is the configuration of a deployment that names none.
+const defaultConfig = "/etc/countersign/countersignd.yaml"
+
 // usageError is an error of the command line itself: exit code 2.
 type usageError struct{ error }
 
@@ -64,7 +67,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().StringVar(&t.configPath, "config", envOr("COUNTERSIGN_CONFIG", "/etc/countersign/countersignd.yaml"), "configuration file")
+	root.PersistentFlags().StringVar(&t.configPath, "config", envOr("COUNTERSIGN_CONFIG", defaultConfig), "configuration file")
 	root.AddCommand(t.serve(), t.sandbox(), t.migrate(), t.checkConfig(), t.setupLink(), t.audit(), t.keys(), t.recover(), version(stdout))
 	return root
 }
@@ -89,8 +92,18 @@ func version(out io.Writer) *cobra.Command {
 
 func (t *tool) config() (*config.Config, error) { return config.Read(t.configPath, os.Environ()) }
 
-// state opens the deployment that the configuration names.
-func (t *tool) state(ctx context.Context, migrate bool) (*server.State, error) {
+// state opens the deployment that the configuration names; the sandbox's, if
+// nobody named one and this machine has no other.
+func (t *tool) state(ctx context.Context) (*server.State, error) {
+	if path, ok := t.sandboxInstead(); ok {
+		t.configPath = path
+		fmt.Fprintf(t.err, "countersignd: there is no %s; using the sandbox's %s\n", defaultConfig, path)
+	}
+	return t.open(ctx, false)
+}
+
+// open opens exactly what the configuration names.
+func (t *tool) open(ctx context.Context, migrate bool) (*server.State, error) {
 	cfg, err := t.config()
 	if err != nil {
 		return nil, err
@@ -114,7 +127,7 @@ func (t *tool) serve() *cobra.Command {
 		Use: "serve", Short: "Serve", Args: cobra.NoArgs,
 		Long: "Serve the issuer of the configuration. A database of an earlier release is brought up to date first, after a copy of it was made.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := t.state(c.Context(), !noMigrate)
+			st, err := t.open(c.Context(), !noMigrate)
 			if err != nil {
 				return err
 			}
@@ -140,7 +153,7 @@ func (t *tool) serve() *cobra.Command {
 
 func (t *tool) migrate() *cobra.Command {
 	return &cobra.Command{Use: "migrate", Short: "Bring the database up to date, and stop", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		st, err := t.state(c.Context(), true)
+		st, err := t.open(c.Context(), true)
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -73,7 +74,10 @@ func loopback(port int, flag string) (net.Listener, int, error) {
 	return l, l.Addr().(*net.TCPAddr).Port, nil
 }
 
-func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) error {
+func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) (err error) {
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return err
+	}
 	pub, port, err := loopback(o.port, "port")
 	if err != nil {
 		return err
@@ -101,7 +105,8 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := tellWhere(o.stateFile, cfg.Issuer, apiURL); err != nil {
+	file := filepath.Join(o.dir, "countersignd.yaml")
+	if err := errors.Join(writeConfig(file, cfg), tellWhere(o.stateFile, cfg.Issuer, apiURL, file)); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -123,6 +128,7 @@ func sandboxConfig(o sandboxOptions, port int) *config.Config {
 		Issuer: "http://localhost:" + strconv.Itoa(port), RPID: "localhost", DataDir: o.dir, Development: true,
 		Keys: config.Keys{KEKFile: filepath.Join(o.dir, "kek.json")}, Log: config.Log{Format: "text", Level: "info"},
 	}
+	c.Listen.Address = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	c.Database.MaxConnections = 16
 	if o.postgres != "" {
 		c.Database.Postgres = o.postgres
@@ -155,9 +161,45 @@ func (t *tool) greet(issuer, apiURL string, port, apiPort int) {
 	}
 }
 
-// tellWhere writes the file by which `countersign login` finds the sandbox.
-func tellWhere(path, issuer, api string) error {
-	b, err := json.Marshal(map[string]string{"issuer": issuer, "api": api})
+// writeConfig writes the configuration that the sandbox runs with, so that the
+// other commands work on it too.
+func writeConfig(path string, c *config.Config) error {
+	b, err := yaml.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("configuration of the sandbox: %w", err)
+	}
+	return os.WriteFile(path, append([]byte("# Written by countersignd sandbox at each start, for commands such as\n# countersignd --config THIS-FILE audit list\n"), b...), 0o600)
+}
+
+// sandboxFile is what the state file says of the sandbox.
+type sandboxFile struct {
+	Issuer string `json:"issuer"`
+	API    string `json:"api"`
+	Config string `json:"config"` // path of the configuration it runs with
+}
+
+// sandboxInstead finds the configuration of the sandbox for a command to which
+// none was named, on a machine that has no other.
+func (t *tool) sandboxInstead() (path string, ok bool) {
+	if t.configPath != defaultConfig || exists(defaultConfig) {
+		return "", false
+	}
+	b, err := os.ReadFile(filepath.Join(stateDir(), "sandbox.json"))
+	var f sandboxFile
+	if err != nil || json.Unmarshal(b, &f) != nil || f.Config == "" || !exists(f.Config) {
+		return "", false
+	}
+	return f.Config, true
+}
+
+// tellWhere writes the file by which `countersign login`, and the other commands
+// of countersignd, find the sandbox.
+func tellWhere(path, issuer, api, config string) error {
+	config, err := filepath.Abs(config)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(sandboxFile{issuer, api, config})
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (t *tool) tellSetup(link, path string) error {
 
 func (t *tool) setupLink() *cobra.Command {
 	return &cobra.Command{Use: "setup-link", Short: "Make a new setup link for the first administrator", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		st, err := t.state(c.Context(), false)
+		st, err := t.state(c.Context())
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func (t *tool) recover() *cobra.Command {
 		Use: "admin", Short: "Print a link with which a person enrols a new passkey as administrator", Args: cobra.NoArgs,
 		Long: "Print a single-use link with which a new administrator joins. What is done is recorded in the audit log and cannot be hidden.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := t.state(c.Context(), false)
+			st, err := t.state(c.Context())
 			if err != nil {
 				return err
 			}
