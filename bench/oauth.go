@@ -265,7 +265,7 @@ func (o *oauth) fetchToken(ctx context.Context, form url.Values) (a tokenAnswer,
 	return readToken(status, body)
 }
 
-var client = &http.Client{
+var caller = &http.Client{
 	Timeout:   20 * time.Second,
 	Transport: &http.Transport{MaxIdleConnsPerHost: 8},
 }
@@ -278,7 +278,7 @@ func (o *oauth) fetch(ctx context.Context, path string, form url.Values) (status
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.SetBasicAuth(url.QueryEscape(o.ClientID), url.QueryEscape(o.Secret))
-	answer, err := client.Do(r)
+	answer, err := caller.Do(r)
 	if err != nil {
 		return 0, nil, err
 	}

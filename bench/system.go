@@ -20,8 +20,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/countersign-dev/countersign/bench/load"
 	"github.com/countersign-dev/countersign/bench/proc"
+	"github.com/countersign-dev/countersign/test/pgtest"
 )
 
 // errNotOffered is what a system says of a workload that it does not have.
@@ -61,7 +64,63 @@ func startAll(ctx context.Context, dir string) (systems []System, err error) {
 		}
 		systems = append(systems, f)
 	}
-	return systems, nil
+	binary = filepath.Join(dir, "countersignd")
+	if err := build(ctx, "./cmd/countersignd", binary); err != nil {
+		return systems, err
+	}
+	lite, err := startServer(ctx, filepath.Join(dir, "sqlite"), binary, "", 0, nil)
+	if err != nil {
+		return systems, err
+	}
+	systems = append(systems, lite)
+	return startPostgres(ctx, dir, binary, systems)
+}
+
+// startPostgres adds the server on PostgreSQL, where that is installed.
+func startPostgres(ctx context.Context, dir, binary string, systems []System) ([]System, error) {
+	if _, err := pgtest.Locate(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: PostgreSQL is not installed, so it is left out")
+		return systems, nil
+	}
+	pg, err := pgtest.StartServer("")
+	if err != nil {
+		return systems, err
+	}
+	dsn, err := pg.CreateDatabase(ctx)
+	if err != nil {
+		pg.Stop()
+		return systems, err
+	}
+	s, err := startServer(ctx, filepath.Join(dir, "postgres"), binary, dsn, pg.PID(), func() (int64, error) { return databaseBytes(dsn) })
+	if err != nil {
+		pg.Stop()
+		return systems, err
+	}
+	return append(systems, &withDatabase{s, pg}), nil
+}
+
+// withDatabase stops the database after the server on it.
+type withDatabase struct {
+	*countersignSystem
+	pg *pgtest.Server
+}
+
+func (w *withDatabase) Stop() {
+	w.countersignSystem.Stop()
+	w.pg.Stop()
+}
+
+// databaseBytes is the size of a PostgreSQL database.
+func databaseBytes(dsn string) (n int64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close(ctx)
+	err = c.QueryRow(ctx, "SELECT pg_database_size(current_database())").Scan(&n)
+	return n, err
 }
 
 // build compiles a program of the module, as plain go build does, whose cache

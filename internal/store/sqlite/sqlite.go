@@ -60,12 +60,14 @@ type engine struct {
 // connection is ever without.
 func dsn(path string, readOnly bool) string {
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-16000)",
+		"busy_timeout(5000)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-16000)",
 		"wal_autocheckpoint(2000)", "journal_size_limit(67108864)", "temp_store(MEMORY)", "trusted_schema(0)",
 	}}
-	if readOnly {
+	if readOnly { // the mode of the journal is the file's; asking for it anew waits for the writer
 		q.Set("_txlock", "deferred")
 		q["_pragma"] = append(q["_pragma"], "query_only(1)")
+	} else {
+		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)")
 	}
 	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}
 	return u.String()
@@ -103,6 +105,10 @@ func open(ctx context.Context, o Options) (*engine, error) {
 	n := max(4, runtime.GOMAXPROCS(0))
 	rdb.SetMaxOpenConns(n)
 	rdb.SetMaxIdleConns(n)
+	if err := warm(ctx, rdb, n); err != nil {
+		rdb.Close()
+		return nil, err
+	}
 	w, err := newWriter(ctx, wdb, o.Queue)
 	if err != nil {
 		rdb.Close()
@@ -244,4 +250,25 @@ func (e *engine) Close() error {
 	werr := e.writer.close()
 	e.stmts.Range(func(_, st any) bool { st.(*sql.Stmt).Close(); return true })
 	return errors.Join(e.read.Close(), werr)
+}
+
+// warm opens all readers before the first request needs one.
+func warm(ctx context.Context, db *sql.DB, n int) error {
+	conns := make([]*sql.Conn, 0, n)
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	for range n {
+		c, err := db.Conn(ctx)
+		if err != nil {
+			return fmt.Errorf("sqlite: open a reader: %w", err)
+		}
+		conns = append(conns, c)
+		if err := c.PingContext(ctx); err != nil {
+			return fmt.Errorf("sqlite: open a reader: %w", err)
+		}
+	}
+	return nil
 }
