@@ -51,7 +51,7 @@ it is; nothing is ever removed.`,
 	f.StringVarP(&file, "file", "f", "", "the file, - for standard input")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&dry, "dry-run", false, "show what would change, change nothing")
-	f.StringVar(&secrets, "secrets-file", "", "new file for the secrets of clients that are made")
+	f.StringVar(&secrets, "secrets-file", "", "new file for the secrets that clients are given")
 	_ = c.MarkFlagRequired("file")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
 		m, err := a.manifest(file)
@@ -316,11 +316,24 @@ func (x *api) put(ctx context.Context, c *change, want object, v *vault) error {
 			body[name] = value
 		}
 	}
+	// Whether a client is native follows from its redirect URIs, unless said.
+	if native, ok := c.have["native"]; ok && want["redirect_uris"] == nil {
+		body["native"] = native
+	}
 	for name, value := range want {
 		body[name] = value
 	}
-	_, err := x.do(ctx, http.MethodPut, c.path, body, c.etag)
-	return named(err, c)
+	r, err := x.do(ctx, http.MethodPut, c.path, body, c.etag)
+	if err != nil {
+		return named(err, c)
+	}
+	var now struct {
+		Secret string `json:"client_secret"`
+	}
+	if err := json.Unmarshal(r.body, &now); err != nil {
+		return &failure{exit: exitError, code: "bad_answer", message: "The server's " + c.Kind + " cannot be read."}
+	}
+	return v.keep(c.Name, now.Secret)
 }
 
 // named says which object a refusal is about.
@@ -348,8 +361,7 @@ type vault struct {
 func openVault(plan []*change, path string) (*vault, error) {
 	v := &vault{keys: map[string]string{}}
 	for _, c := range plan {
-		method, _ := c.want["auth_method"].(string)
-		if c.Kind == "client" && c.Action == "create" && strings.HasPrefix(method, "client_secret") && path == "" {
+		if c.Kind == "client" && c.Action != "none" && secretive(c.want) && !secretive(c.have) && path == "" {
 			return nil, &failure{
 				exit: exitUsage, code: "secrets_file_needed", message: "The client " + c.Name + " will get a secret, which is told only once.",
 				fix: "add --secrets-file FILE",
@@ -365,6 +377,12 @@ func openVault(plan []*change, path string) (*vault, error) {
 	}
 	v.file = f
 	return v, nil
+}
+
+// secretive reports whether a client authenticates by a secret.
+func secretive(o object) bool {
+	method, _ := o["auth_method"].(string)
+	return strings.HasPrefix(method, "client_secret")
 }
 
 // keep writes a secret to the disk at once: what follows may fail.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -478,7 +479,11 @@ func (i *issuer) object(w http.ResponseWriter, r *http.Request, noun, id string)
 		next["version"], next["id"], next["created_at"] = o["version"].(float64)+1, o["id"], o["created_at"]
 		i.objects[noun][at] = next
 		i.counts["put_"+noun]++
-		answer(w, 200, next)
+		out := maps.Clone(next)
+		if m, _ := next["auth_method"].(string); strings.HasPrefix(m, "client_secret") && o["auth_method"] == "none" {
+			out["client_secret"] = "cs_secret_TOLDLATER"
+		}
+		answer(w, 200, out)
 	}
 }
 

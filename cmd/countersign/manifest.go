@@ -53,6 +53,7 @@ type wantClient struct {
 	GrantTypes   *[]string      `yaml:"grant_types" json:"grant_types,omitempty"`
 	Scopes       *[]string      `yaml:"scopes" json:"scopes,omitempty"`
 	Resources    *[]string      `yaml:"resources" json:"resources,omitempty"`
+	Native       *bool          `yaml:"native" json:"native,omitempty"`
 	RequireDPoP  *bool          `yaml:"require_dpop" json:"require_dpop,omitempty"`
 	Service      *wantService   `yaml:"service" json:"service,omitempty"`
 }
@@ -160,6 +161,9 @@ func fields(v any) object {
 		for _, s := range scopes {
 			if m, ok := s.(map[string]any); ok {
 				wireAsk(m)
+				if m["kind"] == nil {
+					m["kind"] = "read" // what the server takes it for
+				}
 			}
 		}
 	}
