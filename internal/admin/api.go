@@ -1,0 +1,211 @@
+// Package admin is the JSON management API /v1: people, invitations, groups,
+// clients, resources, sessions and the log, for our own DPoP-bound access
+// tokens only (contract). It authenticates, judges scope before policy, reads
+// and validates what is asked, and changes state only through act.Do; errors
+// are problem+json (RFC 9457) and challenges (RFC 6750, 9449, 9470). What may
+// happen is policy's, what a noun is its own package's, SQL the store's.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/session"
+)
+
+// Directory reads people and groups.
+type Directory interface {
+	account.Store
+	group.Store
+}
+
+// Registry reads clients, services and resources.
+type Registry interface {
+	client.Store
+	resource.Store
+}
+
+// Access reads sessions, devices and grants.
+type Access interface {
+	SessionsOf(ctx context.Context, person string) ([]session.Session, error)
+	Session(ctx context.Context, id string) (session.Session, error)
+	Device(ctx context.Context, id string) (session.Device, error)
+	Grant(ctx context.Context, id string) (grant.Grant, error)
+	GrantsOf(ctx context.Context, person string) ([]grant.Grant, error)
+}
+
+// State reads what liveness is judged by, and single-use values.
+type State interface {
+	// Issued gives the lineage node that a token (by its jti) hangs on and
+	// everything above it, as they are now; problem.NotFound if no such record
+	// issued anything.
+	Issued(ctx context.Context, recordID string) ([]lineage.Node, error)
+	// OnceValue reads a value, spent or not; *once.Gone if it was never there.
+	OnceValue(ctx context.Context, p once.Purpose, k once.Key) (once.Value, error)
+	// OncePending lists the values of a purpose that can still be spent.
+	OncePending(ctx context.Context, p once.Purpose) ([]once.Value, error)
+}
+
+// LogQuery selects lines of the log.
+type LogQuery struct {
+	Person string       // id; "": anybody
+	Kinds  []audit.Kind // nil: all
+	Before string       // id of the last record of the page before; "": the newest
+}
+
+// Log reads the log in words.
+type Log interface {
+	// AuditPage gives lines newest first, at most n. next is the Before of the
+	// next page, "" if there is none; a page may be short and have a next one.
+	AuditPage(ctx context.Context, q LogQuery, n int) (lines []audit.Line, next string, err error)
+}
+
+// Config is what the API stands on.
+type Config struct {
+	Issuer    string // https origin; the API is at <Issuer>/v1
+	Do        *act.Doer
+	Keys      jose.KeySet // that our access tokens are signed with
+	Directory Directory
+	Registry  Registry
+	Access    Access
+	State     State
+	Log       Log
+	// Applied waits a bounded time until the enforcement points that are
+	// connected have applied a record, and says whether all have. nil: the
+	// parameter wait is refused.
+	Applied func(ctx context.Context, recordID string) (bool, error)
+	Now     func() time.Time // nil: time.Now
+}
+
+// API serves /v1.
+type API struct {
+	Config
+	mux      *http.ServeMux
+	huma     huma.API
+	ops      []operation
+	verified *generations[*jose.AccessTokenClaims]
+	seen     *generations[struct{}]
+}
+
+// MaxBody is the longest request body, in bytes.
+const MaxBody = 128 << 10
+
+// New makes the API. It fails only on a Config that lacks something.
+func New(c Config) (*API, error) {
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil {
+		return nil, errors.New("admin: the configuration is not complete")
+	}
+	adoptHuma()
+	a := &API{
+		Config: c, mux: http.NewServeMux(),
+		verified: newGenerations[*jose.AccessTokenClaims](tokenLife, verifiedCap), seen: newGenerations[struct{}](replayLife, replayCap),
+	}
+	a.huma = humago.New(a.mux, a.config())
+	a.people()
+	a.invitations()
+	a.groups()
+	a.clients()
+	a.resources()
+	a.sessions()
+	a.log()
+	document, err := json.Marshal(a.huma.OpenAPI())
+	if err != nil {
+		return nil, err
+	}
+	a.mux.HandleFunc("GET /v1/openapi.json", constant("application/openapi+json", document))
+	meta, err := json.Marshal(a.metadata())
+	if err != nil {
+		return nil, err
+	}
+	a.mux.HandleFunc("GET "+metadataPath, constant("application/json", meta))
+	a.mux.HandleFunc("/", a.unknown)
+	return a, nil
+}
+
+// Handler serves /v1/ and /.well-known/oauth-protected-resource/v1.
+func (a *API) Handler() http.Handler { return a.mux }
+
+// Patterns are what Handler is to be mounted at.
+func Patterns() []string { return []string{"/v1", "/v1/", metadataPath} }
+
+func (a *API) now() time.Time {
+	if a.Now != nil {
+		return a.Now().UTC()
+	}
+	return time.Now().UTC()
+}
+
+// audience is the resource identifier of the API.
+func (a *API) audience() string { return a.Issuer + "/v1" }
+
+func (a *API) config() huma.Config {
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "Countersign management API", Version: "1",
+				Description: "People, groups, clients, resources, sessions and the log. Changes within v1 are additive.",
+			},
+			Servers: []*huma.Server{{URL: a.Issuer}},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{schemeName: {
+					Type: "http", Scheme: "dpop", BearerFormat: "JWT",
+					Description: "A DPoP-bound access token (RFC 9449) of this server for " + a.audience() + ".",
+				}},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": strictJSON, "json": strictJSON},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+	}
+}
+
+const schemeName = "dpop"
+
+func constant(typ string, body []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", typ)
+		h.Set("Cache-Control", "public, max-age=300")
+		h.Set("X-Content-Type-Options", "nosniff")
+		_, _ = w.Write(body) // a caller who is gone needs no answer
+	}
+}
+
+// unknown answers what no operation answers: 404, or 405 with what is allowed.
+func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		probe := r.Clone(r.Context())
+		probe.Method = m
+		if _, pattern := a.mux.Handler(probe); pattern != "/" && pattern != "" {
+			allow = append(allow, m)
+		}
+	}
+	if len(allow) > 0 {
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		a.Render(w, r, problem.Newf(problem.Invalid, codeMethod, "This is for %s.", strings.Join(allow, ", ")))
+		return
+	}
+	a.Render(w, r, problem.New(problem.NotFound, "not_found", "There is nothing at this address.").
+		WithHint("What there is stands in /v1/openapi.json."))
+}

@@ -1,0 +1,594 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/secret"
+)
+
+// KeySet is a JWK set as its owner sent it.
+type KeySet json.RawMessage
+
+// Schema implements huma.SchemaProvider: an object that is read elsewhere.
+func (KeySet) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, Description: "A JWK set of public signature keys (RFC 7517)", AdditionalProperties: true}
+}
+
+// MarshalJSON implements json.Marshaler.
+func (k KeySet) MarshalJSON() ([]byte, error) { return json.RawMessage(k).MarshalJSON() }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (k *KeySet) UnmarshalJSON(b []byte) error { return (*json.RawMessage)(k).UnmarshalJSON(b) }
+
+// ServiceSpec says what a service account is to be.
+type ServiceSpec struct {
+	Name     string   `json:"name,omitempty" maxLength:"80" doc:"The client's, if left out"`
+	Owner    string   `json:"owner,omitempty" maxLength:"64" doc:"Who answers for it: a user name or person id"`
+	Purpose  string   `json:"purpose,omitempty" maxLength:"200" doc:"What it is for"`
+	ReviewBy string   `json:"review_by,omitempty" maxLength:"35" doc:"By when it must be reviewed, e.g. 2027-01-31"`
+	Groups   []string `json:"groups,omitempty" maxItems:"20" doc:"Names"`
+}
+
+// ClientSpec says what a client is to be. A member that is left out has its
+// default; what is not here cannot be set.
+type ClientSpec struct {
+	ClientID     string       `json:"client_id,omitempty" maxLength:"64" doc:"Its name on the wire; made if left out"`
+	Name         string       `json:"name,omitempty" maxLength:"320" doc:"What people see; the client_id if left out"`
+	AuthMethod   string       `json:"auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"none if left out"`
+	JWKS         KeySet       `json:"jwks,omitempty"`
+	RedirectURIs []string     `json:"redirect_uris,omitempty" maxItems:"50"`
+	GrantTypes   []string     `json:"grant_types,omitempty" maxItems:"3" doc:"client_credentials for a client with a service, else authorization_code and refresh_token, if left out"`
+	Scopes       []string     `json:"scopes,omitempty" maxItems:"200" doc:"What it may ask for; * is any"`
+	Resources    []string     `json:"resources,omitempty" maxItems:"200" doc:"URIs of the resources it may ask tokens for; * is any"`
+	Native       *bool        `json:"native,omitempty" doc:"An app on a computer; from the redirect URIs if left out"`
+	RequireDPoP  bool         `json:"require_dpop,omitempty"`
+	Service      *ServiceSpec `json:"service,omitempty" doc:"The service account it acts as with client_credentials; made with the client, and fixed then"`
+}
+
+// Service is the service account that a client acts as.
+type Service struct {
+	ID       string   `json:"id"`
+	Subject  string   `json:"sub"`
+	Name     string   `json:"name"`
+	Owner    string   `json:"owner" doc:"User name, or the id of somebody who is gone"`
+	Purpose  string   `json:"purpose"`
+	ReviewBy string   `json:"review_by"`
+	Groups   []string `json:"groups" nullable:"false" doc:"Names"`
+}
+
+// Client is software that asks on somebody's behalf.
+type Client struct {
+	ID           string    `json:"id"`
+	ClientID     string    `json:"client_id"`
+	Name         string    `json:"name"`
+	AuthMethod   string    `json:"auth_method"`
+	JWKS         KeySet    `json:"jwks,omitempty"`
+	RedirectURIs []string  `json:"redirect_uris" nullable:"false"`
+	GrantTypes   []string  `json:"grant_types" nullable:"false"`
+	Scopes       []string  `json:"scopes" nullable:"false"`
+	Resources    []string  `json:"resources" nullable:"false"`
+	FirstParty   bool      `json:"first_party" doc:"Part of this deployment: consent is not asked"`
+	Native       bool      `json:"native"`
+	RequireDPoP  bool      `json:"require_dpop"`
+	Service      *Service  `json:"service,omitempty"`
+	Owner        string    `json:"owner,omitempty" doc:"Person who registered it"`
+	ManagedBy    string    `json:"managed_by"`
+	State        string    `json:"state" enum:"active,disabled"`
+	CreatedAt    time.Time `json:"created_at"`
+	Secret       string    `json:"client_secret,omitempty" doc:"Told once, when it is made"`
+}
+
+type (
+	clientIDIn struct {
+		ClientID string `path:"client_id" maxLength:"64"`
+	}
+	clientIn struct {
+		keyIn
+		Body ClientSpec
+	}
+	clientPutIn struct {
+		ClientID string `path:"client_id" maxLength:"64"`
+		IfMatch  string `header:"If-Match" maxLength:"64"`
+		Body     ClientSpec
+	}
+	clientEndIn struct {
+		ClientID string `path:"client_id" maxLength:"64"`
+		IfMatch  string `header:"If-Match" maxLength:"64"`
+	}
+	clientOut struct {
+		Location string `header:"Location"`
+		tagged
+		Body Client
+	}
+)
+
+func (a *API) clients() {
+	const tag = "clients"
+	register(a, operation{
+		id: "list-clients", method: http.MethodGet, path: "/v1/clients", summary: "List clients", tag: tag,
+		scope: ScopeRead, action: policy.ClientRead, kind: audit.TokenRefused,
+	}, a.listClients)
+	register(a, operation{
+		id: "create-client", method: http.MethodPost, path: "/v1/clients", summary: "Register a client", tag: tag,
+		scope: ScopeWrite, action: policy.ClientWrite, kind: audit.ClientCreated, status: http.StatusCreated,
+	}, a.createClient)
+	register(a, operation{
+		id: "get-client", method: http.MethodGet, path: "/v1/clients/{client_id}", summary: "Read a client", tag: tag,
+		scope: ScopeRead, action: policy.ClientRead, kind: audit.TokenRefused,
+	}, func(ctx context.Context, _ *call, in *clientIDIn) (*clientOut, error) {
+		return a.showClient(ctx, in.ClientID)
+	})
+	register(a, operation{
+		id: "replace-client", method: http.MethodPut, path: "/v1/clients/{client_id}", summary: "Change what a client is", tag: tag,
+		scope: ScopeWrite, action: policy.ClientWrite, kind: audit.ClientUpdated,
+	}, a.replaceClient)
+	register(a, operation{
+		id: "end-client", method: http.MethodDelete, path: "/v1/clients/{client_id}", summary: "End a client and everything it holds, for ever", tag: tag,
+		scope: ScopeWrite, action: policy.ClientWrite, kind: audit.ClientEnded, status: http.StatusNoContent,
+	}, a.endClient)
+	register(a, operation{
+		id: "rotate-client-secret", method: http.MethodPost, path: "/v1/clients/{client_id}/secret", summary: "Give a client a new secret; the old one stops working", tag: tag,
+		scope: ScopeWrite, action: policy.ClientSecretRotate, kind: audit.ClientSecretRotated, status: http.StatusOK,
+	}, a.rotateSecret)
+}
+
+var noClient = problem.New(problem.NotFound, "client_not_found", "There is no such client.")
+
+// liveClient finds a client that has not ended.
+func (a *API) liveClient(ctx context.Context, clientID string) (client.Client, error) {
+	c, err := a.Registry.ClientByClientID(ctx, clientID)
+	if err == nil && !c.Node.EndedAt.IsZero() {
+		err = noClient
+	}
+	return c, err
+}
+
+// managed is liveClient for a change: what the server made itself is not managed
+// here.
+func (a *API) managed(ctx context.Context, clientID string) (client.Client, error) {
+	c, err := a.liveClient(ctx, clientID)
+	if err == nil && c.ManagedBy == BuiltIn {
+		err = problem.New(problem.Conflict, "built_in", "The server made this itself, and keeps it as it is.")
+	}
+	return c, err
+}
+
+func (a *API) listClients(ctx context.Context, _ *call, in *pageIn) (*pageOut[Client], error) {
+	uris := a.uris(ctx)
+	return paged(*in, func(after string, n int) ([]client.Client, error) { return a.Registry.Clients(ctx, after, n) },
+		func(c client.Client) string { return c.ID }, func(c client.Client) bool { return c.Node.EndedAt.IsZero() },
+		func(c client.Client) (Client, error) { return a.viewClient(ctx, c, uris) })
+}
+
+func (a *API) showClient(ctx context.Context, clientID string) (*clientOut, error) {
+	c, err := a.liveClient(ctx, clientID)
+	if err != nil {
+		return nil, err
+	}
+	v, err := a.viewClient(ctx, c, a.uris(ctx))
+	return &clientOut{"/v1/clients/" + c.ClientID, tagged{tag(c.Node)}, v}, err
+}
+
+// uris gives the registered spelling of resources by id, remembering them.
+func (a *API) uris(ctx context.Context) func(id string) (string, error) {
+	known := map[string]string{"*": "*"}
+	return func(id string) (string, error) {
+		if u, ok := known[id]; ok {
+			return u, nil
+		}
+		r, err := a.Registry.Resource(ctx, id)
+		if err != nil {
+			return "", err
+		}
+		known[id] = r.URI
+		return r.URI, nil
+	}
+}
+
+func (a *API) viewClient(ctx context.Context, c client.Client, uris func(string) (string, error)) (Client, error) {
+	v := Client{
+		ID: c.ID, ClientID: c.ClientID, Name: c.Name, AuthMethod: string(c.AuthMethod), JWKS: KeySet(c.JWKS),
+		RedirectURIs: append([]string{}, c.RedirectURIs...), GrantTypes: []string{}, Scopes: append([]string{}, c.Scopes...), Resources: []string{},
+		FirstParty: c.FirstParty, Native: c.Native, RequireDPoP: c.RequireDPoP, Owner: c.Owner, ManagedBy: c.ManagedBy, State: "active", CreatedAt: c.CreatedAt,
+	}
+	if !c.Node.Live() {
+		v.State = "disabled"
+	}
+	for _, g := range c.GrantTypes {
+		v.GrantTypes = append(v.GrantTypes, string(g))
+	}
+	for _, r := range c.Resources {
+		u, err := uris(r)
+		if err != nil {
+			return v, err
+		}
+		v.Resources = append(v.Resources, u)
+	}
+	if c.Service == "" {
+		return v, nil
+	}
+	var err error
+	v.Service, err = a.viewService(ctx, c.Service)
+	return v, err
+}
+
+func (a *API) viewService(ctx context.Context, id string) (*Service, error) {
+	s, err := a.Registry.Service(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	v := &Service{ID: s.ID, Subject: s.Subject, Name: s.Name, Owner: s.Owner, Purpose: s.Purpose, ReviewBy: s.ReviewBy.UTC().Format(time.DateOnly), Groups: []string{}}
+	switch p, err := a.Directory.Person(ctx, s.Owner); {
+	case err == nil:
+		v.Owner = p.Username
+	case problem.From(err) == nil:
+		return nil, err
+	}
+	for _, g := range s.Groups {
+		gr, err := a.Directory.Group(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		v.Groups = append(v.Groups, gr.Name)
+	}
+	return v, nil
+}
+
+// specified is the client that a spec describes, without what only the server
+// knows. Resources are found by their URI.
+func (a *API) specified(ctx context.Context, s ClientSpec) (client.Client, error) {
+	c := client.Client{
+		ClientID: s.ClientID, Name: s.Name, AuthMethod: client.AuthMethod(s.AuthMethod), JWKS: json.RawMessage(s.JWKS),
+		RedirectURIs: s.RedirectURIs, Scopes: s.Scopes, RequireDPoP: s.RequireDPoP, ManagedBy: "api",
+	}
+	if c.Name == "" {
+		c.Name = c.ClientID
+	}
+	if c.AuthMethod == "" {
+		c.AuthMethod = client.AuthNone
+	}
+	for _, g := range s.GrantTypes {
+		c.GrantTypes = append(c.GrantTypes, client.GrantType(g))
+	}
+	if c.Native = slices.ContainsFunc(s.RedirectURIs, client.NativeRedirect); s.Native != nil {
+		c.Native = *s.Native
+	}
+	for _, uri := range s.Resources {
+		if uri == "*" {
+			c.Resources = append(c.Resources, uri)
+			continue
+		}
+		r, err := a.resourceAt(ctx, uri)
+		if err != nil {
+			return c, err
+		}
+		c.Resources = append(c.Resources, r.ID)
+	}
+	return c, nil
+}
+
+// resourceAt finds a live resource that a request names.
+func (a *API) resourceAt(ctx context.Context, uri string) (resource.Resource, error) {
+	unknown := problem.Newf(problem.Invalid, "resource_unknown", "There is no resource %.200q.", uri).WithHint("Register the resource first.")
+	if _, err := resource.Canonical(uri); err != nil {
+		return resource.Resource{}, unknown
+	}
+	r, err := a.Registry.ResourceByURI(ctx, uri)
+	switch {
+	case err != nil:
+		return r, unknownIs(err, unknown)
+	case !r.Node.EndedAt.IsZero():
+		return r, unknown
+	}
+	return r, nil
+}
+
+// usual are the grant types of a client that names none.
+func usual(c client.Client) []client.GrantType {
+	if len(c.GrantTypes) > 0 {
+		return c.GrantTypes
+	}
+	if c.Service != "" {
+		return []client.GrantType{client.ClientCredentials}
+	}
+	return []client.GrantType{client.AuthorizationCode, client.RefreshToken}
+}
+
+// withSecret gives a client that authenticates by a secret one.
+func withSecret(c *client.Client) string {
+	if c.AuthMethod != client.AuthSecretBasic && c.AuthMethod != client.AuthSecretPost {
+		return ""
+	}
+	v := secret.New(secret.ClientSecret)
+	h := v.Hash()
+	c.SecretHash = &h
+	return v.Reveal()
+}
+
+func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientOut, error) {
+	key, earlier, err := a.before(ctx, c, in.keyIn, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	if earlier != "" {
+		return a.showClient(ctx, earlier)
+	}
+	cl, err := a.specified(ctx, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	cl.ID, cl.Owner, cl.CreatedAt = id.New(id.Client), c.Person.ID, a.now()
+	switch {
+	case strings.HasPrefix(cl.ClientID, id.Client):
+		return nil, problem.New(problem.Invalid, "client_id_invalid", "A client_id that begins with cli_ is one the server makes.")
+	case cl.ClientID == "":
+		cl.ClientID = cl.ID
+		if cl.Name == "" {
+			cl.Name = cl.ID
+		}
+	}
+	create := client.Create{}
+	if s := in.Body.Service; s != nil {
+		if create.NewService, err = a.newService(ctx, *s, cl); err != nil {
+			return nil, err
+		}
+		cl.Service = create.NewService.ID
+	}
+	cl.GrantTypes = usual(cl)
+	text := withSecret(&cl)
+	if err := client.Check(cl); err != nil {
+		return nil, err
+	}
+	create.Client = cl
+	ch := change{
+		target: targets(cl.Resources), said: map[string]any{"client": cl.ID, "client_id": cl.ClientID},
+		make: func(*act.Facts) ([]act.Change, error) { return key.remember(cl.ClientID, a.now(), create), nil },
+	}
+	if create.NewService != nil {
+		ch.said["service"] = create.NewService.ID
+		ch.target = append(ch.target, create.NewService.Owner)
+	}
+	_, err = a.carryOut(ctx, c, ch)
+	if key.lost(err) {
+		if _, earlier, err = a.before(ctx, c, in.keyIn, in.Body); err == nil {
+			return a.showClient(ctx, earlier)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.tell(ctx, cl.ClientID, text)
+}
+
+// targets are the ids in a list that may hold "*".
+func targets(list []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "*" })
+}
+
+// tell is showClient with a secret that was made just now.
+func (a *API) tell(ctx context.Context, clientID, text string) (*clientOut, error) {
+	out, err := a.showClient(ctx, clientID)
+	if err != nil {
+		return nil, err
+	}
+	out.Body.Secret = text
+	return out, nil
+}
+
+// newService reads what a service account is to be; somebody has to answer for
+// it, and look at it again.
+func (a *API) newService(ctx context.Context, s ServiceSpec, cl client.Client) (*client.Service, error) {
+	v := &client.Service{ID: id.New(id.Service), Subject: id.Random("sub_"), Name: s.Name, Purpose: s.Purpose, CreatedAt: a.now()}
+	if v.Name == "" {
+		v.Name = cl.Name
+	}
+	bad := func(what string) error { return problem.New(problem.Invalid, "service_invalid", what) }
+	if s.Owner == "" || s.Purpose == "" || s.ReviewBy == "" {
+		return nil, bad("A service has an owner, a purpose and a date by which it is reviewed (review_by).")
+	}
+	if !plainText(v.Name) || !plainText(v.Purpose) {
+		return nil, bad("A service's name and purpose have no control characters, and no space at their ends.")
+	}
+	var err error
+	if v.ReviewBy, err = readDate(s.ReviewBy); err != nil || !v.ReviewBy.After(a.now()) || v.ReviewBy.After(a.now().AddDate(2, 0, 0)) {
+		return nil, bad("review_by is a date such as 2027-01-31, in the future and within two years.")
+	}
+	find := a.Directory.PersonByUsername
+	if strings.HasPrefix(s.Owner, id.Person) {
+		find = a.Directory.Person
+	}
+	owner, err := find(ctx, s.Owner)
+	if err != nil {
+		return nil, unknownIs(err, problem.Newf(problem.Invalid, "owner_unknown", "There is nobody with the user name %.64q.", s.Owner))
+	}
+	if !owner.Node.Live() {
+		return nil, bad("The owner is disabled.")
+	}
+	v.Owner = owner.ID
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(s.Groups))) {
+		g, err := a.groupNamed(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		v.Groups = append(v.Groups, g.ID)
+	}
+	return v, nil
+}
+
+func readDate(s string) (time.Time, error) {
+	if t, err := time.Parse(time.DateOnly, s); err == nil {
+		return t, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	return t.UTC(), err
+}
+
+// sameService refuses a spec that says another service than there is: a service
+// is made with its client.
+func (a *API) sameService(ctx context.Context, spec *ServiceSpec, serviceID string) error {
+	if spec == nil {
+		return nil
+	}
+	fixed := problem.New(problem.Conflict, "service_fixed", "A client's service is made with it and cannot be changed: leave it out, or register another client.")
+	if serviceID == "" {
+		return fixed
+	}
+	have, err := a.viewService(ctx, serviceID)
+	if err != nil {
+		return err
+	}
+	s, err := a.Registry.Service(ctx, serviceID)
+	if err != nil {
+		return err
+	}
+	differs := func(want, have string) bool { return want != "" && want != have }
+	review, _ := readDate(spec.ReviewBy)
+	groups := slices.Sorted(slices.Values(spec.Groups))
+	if differs(spec.Name, have.Name) || spec.Owner != s.Owner && differs(spec.Owner, have.Owner) || differs(spec.Purpose, have.Purpose) ||
+		spec.ReviewBy != "" && review.Format(time.DateOnly) != have.ReviewBy ||
+		spec.Groups != nil && !slices.Equal(groups, slices.Sorted(slices.Values(have.Groups))) {
+		return fixed
+	}
+	return nil
+}
+
+func (a *API) replaceClient(ctx context.Context, c *call, in *clientPutIn) (*clientOut, error) {
+	have, err := a.managed(ctx, in.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	m, err := matching(in.IfMatch, have.Node)
+	if err != nil {
+		return nil, err
+	}
+	if in.Body.ClientID != "" && in.Body.ClientID != have.ClientID {
+		return nil, problem.New(problem.Invalid, "client_id_fixed", "A client_id does not change.")
+	}
+	in.Body.ClientID = have.ClientID
+	if err := a.sameService(ctx, in.Body.Service, have.Service); err != nil {
+		return nil, err
+	}
+	cl, err := a.specified(ctx, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	cl.ID, cl.Service, cl.Owner, cl.FirstParty, cl.CreatedAt = have.ID, have.Service, have.Owner, have.FirstParty, have.CreatedAt
+	cl.GrantTypes = usual(cl)
+	text := ""
+	if cl.SecretHash = have.SecretHash; cl.AuthMethod != client.AuthSecretBasic && cl.AuthMethod != client.AuthSecretPost {
+		cl.SecretHash = nil
+	} else if cl.SecretHash == nil {
+		text = withSecret(&cl)
+	}
+	if err := client.Check(cl); err != nil {
+		return nil, err
+	}
+	_, err = a.carryOut(ctx, c, change{
+		target: append([]string{cl.ID}, targets(cl.Resources)...), match: m,
+		said: map[string]any{"client": cl.ID, "client_id": cl.ClientID, "changed": changedClient(have, cl)},
+		make: func(*act.Facts) ([]act.Change, error) { return []act.Change{client.Update{Client: cl}}, nil },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.tell(ctx, cl.ClientID, text)
+}
+
+// changedClient names the members that differ, for the record.
+func changedClient(x, y client.Client) []string {
+	out := []string{}
+	for _, m := range []struct {
+		name string
+		same bool
+	}{
+		{"name", x.Name == y.Name},
+		{"auth_method", x.AuthMethod == y.AuthMethod},
+		{"jwks", bytes.Equal(x.JWKS, y.JWKS)},
+		{"redirect_uris", slices.Equal(x.RedirectURIs, y.RedirectURIs)},
+		{"grant_types", slices.Equal(x.GrantTypes, y.GrantTypes)},
+		{"scopes", slices.Equal(x.Scopes, y.Scopes)},
+		{"resources", slices.Equal(x.Resources, y.Resources)},
+		{"native", x.Native == y.Native},
+		{"require_dpop", x.RequireDPoP == y.RequireDPoP},
+		{"secret", reflect.DeepEqual(x.SecretHash, y.SecretHash)},
+	} {
+		if !m.same {
+			out = append(out, m.name)
+		}
+	}
+	return out
+}
+
+func (a *API) endClient(ctx context.Context, c *call, in *clientEndIn) (*none, error) {
+	cl, err := a.managed(ctx, in.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	m, err := matching(in.IfMatch, cl.Node)
+	if err != nil {
+		return nil, err
+	}
+	ch := change{target: []string{cl.ID}, match: m, said: map[string]any{"client": cl.ID, "client_id": cl.ClientID}}
+	list := []act.Change{lineage.End{ID: cl.ID, Why: "ended"}}
+	if cl.Service != "" { // it acts through this client only
+		ch.target = append(ch.target, cl.Service)
+		ch.said["service"] = cl.Service
+		list = append(list, lineage.End{ID: cl.Service, Why: "ended"})
+	}
+	ch.make = func(*act.Facts) ([]act.Change, error) { return list, nil }
+	_, err = a.carryOut(ctx, c, ch)
+	return nil, err
+}
+
+func (a *API) rotateSecret(ctx context.Context, c *call, in *struct {
+	ClientID string `path:"client_id" maxLength:"64"`
+	keyIn
+}) (*clientOut, error) {
+	key, earlier, err := a.before(ctx, c, in.keyIn, nil)
+	if err != nil {
+		return nil, err
+	}
+	if earlier != "" {
+		return a.showClient(ctx, earlier)
+	}
+	cl, err := a.managed(ctx, in.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	text := withSecret(&cl)
+	if text == "" {
+		return nil, problem.New(problem.Conflict, "no_secret", "This client does not authenticate with a secret.")
+	}
+	_, err = a.carryOut(ctx, c, change{
+		target: []string{cl.ID}, said: map[string]any{"client": cl.ID, "client_id": cl.ClientID},
+		make: func(*act.Facts) ([]act.Change, error) {
+			return key.remember(cl.ClientID, a.now(), client.RotateSecret{ID: cl.ID, SecretHash: *cl.SecretHash}), nil
+		},
+	})
+	if key.lost(err) {
+		if _, earlier, err = a.before(ctx, c, in.keyIn, nil); err == nil {
+			return a.showClient(ctx, earlier)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.tell(ctx, cl.ClientID, text)
+}

@@ -1,0 +1,18 @@
+package group
+
+import "github.com/countersign-dev/countersign/internal/problem"
+
+// CheckName reads a group's name: 1 to 64 lower-case letters, digits and . _ -,
+// beginning with a letter or digit. It stands in policies, tokens and files.
+func CheckName(s string) error {
+	ok := s != "" && len(s) <= 64
+	for i := range len(s) {
+		c := s[i]
+		letter := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+		ok = ok && (letter || i > 0 && (c == '.' || c == '_' || c == '-'))
+	}
+	if !ok {
+		return problem.New(problem.Invalid, "name_invalid", "A group's name has 1 to 64 characters: lower-case letters, digits and . _ -")
+	}
+	return nil
+}
