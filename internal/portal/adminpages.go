@@ -63,7 +63,7 @@ func (s *Server) people(w http.ResponseWriter, r *http.Request, v *visitor) erro
 			return err
 		}
 		for _, p := range pending {
-			m.Items = append(m.Items, p.row(ctx, s))
+			m.Items = append(m.Items, p.row())
 		}
 	} else {
 		m.Newer = view.PathPeople
@@ -121,11 +121,16 @@ func later(a, b time.Time) time.Time {
 // pendingInvitation is an invitation that nobody has accepted yet.
 type pendingInvitation struct {
 	account.Invitation
-	key once.Key
+	key   once.Key
+	admin bool // into the administrators
 }
 
 func (s *Server) pending(ctx context.Context) ([]pendingInvitation, error) {
 	values, err := s.Store.OncePending(ctx, once.Invite)
+	if err != nil {
+		return nil, err
+	}
+	admins, err := s.Store.GroupByName(ctx, group.Administrators)
 	if err != nil {
 		return nil, err
 	}
@@ -135,19 +140,19 @@ func (s *Server) pending(ctx context.Context) ([]pendingInvitation, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, pendingInvitation{inv, v.Key})
+		out = append(out, pendingInvitation{inv, v.Key, slices.Contains(inv.Groups, admins.ID)})
 	}
 	return out, nil
 }
 
-func (p pendingInvitation) row(ctx context.Context, s *Server) view.Person {
+func (p pendingInvitation) row() view.Person {
 	row := view.Person{
 		Name: p.Name, Username: p.Username, State: view.Invited, ExpiresAt: p.ExpiresAt, ActURL: withQuery(changePath, "id", p.ID),
 	}
 	if row.Username == "" {
 		row.Username = p.Email
 	}
-	if g, err := s.Store.GroupByName(ctx, group.Administrators); err == nil && slices.Contains(p.Groups, g.ID) {
+	if p.admin {
 		row.Role = "administrator"
 	}
 	return row
@@ -236,7 +241,7 @@ func (s *Server) subject(ctx context.Context, v *visitor, ref string) (subject, 
 			return x, nobody
 		}
 		x.pending, x.action, x.kind = &all[i], policy.PersonInvite, audit.InvitationWithdrawn
-		x.page.Person = all[i].row(ctx, s)
+		x.page.Person = all[i].row()
 		return x, nil
 	}
 	var err error

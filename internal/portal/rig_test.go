@@ -427,7 +427,7 @@ func (b *browser) setUp() {
 	}
 }
 
-// me is the person signed in, found by user name.
+// person is somebody, found by user name.
 func (r *rig) person(username string) account.Person {
 	r.t.Helper()
 	p, err := r.store.PersonByUsername(context.Background(), username)

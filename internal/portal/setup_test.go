@@ -34,7 +34,7 @@ func TestSetup(t *testing.T) {
 		t.Error("the page does not say what is wrong, or forgets what was typed")
 	}
 	page = b.post("/setup/name", "tx", tx, "display_name", "Dana Example", "username", "dana@example.com").sent(t, "/setup/passkey?tx=")
-	b.get(strings.Replace(page, "/setup/passkey", "/setup/passkey", 1)).shows(t, 200, "Step 2 of 4")
+	b.get(page).shows(t, 200, "Step 2 of 4")
 	tx = b.get(page).field(t, "tx")
 	r.nobody("dana@example.com")
 
@@ -150,8 +150,7 @@ func TestSetupRace(t *testing.T) {
 			winners, winner = winners+1, string(rune('a'+i))+"na"
 		}
 	}
-	if winners != 1 || t.Failed() {
-		t.Log(r.log.String())
+	if winners != 1 {
 		t.Fatalf("%d of %d browsers won", winners, n)
 	}
 	for _, a := range all {
