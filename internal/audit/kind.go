@@ -24,6 +24,7 @@ const (
 	GrantOpened     Kind = 0x0109
 	GrantEnded      Kind = 0x010a
 	ProofSeen       Kind = 0x010b // a DPoP proof or client assertion was used, and cannot be again
+	RefreshLost     Kind = 0x010c // the client was gone before it had its answer (mechanisms D9)
 
 	SessionOpened    Kind = 0x0201
 	SessionEnded     Kind = 0x0202
@@ -35,6 +36,7 @@ const (
 	DeviceEnded      Kind = 0x0208
 	StepUpRefused    Kind = 0x0209
 	SessionSeen      Kind = 0x020a // in use, remembered every few minutes
+	StepUpAsked      Kind = 0x020b // counted: asked for too often, it is refused (mechanisms A15)
 
 	FactorEnrolled Kind = 0x0301
 	FactorRemoved  Kind = 0x0302
@@ -121,6 +123,7 @@ var kinds = map[Kind]kindInfo{
 	TokenRefused:    {"token.refused", Access, plain, "a token was refused[ to {client}][ for {resource}][ in the name of {who}]"},
 	GrantOpened:     {"grant.opened", Access, plain, "[{client}|an application] <may act|may not act>[ with {scope}][ in the name of {who}]"},
 	ProofSeen:       {"proof.seen", Access, plain, "{who} proved possession of a key"},
+	RefreshLost:     {"refresh.lost", Routine, plain, "the answer to a refresh did not arrive[ in the name of {who}]"},
 	GrantEnded:      {"grant.ended", Access, plain, "{who} <took back|was not allowed to take back> what [{client}|an application] may do[ for {whom}]"},
 
 	SessionOpened:    {"session.opened", Access, plain, "{who} <signed in|was not allowed to sign in>[ with {with}][ ({acr})]"},
@@ -132,6 +135,7 @@ var kinds = map[Kind]kindInfo{
 	DeviceSeen:       {"device.seen", Access, plain, "{who} used a new device[, {name}]"},
 	DeviceEnded:      {"device.ended", Access, plain, "{who} <signed out|was not allowed to sign out> a device[ of {whom}][, {name}]"},
 	SessionSeen:      {"session.seen", Access, plain, "{who} used a session"},
+	StepUpAsked:      {"stepup.asked", Access, plain, "{who} <was asked|was asked too often> to prove again that it is them[ by {client}]"},
 	StepUpRefused:    {"stepup.refused", Access, plain, "{who} did not prove again that it is them[ with {with}]"},
 
 	FactorEnrolled: {"factor.enrolled", Identity, critical, "{who} <added|was not allowed to add> [{with}|a way to sign in][, {name}]"},

@@ -133,6 +133,15 @@ type Replay struct {
 	Gen uint32
 }
 
+// Lost keeps the window of a generation open for the network it was made for: its
+// answer did not arrive (mechanisms D9). It changes nothing once the generation
+// is not current any more.
+type Lost struct {
+	ID       string
+	Gen      uint32
+	NetUntil time.Time
+}
+
 // MaxReplays is how often one superseded token may be answered with its
 // successor. The design page says 64; 200 parallel refreshes must all succeed,
 // so it is 256 (docs/decisions).
@@ -155,6 +164,9 @@ func (Rotate) Change() {}
 
 // Change marks Replay as a change.
 func (Replay) Change() {}
+
+// Change marks Lost as a change.
+func (Lost) Change() {}
 
 // Store reads grants, consents and families.
 type Store interface {

@@ -27,6 +27,7 @@ const (
 	DPoP                           // replay mark: (jkt, jti) of a DPoP proof
 	Assertion                      // replay mark: (client, jti) of a client assertion
 	Idempotency                    // what a request with an Idempotency-Key made; read again, never spent
+	Challenge                      // mark: a step-up that somebody was asked for (mechanisms A15)
 )
 
 // Key is the hash under which a value is kept.

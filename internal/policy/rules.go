@@ -53,6 +53,8 @@ const (
 
 	CodeMissed     Action = "code.missed"     // a code was presented wrongly too often
 	CodeReused     Action = "code.reused"     // a code was presented again
+	RefreshLost    Action = "refresh.lost"    // the answer to a refresh did not arrive
+	ChallengeGive  Action = "challenge.give"  // somebody is asked for a step-up, and that is counted
 	RefreshMisused Action = "refresh.misused" // a refresh token was presented by another client or key
 
 	AdminRecover  Action = "admin.recover"
@@ -200,7 +202,7 @@ var builtin = []rule{
 	{
 		ID: "system", Kinds: []string{KindSystem},
 		Actions: []Action{
-			AuditSequence, FeedPublish, Expiry, SessionEnd, SessionSeen, GrantEnd, CodeMissed, CodeReused, RefreshMisused,
+			AuditSequence, FeedPublish, Expiry, SessionEnd, SessionSeen, GrantEnd, CodeMissed, CodeReused, RefreshMisused, RefreshLost, ChallengeGive,
 			KeyRotate, SandboxSeed, SetupIssue, ProofSpend, Refusals,
 		},
 		Text: "The server does this by itself.",

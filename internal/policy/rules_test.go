@@ -100,7 +100,7 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 		KindService:   "token.issue token.introspect token.revoke",
 		KindAnonymous: "setup.complete invitation.accept",
 		KindOperator:  "admin.recover setup.issue key.rotate migrate sandbox.seed audit.export",
-		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count",
+		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused refresh.lost challenge.give session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count",
 		KindAgent:     "",
 		"client":      "",
 		"":            "",

@@ -29,6 +29,9 @@ WHERE id = $8 AND cur_hash = $9 AND id IN (SELECT n.id FROM node n WHERE n.id = 
 	case grant.Replay:
 		u.must(1, nil, `UPDATE refresh_family SET replays = replays + 1 WHERE id = $1 AND gen = $2 AND replays < $3`,
 			c.ID, int64(c.Gen), int64(grant.MaxReplays))
+	case grant.Lost:
+		u.then(`UPDATE refresh_family SET net_until = $1 WHERE id = $2 AND gen = $3 AND net_until < $4 AND salt IS NOT NULL`,
+			micros(c.NetUntil), c.ID, int64(c.Gen), micros(c.NetUntil))
 	default:
 		return false
 	}
