@@ -38,13 +38,11 @@ type presented struct {
 // authenticate establishes the client of a request: exactly one method, the one
 // it is registered with (RFC 6749 §2.3, RFC 7523bis). It changes nothing; a
 // replayed assertion is found when its mark is spent.
-func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form) (*caller, error) {
+func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, find func(context.Context, string) (*client.Client, error)) (*caller, error) {
 	p, err := present(r, f)
 	if err != nil {
 		return nil, err
 	}
-	now := s.now()
-	var c client.Client
 	if p.assertion != "" {
 		id, err := jose.AssertionClientUnverified(p.assertion)
 		if err != nil || p.id != "" && p.id != id {
@@ -52,53 +50,68 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form) 
 		}
 		p.id = id
 	}
+	var c *client.Client
 	for _, id := range p.names() {
-		c, err = s.Clients.ClientByClientID(ctx, id)
-		if problem.From(err) == nil {
+		if c, err = find(ctx, id); problem.From(err) == nil {
 			break
 		}
 	}
 	if err != nil {
-		if problem.CodeOf(err) != "" {
+		if problem.From(err) != nil {
 			burn(p.secret)
 			return nil, errClient.Because(err)
 		}
 		return nil, err
 	}
-	out := &caller{Client: c}
-	switch c.AuthMethod {
-	case client.AuthNone:
-		if p.secret != "" || p.assertion != "" {
-			return nil, errClient
-		}
-	case client.AuthSecretBasic, client.AuthSecretPost:
-		if p.assertion != "" || c.SecretHash == nil || !p.matches(*c.SecretHash) {
-			return nil, errClient
-		}
-		out.proofs = append(out.proofs, assurance.Proof{Method: assurance.ClientSecret, Subject: actorOf(c), Credential: c.ID, At: now, Source: "store:" + c.ID})
-	case client.AuthPrivateKeyJWT:
-		if p.assertion == "" || p.secret != "" {
-			return nil, errClient
-		}
-		keys, err := jose.ParseJWKSet(c.JWKS)
-		if err != nil {
-			return nil, errClient.Because(err)
-		}
-		a, err := jose.VerifyClientAssertion(p.assertion, keys, jose.ClientAssertionWant{Issuer: s.Issuer, ClientID: c.ClientID, Now: now})
-		if err != nil {
-			return nil, errClient.Because(err)
-		}
-		out.spend = append(out.spend, once.Spend{
-			Purpose: once.Assertion, Key: once.KeyOf(once.Assertion, c.ID, a.JTI), Mark: true, Until: a.ExpiresAt.Add(time.Minute),
-		})
-		out.proofs = append(out.proofs, assurance.Proof{Method: assurance.PrivateKeyJWT, Subject: actorOf(c), Credential: c.ID, At: now, Source: "store:" + c.ID})
-	default:
-		return nil, errClient
+	out := &caller{Client: *c}
+	if err := s.credentials(out, p); err != nil {
+		return nil, err
 	}
 	if !c.Node.Live() {
 		return nil, errClient
 	}
 	return out, nil
+}
+
+// current reads a client anew, for endpoints whose answer no commit guards.
+func (s *Server) current(ctx context.Context, clientID string) (*client.Client, error) {
+	c, err := s.Clients.ClientByClientID(ctx, clientID)
+	return &c, err
+}
+
+// credentials holds what was presented against the client's own method.
+func (s *Server) credentials(c *caller, p presented) error {
+	now := s.now()
+	switch c.AuthMethod {
+	case client.AuthNone:
+		if p.secret != "" || p.assertion != "" {
+			return errClient
+		}
+	case client.AuthSecretBasic, client.AuthSecretPost:
+		if p.assertion != "" || c.SecretHash == nil || !p.matches(*c.SecretHash) {
+			return errClient
+		}
+		c.proofs = append(c.proofs, assurance.Proof{Method: assurance.ClientSecret, Subject: actorOf(c.Client), Credential: c.ID, At: now, Source: "store:" + c.ID})
+	case client.AuthPrivateKeyJWT:
+		if p.assertion == "" || p.secret != "" {
+			return errClient
+		}
+		keys, err := jose.ParseJWKSet(c.JWKS)
+		if err != nil {
+			return errClient.Because(err)
+		}
+		a, err := jose.VerifyClientAssertion(p.assertion, keys, jose.ClientAssertionWant{Issuer: s.Issuer, ClientID: c.ClientID, Now: now})
+		if err != nil {
+			return errClient.Because(err)
+		}
+		c.spend = append(c.spend, once.Spend{
+			Purpose: once.Assertion, Key: once.KeyOf(once.Assertion, c.ID, a.JTI), Mark: true, Until: a.ExpiresAt.Add(time.Minute),
+		})
+		c.proofs = append(c.proofs, assurance.Proof{Method: assurance.PrivateKeyJWT, Subject: actorOf(c.Client), Credential: c.ID, At: now, Source: "store:" + c.ID})
+	default:
+		return errClient
+	}
+	return nil
 }
 
 // actorOf is whom a client's own authentication proves: the service it acts as.

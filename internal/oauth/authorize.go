@@ -35,12 +35,26 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		var binding, ref string
 		if binding, err = s.Browser.Binding(w, r); err == nil {
-			if ref, err = s.Keys.SealState(statePurpose, binding, a.in); err == nil {
+			if ref, err = s.Keys.SealState(statePurpose, binding, carry(a.in)); err == nil {
 				return s.proceed(w, r, a, ref)
 			}
 		}
 	}
 	return s.authError(w, r, a, err)
+}
+
+// answerAt is the client's address with an answer added, keeping the query its
+// redirect URI was registered with (RFC 6749 §3.1.2).
+func (s *Server) answerAt(a *authRequest, q url.Values) string {
+	q.Set("iss", s.Issuer) // on success and on error (RFC 9207)
+	if a.in.State != "" {
+		q.Set("state", a.in.State)
+	}
+	sep := "?"
+	if strings.Contains(a.redirect, "?") {
+		sep = "&"
+	}
+	return a.redirect + sep + q.Encode()
 }
 
 // authError answers at the redirect URI where that is known to be the client's,
@@ -55,27 +69,23 @@ func (s *Server) authError(w http.ResponseWriter, r *http.Request, a *authReques
 		s.Browser.Fail(w, r, p)
 		return nil
 	}
-	q := url.Values{"error": {oauthCode(p)}, "iss": {s.Issuer}}
+	code := oauthCode(p)
+	if p.Kind == problem.StepUp { // RFC 9470 has no such error here
+		code = "interaction_required"
+	}
+	q := url.Values{"error": {code}}
 	if p.Detail != "" {
 		q.Set("error_description", asciiOnly(p.Detail))
 	}
-	if a.in.State != "" {
-		q.Set("state", a.in.State)
-	}
-	redirect(w, r, a.redirect, q)
+	leave(w, r, s.answerAt(a, q))
 	return nil
 }
 
-// redirect goes to a client, keeping the query its redirect URI was registered
-// with (RFC 6749 §3.1.2). 303: a POST must not be repeated there.
-func redirect(w http.ResponseWriter, r *http.Request, to string, q url.Values) {
-	sep := "?"
-	if strings.Contains(to, "?") {
-		sep = "&"
-	}
+// leave sends the browser to a client. 303: a POST must not be repeated there.
+func leave(w http.ResponseWriter, r *http.Request, to string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, to+sep+q.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
 func asciiOnly(s string) string {
@@ -106,6 +116,9 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 		return nil, invalid("invalid_request", "state is longer than 4 KB.")
 	}
 	a.in.State, a.redirect = f.Get("state"), a.in.RedirectURI
+	if !a.client.Allows(client.AuthorizationCode) {
+		return a, invalid("unauthorized_client", "This app is not registered to sign people in.")
+	}
 	for _, step := range []func(context.Context, web.Form) error{a.protocol, a.authentication, func(ctx context.Context, f web.Form) error { return s.targets(ctx, a, f) }, func(_ context.Context, f web.Form) error { return s.hint(a, f) }} {
 		if err := step(ctx, f); err != nil {
 			return a, err
@@ -124,9 +137,6 @@ func (s *Server) knownClient(ctx context.Context, clientID string) (client.Clien
 	if problem.From(err) != nil || err == nil && !c.Node.Live() {
 		return client.Client{}, problem.Newf(problem.Invalid, "client_unknown", "We don't know this app (client %q).", clientID).
 			WithHint("If it worked before, remove the connection in the app and add it again.")
-	}
-	if err == nil && !c.Allows(client.AuthorizationCode) {
-		return client.Client{}, invalid("unauthorized_client", "This app is not registered to sign people in.")
 	}
 	return c, err
 }
@@ -176,14 +186,15 @@ func isS256(v string) bool {
 func (a *authRequest) authentication(_ context.Context, f web.Form) error {
 	a.prompts = strings.Fields(f.Get("prompt"))
 	for _, p := range a.prompts {
-		if !slices.Contains([]string{"none", "login", "consent", "select_account", "create"}, p) {
+		if !slices.Contains([]string{"none", "login", "consent", "select_account"}, p) {
 			return invalid("invalid_request", "prompt has a value that is not known.")
 		}
 	}
 	if slices.Contains(a.prompts, "none") && len(a.prompts) > 1 {
 		return invalid("invalid_request", "prompt=none goes with no other prompt.")
 	}
-	a.in.Fresh = slices.Contains(a.prompts, "login")
+	// A choice of account is offered where somebody proves again that it is them.
+	a.in.Fresh = slices.Contains(a.prompts, "login") || slices.Contains(a.prompts, "select_account")
 	a.in.Consent = slices.Contains(a.prompts, "consent")
 	if v := f.Get("max_age"); v != "" {
 		n, err := strconv.ParseUint(v, 10, 31)
@@ -202,55 +213,6 @@ func (a *authRequest) authentication(_ context.Context, f web.Form) error {
 	return nil
 }
 
-// targets reads resource and scope: the resources asked for, or those that the
-// scopes belong to, or the client's own; and the scopes, or each resource's
-// default ones.
-func (s *Server) targets(ctx context.Context, a *authRequest, f web.Form) error {
-	scopes, err := scopeList(f.Get("scope"))
-	if err != nil {
-		return err
-	}
-	list, err := s.clientResources(ctx, a.client, f.All("resource"))
-	if err != nil {
-		return err
-	}
-	a.in.Explicit = len(scopes) > 0
-	for _, res := range list {
-		used := len(f.All("resource")) > 0 || !a.in.Explicit
-		for _, sc := range res.Scopes {
-			switch {
-			case !a.in.Explicit && sc.Default && mayAsk(a.client, sc.Name):
-				a.in.Scopes = append(a.in.Scopes, sc.Name)
-			case slices.Contains(scopes, sc.Name):
-				used = true
-			}
-		}
-		if used {
-			a.in.Resources = append(a.in.Resources, res.ID)
-		}
-	}
-	for _, name := range scopes {
-		known := isIdentity(name)
-		for _, res := range list {
-			_, ok := res.Scope(name)
-			known = known || ok && mayAsk(a.client, name)
-		}
-		if !known {
-			return invalid("invalid_scope", "The app is not registered for the scope "+asciiOnly(name)+".")
-		}
-	}
-	if a.in.Explicit {
-		a.in.Scopes = scopes
-	}
-	a.in.Scopes = slices.Compact(a.in.Scopes)
-	return nil
-}
-
-// mayAsk reports whether a client is registered for a scope; "*" is any.
-func mayAsk(c client.Client, scope string) bool {
-	return slices.Contains(c.Scopes, scope) || slices.Contains(c.Scopes, "*")
-}
-
 // hint reads id_token_hint: a token of ours, for this client, possibly expired.
 func (s *Server) hint(a *authRequest, f web.Form) error {
 	text := f.Get("id_token_hint")
@@ -263,67 +225,4 @@ func (s *Server) hint(a *authRequest, f web.Form) error {
 	}
 	a.in.Subject = c.Subject
 	return nil
-}
-
-// redirectOf finds the registered redirect URI that a request names: byte for
-// byte, or for a native client's loopback with any port (RFC 8252 §7.3). What
-// comes back is the request's own spelling.
-func redirectOf(c client.Client, asked string) (string, error) {
-	bad := invalid("redirect_invalid", "The address this app wants to send you back to is not registered for it.").
-		WithHint("Go back to the app. If you run it, register the exact redirect URI.")
-	if asked == "" {
-		if len(c.RedirectURIs) == 1 && !isLoopback(c.RedirectURIs[0]) {
-			return c.RedirectURIs[0], nil
-		}
-		return "", bad
-	}
-	if slices.Contains(c.RedirectURIs, asked) {
-		return asked, nil
-	}
-	for _, reg := range c.RedirectURIs {
-		if isLoopback(reg) && samePortless(reg, asked) {
-			return asked, nil
-		}
-	}
-	return "", bad
-}
-
-// splitLoopback cuts "http://127.0.0.1:PORT/path?query" into what must be equal.
-// It parses by hand: what net/url would normalise must not match.
-func splitLoopback(s string) (host, rest string, ok bool) {
-	s, ok = strings.CutPrefix(s, "http://")
-	if !ok || strings.ContainsAny(s, "#\\@ ") {
-		return "", "", false
-	}
-	for _, h := range []string{"localhost", "127.0.0.1", "[::1]"} {
-		after, found := strings.CutPrefix(s, h)
-		if !found {
-			continue
-		}
-		if port, isPort := strings.CutPrefix(after, ":"); isPort {
-			end := strings.IndexAny(port, "/?")
-			if end < 0 {
-				end = len(port)
-			}
-			if p := port[:end]; p != "*" {
-				if _, err := strconv.ParseUint(p, 10, 16); err != nil {
-					return "", "", false
-				}
-			}
-			after = port[end:]
-		}
-		if after != "" && after[0] != '/' && after[0] != '?' {
-			continue
-		}
-		return h, after, true
-	}
-	return "", "", false
-}
-
-func isLoopback(s string) bool { _, _, ok := splitLoopback(s); return ok }
-
-func samePortless(registered, asked string) bool {
-	h1, r1, ok1 := splitLoopback(registered)
-	h2, r2, ok2 := splitLoopback(asked)
-	return ok1 && ok2 && h1 == h2 && r1 == r2 && !strings.Contains(asked, ":*")
 }

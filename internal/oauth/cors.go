@@ -27,6 +27,23 @@ func preflight(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
+// missed answers what is not there: clients that probe for metadata go on to the
+// next address only after a plain 404 that they may read (clients.md §2.1), and
+// a form endpoint takes POST only (RFC 6749 §3.2).
+func missed(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodOptions {
+		return preflight(w, r)
+	}
+	cors(w)
+	status, detail := http.StatusNotFound, "There is nothing at this address."
+	switch r.URL.Path {
+	case "/oauth/token", "/oauth/revoke", "/oauth/introspect":
+		w.Header().Set("Allow", "POST")
+		status, detail = http.StatusMethodNotAllowed, "This endpoint takes POST only."
+	}
+	return web.JSON(w, status, oauthError{"invalid_request", detail})
+}
+
 // shared wraps an endpoint that browser-based clients call.
 func shared(h web.Handler) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {

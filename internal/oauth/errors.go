@@ -60,6 +60,12 @@ func grantError(err error) error {
 	return err
 }
 
+// oauthError is the body of an error (RFC 6749 §5.2).
+type oauthError struct {
+	Error string `json:"error"`
+	Desc  string `json:"error_description,omitempty"`
+}
+
 // renderError writes the error of an API endpoint: OAuth JSON (RFC 6749 §5.2).
 // A plain error is left to the outer handler: a bare 500.
 func renderError(w http.ResponseWriter, r *http.Request, err error) error {
@@ -77,17 +83,12 @@ func renderError(w http.ResponseWriter, r *http.Request, err error) error {
 		w.Header().Set("Retry-After", strconv.Itoa(after))
 	}
 	code := oauthCode(p)
-	if status == http.StatusUnauthorized && code == "invalid_client" {
-		if _, _, basic := r.BasicAuth(); basic {
-			w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
-		}
+	if code == "invalid_client" && r.Header.Get("Authorization") != "" {
+		w.Header().Set("WWW-Authenticate", `Basic realm="token", charset="UTF-8"`)
 	}
 	note(r, "error", p.Code)
 	if c := errors.Unwrap(p); c != nil {
 		note(r, "cause", c.Error())
 	}
-	return web.JSON(w, status, struct {
-		Error string `json:"error"`
-		Desc  string `json:"error_description,omitempty"`
-	}{code, p.Detail})
+	return web.JSON(w, status, oauthError{code, asciiOnly(p.Detail)})
 }

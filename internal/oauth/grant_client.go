@@ -3,12 +3,12 @@ package oauth
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
 )
 
@@ -22,7 +22,7 @@ func (g clientGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 	if c.Service == "" || !c.Confidential() {
 		return nil, invalid("unauthorized_client", "The client acts for no service of its own.")
 	}
-	res, err := g.s.machineResource(ctx, c, t.resource)
+	res, err := machineResource(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -30,52 +30,75 @@ func (g clientGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 	if err != nil {
 		return nil, err
 	}
-	svc, err := g.s.Clients.Service(ctx, c.Service)
+	svc, err := t.rows.service(ctx, c.Service)
 	if err != nil {
 		return nil, err
 	}
-	p := &pendingIssue{Intent: act.Intent{
-		Action: "token.issue", Kind: audit.TokenIssued,
-		Refs:   act.Refs{Kind: "service", Actor: c.Service, Client: c.ID, Resource: res.ID, Scopes: scopes},
+	p := &pendingIssue{answer: answerValue, failed: machineError, Intent: act.Intent{
+		Action: policy.TokenIssue, Kind: audit.TokenIssued,
+		Refs:   act.Refs{Kind: policy.KindService, Actor: c.Service, Client: c.ID, Resource: res.ID, Scopes: scopes},
 		Proofs: t.client.proofs,
 	}}
-	var given []string
+	given := scopes
 	p.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {
-		given = without(scopes, d.Withheld)
-		if len(given) == 0 && len(scopes) > 0 {
-			return act.Effect{}, invalid("invalid_scope", "None of these scopes can be given now.")
+		if len(d.Withheld) > 0 {
+			if given = without(scopes, d.Withheld); len(given) == 0 {
+				return act.Effect{}, invalid("invalid_scope", "None of these scopes can be given now.")
+			}
 		}
-		return act.Effect{Leaf: c.ID, Detail: map[string]any{"scopes": given}}, nil
+		return act.Effect{Leaf: c.ID, Detail: issued{Scopes: given}}, nil
 	}
 	p.Seal = func(seal act.Sealing) (any, error) {
-		life := lifetime(seal.At, seal.Decision, time.Time{})
+		life := lifetime(seal.Decision)
 		text, err := g.s.sign(seal, accessToken{
 			subject: svc.Subject, clientID: c.ClientID, audience: res.URI, scopes: given, life: life,
 			jkt: t.jkt(), nodes: seal.Facts.Nodes,
 		})
 		return &tokenResponse{AccessToken: text, TokenType: tokenType(t.jkt()), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}, err
 	}
-	p.answer = answerValue
 	return p, nil
 }
 
-func (g clientGrant) failed(_ context.Context, _ *tokenRequest, _ *pendingIssue, err error) error {
+// issued is what a record tells of a token beside the decision's own facts.
+type issued struct {
+	Scopes []string `json:"scopes"`
+	Grant  string   `json:"grant_type,omitempty"`
+}
+
+// machineError is what a service is told that policy refuses: no grant is
+// presented that could be invalid (RFC 6749 §5.2).
+func machineError(_ context.Context, err error) error {
+	if p := problem.From(err); p != nil && (p.Kind == problem.Denied || p.Kind == problem.StepUp) {
+		return invalid("unauthorized_client", "The service may not have this token now.").Because(err)
+	}
 	return err
 }
 
 // machineResource is the resource a service's token is for: the one it asks for,
 // or its only one (RFC 8707: never "all").
-func (s *Server) machineResource(ctx context.Context, c client.Client, asked *resource.Resource) (resource.Resource, error) {
-	if asked != nil {
-		if !mayUse(c, asked.ID) {
-			return resource.Resource{}, invalid("invalid_target", "The client is not registered for this resource.")
+func machineResource(ctx context.Context, t *tokenRequest) (*resource.Resource, error) {
+	c, res := t.client.Client, t.resource
+	if res == nil {
+		if len(c.Resources) != 1 || c.Resources[0] == "*" {
+			return nil, invalid("invalid_target", "Say which resource the token is for (RFC 8707).")
 		}
-		return *asked, nil
+		var err error
+		if res, err = t.rows.resource(ctx, c.Resources[0]); err != nil {
+			return nil, err
+		}
 	}
-	if len(c.Resources) != 1 || c.Resources[0] == "*" {
-		return resource.Resource{}, invalid("invalid_target", "Say which resource the token is for (RFC 8707).")
+	if !mayUse(c, res.ID) {
+		return nil, invalid("invalid_target", "The client is not registered for this resource.")
 	}
-	return s.Resources.Resource(ctx, c.Resources[0])
+	return res, constrained(t, res)
+}
+
+// constrained holds a request to what the resource demands of its tokens.
+func constrained(t *tokenRequest, res *resource.Resource) error {
+	if res != nil && res.RequireDPoP && t.key == nil {
+		return unbound("Tokens for this resource")
+	}
+	return nil
 }
 
 func mayUse(c client.Client, resourceID string) bool {
@@ -83,19 +106,21 @@ func mayUse(c client.Client, resourceID string) bool {
 }
 
 // machineScopes are the scopes a service's token has: those it asks for, which
-// must be among those it is registered for, or all of these at the resource.
-func machineScopes(c client.Client, res resource.Resource, asked []string) ([]string, error) {
+// must be among those it is registered for, or all of these at the resource. For
+// one that is registered for any, asking for none means the resource's defaults.
+func machineScopes(c client.Client, res *resource.Resource, asked []string) ([]string, error) {
 	if len(asked) == 0 {
+		any := slices.Contains(c.Scopes, "*")
 		var out []string
 		for _, sc := range res.Scopes {
-			if slices.Contains(c.Scopes, sc.Name) {
+			if slices.Contains(c.Scopes, sc.Name) || any && sc.Default {
 				out = append(out, sc.Name)
 			}
 		}
 		return out, nil
 	}
 	for _, name := range asked {
-		if _, ok := res.Scope(name); !ok || !slices.Contains(c.Scopes, name) {
+		if _, ok := res.Scope(name); !ok || !mayAsk(c, name) {
 			return nil, invalid("invalid_scope", "The client is not registered for the scope "+name+" at this resource.")
 		}
 	}

@@ -30,6 +30,7 @@ type codeGrant struct{ s *Server }
 
 // redemption is a code with its key, and what redeeming it opens.
 type redemption struct {
+	now    time.Time
 	key    once.Key
 	value  once.Value
 	code   grant.Code
@@ -49,7 +50,7 @@ func (g codeGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue, 
 	if err != nil {
 		return nil, errCode.Because(err)
 	}
-	red := &redemption{key: once.KeyOf(once.Code, v.Reveal())}
+	red := &redemption{now: t.rows.now, key: once.KeyOf(once.Code, v.Reveal())}
 	red.value, err = g.s.State.OnceValue(ctx, once.Code, red.key)
 	if err != nil {
 		if problem.From(err) != nil {
@@ -63,10 +64,14 @@ func (g codeGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue, 
 	if err := g.bindings(ctx, t, red); err != nil {
 		return nil, err
 	}
+	res, err := codeResource(ctx, t, red.code.Resources)
+	if err != nil {
+		return nil, err
+	}
 	if !red.value.UsedAt.IsZero() {
 		return nil, g.reused(ctx, t, red, red.value.UsedAt, red.value.Ref)
 	}
-	return g.redeem(ctx, t, red)
+	return g.redeem(ctx, t, red, res)
 }
 
 // bindings checks that the code comes from where it was sent to: client,
@@ -88,8 +93,8 @@ func (g codeGrant) bindings(ctx context.Context, t *tokenRequest, red *redemptio
 		return nil
 	}
 	if red.value.UsedAt.IsZero() {
-		_, err := g.s.Do.Do(ctx, act.Intent{
-			Action: "code.missed", Kind: audit.TokenRefused, Refs: act.Refs{Kind: "system", Target: []string{c.Client}},
+		err := t.do(ctx, act.Intent{
+			Action: policy.CodeMissed, Kind: audit.TokenRefused, Refs: act.Refs{Kind: policy.KindSystem, Target: []string{c.Client}},
 			Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 				return act.Effect{
 					Changes: []act.Change{once.Miss{Purpose: once.Code, Key: red.key}},
@@ -112,29 +117,24 @@ func pkceMatches(verifier, challenge string) bool {
 	return hmac.Equal([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge))
 }
 
-func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption) (*pendingIssue, error) {
+func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption, res *resource.Resource) (*pendingIssue, error) {
 	c := red.code
-	res, err := g.s.codeResource(ctx, t, c.Resources)
+	person, err := t.rows.person(ctx, c.Person)
 	if err != nil {
 		return nil, err
 	}
-	person, err := g.s.State.Person(ctx, c.Person)
-	if err != nil {
-		return nil, err
-	}
-	now := g.s.now().UTC()
-	g.open(red, t, now)
-	scopes := red.code.Scopes
+	g.open(red, t)
+	scopes := c.Scopes
 	if len(t.scopes) > 0 { // a token request may only narrow
 		if len(without(t.scopes, scopes)) > 0 {
 			return nil, invalid("invalid_scope", "The token request may only narrow what was granted.")
 		}
 		scopes = t.scopes
 	}
-	p := &pendingIssue{state: red, Intent: act.Intent{
-		Action: "token.issue", Kind: audit.TokenIssued,
+	p := &pendingIssue{answer: answerValue, Intent: act.Intent{
+		Action: policy.TokenIssue, Kind: audit.TokenIssued,
 		Refs: act.Refs{
-			Kind: "person", Actor: c.Person, Client: c.Client, Resource: resourceID(res),
+			Kind: policy.KindPerson, Actor: c.Person, Client: c.Client, Resource: resourceID(res),
 			Scopes: atResource(scopes, res, c.Elevated), Credential: credentials(c.Proofs), Under: under(c),
 		},
 		Proofs: c.Proofs,
@@ -145,7 +145,7 @@ func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption)
 		given = released(scopes, res, d, c.Elevated)
 		eff := act.Effect{
 			Changes: []act.Change{grant.Open{Grant: red.grant, Credentials: credentials(c.Proofs)}},
-			Leaf:    red.grant.ID, Detail: map[string]any{"scopes": given, "grant_type": "authorization_code"},
+			Leaf:    red.grant.ID, Detail: issued{given, "authorization_code"},
 			Parts: []audit.Part{{Person: c.Person, Body: map[string]any{"session": c.Session, "grant": red.grant.ID, "acr": c.ACR}}},
 		}
 		if red.family != nil {
@@ -157,14 +157,20 @@ func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption)
 	p.Seal = func(seal act.Sealing) (any, error) {
 		return g.seal(seal, t, red, res, person.Subject, person.Name, given)
 	}
-	p.answer = answerValue
+	// Another redemption may have spent the code first.
+	p.failed = func(ctx context.Context, err error) error {
+		if used, ok := act.Spent(err); ok && used.Purpose == once.Code {
+			return g.reused(ctx, t, red, used.At, used.Ref)
+		}
+		return err
+	}
 	return p, nil
 }
 
 // open prepares the grant and, if the client is registered for refresh, its
 // family (clients.md: refresh tokens follow grant_types).
-func (g codeGrant) open(red *redemption, t *tokenRequest, now time.Time) {
-	c := red.code
+func (g codeGrant) open(red *redemption, t *tokenRequest) {
+	c, now := red.code, red.now.UTC()
 	red.grant = grant.Grant{
 		ID: id.New(id.Grant), Person: c.Person, Client: c.Client, Session: c.Session, Consent: c.Consent,
 		Resources: c.Resources, Scopes: c.Scopes, Pair: c.Pair, ACR: c.ACR, Proofs: c.Proofs,
@@ -181,6 +187,9 @@ func (g codeGrant) open(red *redemption, t *tokenRequest, now time.Time) {
 		Static: t.client.AuthMethod == client.AuthPrivateKeyJWT, CurHash: red.first.Hash(), RotatedAt: now,
 		Network: t.network, KeyVersion: g.s.Keys.CurrentRT(), CreatedAt: now,
 		ExpiresAt: red.grant.ExpiresAt, IdleUntil: now.Add(grant.FamilyIdle),
+	}
+	if red.family.Static { // nothing moves its idle end on, and its holder proves a key each time (D10)
+		red.family.IdleUntil = red.family.ExpiresAt
 	}
 }
 
@@ -202,11 +211,7 @@ func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res 
 	if err := mustHave(nodes, c.Session); err != nil {
 		return nil, err
 	}
-	until := time.Time{}
-	if slices.ContainsFunc(given, func(s string) bool { return slices.Contains(c.Elevated, s) }) {
-		until = c.Until
-	}
-	life := lifetime(seal.At, seal.Decision, until)
+	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
 		subject: sub, clientID: t.client.ClientID, audience: g.s.audience(res), scopes: given, life: life,
 		jkt: t.jkt(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR,
@@ -224,39 +229,22 @@ func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res 
 	return out, err
 }
 
-// failed handles a code that another redemption spent first.
-func (g codeGrant) failed(ctx context.Context, t *tokenRequest, p *pendingIssue, err error) error {
-	if used, ok := act.Spent(err); ok && used.Purpose == once.Code {
-		return g.reused(ctx, t, p.state.(*redemption), used.At, used.Ref)
-	}
-	return err
-}
-
 // reused answers a code that was redeemed before and passes every check again:
 // within ten seconds it is only refused, later what it issued ends (D17).
 func (g codeGrant) reused(ctx context.Context, t *tokenRequest, red *redemption, at time.Time, issued string) error {
-	late := g.s.now().Sub(at) > grant.ReuseGrace
-	_, err := g.s.Do.Do(ctx, act.Intent{
-		Action: "code.reused", Kind: audit.CodeReused, Refs: act.Refs{Kind: "system", Target: nonEmpty(issued)},
-		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			eff := act.Effect{Parts: []audit.Part{{Person: red.code.Person, Body: map[string]any{"client": t.client.ID, "grant": issued, "ended": late && issued != ""}}}}
-			if late && issued != "" {
-				eff.Changes = []act.Change{lineage.End{ID: issued, Why: "code_reused"}}
-			}
-			return eff, nil
-		},
-	})
-	if err != nil {
+	ends := red.now.Sub(at) > grant.ReuseGrace && issued != ""
+	in := act.Intent{Action: policy.CodeReused, Kind: audit.TokenRefused, Refs: act.Refs{Kind: policy.KindSystem}}
+	about := map[string]any{"client": t.client.ID, "grant": issued, "ended": ends, "why": "the code was redeemed before"}
+	eff := act.Effect{Parts: []audit.Part{{Person: red.code.Person, Body: about}}}
+	if ends {
+		in.Kind, in.Refs.Target = audit.CodeReused, []string{issued}
+		eff.Changes = []act.Change{lineage.End{ID: issued, Why: "code_reused"}}
+	}
+	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) { return eff, nil }
+	if err := t.do(ctx, in); err != nil {
 		return err
 	}
 	return errCode
-}
-
-func nonEmpty(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
 }
 
 func credentials(proofs []assurance.Proof) []string {

@@ -25,6 +25,7 @@ type presentation struct {
 	grant   grant.Grant
 	verdict grant.Verdict
 	next    grant.Token // what is handed out
+	fresh   bool        // the family was read for this try
 }
 
 var errRefresh = invalid("invalid_grant", "The refresh token is unknown, expired, used before or revoked.")
@@ -37,10 +38,9 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 	pr := &presentation{}
 	var err error
 	if pr.token, err = grant.ReadToken(text, g.s.Keys); err != nil {
-		g.s.refusedQuietly("token.refresh", err)
 		return nil, err
 	}
-	if err := g.read(ctx, pr); err != nil {
+	if err := g.read(ctx, t, pr); err != nil {
 		return nil, err
 	}
 	if err := g.bindings(ctx, t, pr); err != nil {
@@ -50,17 +50,17 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 	if err != nil {
 		return nil, err
 	}
-	person, err := g.s.State.Person(ctx, pr.family.Person)
+	person, err := t.rows.person(ctx, pr.family.Person)
 	if err != nil {
 		return nil, err
 	}
-	p := &pendingIssue{state: pr, Intent: act.Intent{
-		Action: "token.refresh", Kind: audit.TokenRefreshed,
+	p := &pendingIssue{Intent: act.Intent{
+		Action: policy.TokenRefresh, Kind: audit.TokenRefreshed,
 		Refs: act.Refs{
-			Kind: "person", Actor: pr.family.Person, Grant: pr.grant.ID, Family: pr.family.ID,
+			Kind: policy.KindPerson, Actor: pr.family.Person, Grant: pr.grant.ID, Family: pr.family.ID,
 			Client: pr.family.Client, Resource: resourceID(res), Scopes: atResource(scopes, res, nil),
 		},
-		Prepare: func(ctx context.Context) error { return g.read(ctx, pr) },
+		Prepare: func(ctx context.Context) error { return g.again(ctx, pr) },
 	}}
 	var given []string
 	p.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {
@@ -74,25 +74,53 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 		}
 		return nil, errRefresh
 	}
+	p.lost = func(ctx context.Context) error { return g.lost(ctx, pr) }
 	return p, nil
 }
 
-func (g refreshGrant) failed(_ context.Context, _ *tokenRequest, _ *pendingIssue, err error) error {
-	return err
-}
-
-// read reads the family and its grant: before the bindings, and again in each
-// try, because a rotation elsewhere moves them.
-func (g refreshGrant) read(ctx context.Context, pr *presentation) (err error) {
+// read reads the family and its grant.
+func (g refreshGrant) read(ctx context.Context, t *tokenRequest, pr *presentation) (err error) {
 	if pr.family, err = g.s.Grants.Family(ctx, pr.token.FamilyID()); err != nil {
 		return asRefused(err)
 	}
-	if pr.grant.ID == "" {
-		if pr.grant, err = g.s.Grants.Grant(ctx, pr.family.Grant); err != nil {
+	gr, err := t.rows.grant(ctx, pr.family.Grant)
+	if err != nil {
+		return asRefused(err)
+	}
+	pr.grant, pr.fresh = *gr, true
+	return nil
+}
+
+// again reads the family before each further try, because a rotation elsewhere
+// moves it.
+func (g refreshGrant) again(ctx context.Context, pr *presentation) (err error) {
+	if !pr.fresh {
+		if pr.family, err = g.s.Grants.Family(ctx, pr.token.FamilyID()); err != nil {
 			return asRefused(err)
 		}
 	}
+	pr.fresh = false
 	return nil
+}
+
+// lost keeps the window of a rotation open for the network that asked: the client
+// was gone before its answer was written, and comes back with the old token
+// (mechanisms D9).
+func (g refreshGrant) lost(ctx context.Context, pr *presentation) error {
+	if pr.family.Static || pr.verdict != grant.Current && pr.verdict != grant.Replayed {
+		return nil
+	}
+	f := pr.family
+	_, err := g.s.Do.Do(ctx, act.Intent{
+		Action: policy.RefreshLost, Kind: audit.RefreshLost, Refs: act.Refs{Kind: policy.KindSystem, Target: []string{f.ID}},
+		Changes: func(_ *act.Facts, _ policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{grant.Lost{ID: f.ID, Gen: pr.next.Gen, NetUntil: g.s.now().Add(grant.WindowLost)}},
+				Parts:   []audit.Part{{Person: f.Person, Body: map[string]any{"family": f.ID, "generation": pr.next.Gen}}},
+			}, nil
+		},
+	})
+	return err
 }
 
 func asRefused(err error) error {
@@ -115,9 +143,9 @@ func (g refreshGrant) bindings(ctx context.Context, t *tokenRequest, pr *present
 	if why == "" {
 		return nil
 	}
-	_, err := g.s.Do.Do(ctx, act.Intent{
-		Action: "refresh.misused", Kind: audit.TokenRefused,
-		Refs: act.Refs{Kind: "system", Target: []string{pr.family.ID}},
+	err := t.do(ctx, act.Intent{
+		Action: policy.RefreshMisused, Kind: audit.TokenRefused,
+		Refs: act.Refs{Kind: policy.KindSystem, Target: []string{pr.family.ID}},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{Parts: []audit.Part{{Person: pr.family.Person, Body: map[string]any{"client": t.client.ID, "family": pr.family.ID, "why": why}}}}, nil
 		},
@@ -131,7 +159,7 @@ func (g refreshGrant) bindings(ctx context.Context, t *tokenRequest, pr *present
 // wanted is the resource and scopes of the new access token: absent, the granted
 // set; otherwise only narrower (RFC 6749 §6, RFC 8707 §2.2).
 func (g refreshGrant) wanted(ctx context.Context, t *tokenRequest, gr grant.Grant) (*resource.Resource, []string, error) {
-	res, err := g.s.codeResource(ctx, t, gr.Resources)
+	res, err := codeResource(ctx, t, gr.Resources)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -149,13 +177,16 @@ func (g refreshGrant) wanted(ctx context.Context, t *tokenRequest, gr grant.Gran
 // token presented to what is written.
 func (g refreshGrant) decide(t *tokenRequest, pr *presentation, given []string, now time.Time) (act.Effect, error) {
 	f := pr.family
-	eff := act.Effect{Leaf: f.ID, Detail: map[string]any{"scopes": given, "grant_type": "refresh_token"}}
+	eff := act.Effect{Leaf: f.ID, Detail: issued{given, "refresh_token"}}
 	about := map[string]any{"family": f.ID, "generation": pr.token.Gen}
 	eff.Parts = []audit.Part{{Person: f.Person, Body: about}}
 	pr.verdict = f.Judge(pr.token, t.network, now)
 	key, ok := g.s.Keys.RT(f.KeyVersion)
 	if !ok {
 		return eff, problem.New(problem.Unavailable, "no_keys", "The key of this refresh token is not here.")
+	}
+	if len(t.scopes) > 0 && len(given) == 0 && (pr.verdict == grant.Current || pr.verdict == grant.Replayed) {
+		return eff, invalid("invalid_scope", "These scopes are asked for again each time: start an authorization.")
 	}
 	switch pr.verdict {
 	case grant.Current:
@@ -191,7 +222,7 @@ func (g refreshGrant) seal(seal act.Sealing, t *tokenRequest, pr *presentation, 
 		return nil, nil
 	}
 	gr := pr.grant
-	life := lifetime(seal.At, seal.Decision, time.Time{})
+	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
 		subject: sub, clientID: t.client.ClientID, audience: g.s.audience(res), scopes: given, life: life,
 		jkt: t.jkt(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR,
@@ -211,18 +242,20 @@ func (g refreshGrant) seal(seal act.Sealing, t *tokenRequest, pr *presentation, 
 
 // codeResource is the resource of a token made from a grant: the one asked for,
 // which must be granted, or the grant's first; nil is the server itself.
-func (s *Server) codeResource(ctx context.Context, t *tokenRequest, granted []string) (*resource.Resource, error) {
-	if t.resource != nil {
-		if !slices.Contains(granted, t.resource.ID) {
-			return nil, invalid("invalid_target", "That resource was not granted; ask the person for it.")
-		}
-		return t.resource, nil
-	}
-	if len(granted) == 0 {
+func codeResource(ctx context.Context, t *tokenRequest, granted []string) (*resource.Resource, error) {
+	res := t.resource
+	switch {
+	case res != nil && !slices.Contains(granted, res.ID):
+		return nil, invalid("invalid_target", "That resource was not granted; ask the person for it.")
+	case res == nil && len(granted) == 0:
 		return nil, nil
+	case res == nil:
+		var err error
+		if res, err = t.rows.resource(ctx, granted[0]); err != nil {
+			return nil, err
+		}
 	}
-	res, err := s.Resources.Resource(ctx, granted[0])
-	return &res, err
+	return res, constrained(t, res)
 }
 
 // audience is the registered spelling; tokens for the server itself carry the

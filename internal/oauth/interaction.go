@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -11,7 +12,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
-	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -23,6 +23,19 @@ import (
 
 // statePurpose types the sealed form of an interaction.
 const statePurpose = "interaction"
+
+// carried is an interaction as it travels through the browser. Its state is kept
+// as bytes: JSON escapes could make 4 KB of it six times as long.
+type carried struct {
+	grant.Interaction
+	State []byte `json:"state,omitempty"`
+}
+
+func carry(in grant.Interaction) carried {
+	c := carried{in, []byte(in.State)}
+	c.Interaction.State = ""
+	return c
+}
 
 // resume goes on with an interaction after a page did its part. It judges from
 // nothing: a challenge granted nothing (mechanisms A13).
@@ -41,10 +54,16 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 	if err != nil {
 		return nil, err
 	}
-	a := &authRequest{}
-	if err := s.Keys.OpenState(statePurpose, binding, ref, &a.in); err != nil {
+	var c carried
+	if err := s.Keys.OpenState(statePurpose, binding, ref, &c); err != nil {
 		return nil, err
 	}
+	// One interaction has one name: decoding alone would take several.
+	if b, err := base64.RawURLEncoding.Strict().DecodeString(ref); err != nil || base64.RawURLEncoding.EncodeToString(b) != ref {
+		return nil, invalid("transaction_unknown", "This address was changed on the way.").WithHint("Start again from the app you came from.")
+	}
+	a := &authRequest{in: c.Interaction}
+	a.in.State = string(c.State)
 	if s.now().Sub(a.in.Started) > grant.InteractionLifetime {
 		return nil, invalid("interaction_expired", "This request waited longer than ten minutes, so it has expired.").
 			WithHint("Go back to the app and start again.")
@@ -77,12 +96,24 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, a *authRequest,
 		return s.authError(w, r, a, err)
 	}
 	if p.Next == grant.NextIssue {
-		return s.issueCode(w, r, a, ses, p, ref)
+		return s.issueCode(w, r, a, ses, p)
 	}
+	return s.ask(w, r, a, ses, p)
+}
+
+// ask sends the browser to the page for what is next; with prompt=none it is the
+// client that is told. Step-ups are counted (mechanisms A15), but not those that
+// the client wants for their own sake.
+func (s *Server) ask(w http.ResponseWriter, r *http.Request, a *authRequest, ses session.Session, p grant.Pending) error {
 	if slices.Contains(a.prompts, "none") {
 		return s.authError(w, r, a, promptNone(p.Next))
 	}
-	s.Browser.Go(w, r, p.Next, ref)
+	if p.Next == grant.NextStepUp && !a.in.Fresh {
+		if err := s.count(r, a, ses, p.Ask); err != nil {
+			return s.authError(w, r, a, err)
+		}
+	}
+	s.Browser.Go(w, r, p.Next, p.Reference)
 	return nil
 }
 
@@ -136,7 +167,7 @@ func (s *Server) judge(ctx context.Context, a *authRequest, ses *session.Session
 		p.Next, p.Code = grant.NextDenied, dec.Code
 		return p, nil
 	}
-	ask, met := s.wanted(a, facts.Input.Context.Assurance, dec)
+	ask, met := s.wanted(a, facts.Input.Context, dec)
 	p.Ask = ask
 	if !met {
 		p.Next = grant.NextStepUp
@@ -149,50 +180,74 @@ func (s *Server) judge(ctx context.Context, a *authRequest, ses *session.Session
 		}
 		return p, nil
 	}
-	return p, s.consent(ctx, a, ses.Person, dec, &p)
+	err = s.consent(ctx, a, facts.Input, &p)
+	return p, err
+}
+
+// choose picks the pair and acr that answer a request (mechanisms A17, A18):
+// fresh enough for the client and, if it can be, for the conditional scopes that
+// this answer releases, whose verifiers will look at this very pair.
+func (s *Server) choose(a *authRequest, c policy.Context, released []policy.ScopeAsk) (p assurance.Pair, acr string, ok bool) {
+	var limit *time.Duration
+	atMost := func(d time.Duration) {
+		if limit == nil || d < *limit {
+			limit = &d
+		}
+	}
+	if a.in.MaxAge > 0 {
+		atMost(a.in.MaxAge)
+	}
+	if a.in.Fresh {
+		atMost(c.Now.Sub(a.in.Started))
+	}
+	if p, acr, ok = c.Assurance.Select(a.in.ACRValues, limit, s.Ladder, c.Now); !ok {
+		return p, acr, false
+	}
+	least := assurance.None
+	for _, sc := range released {
+		least = max(least, sc.Ask.Rung)
+		if sc.Ask.MaxAge > 0 {
+			atMost(sc.Ask.MaxAge)
+		}
+	}
+	if q, name, good := c.Assurance.Select(a.in.ACRValues, limit, s.Ladder, c.Now); good && q.Rung >= least {
+		return q, name, true
+	}
+	return p, acr, true
 }
 
 // wanted is what the client and policy together ask of the person's assurance,
 // and whether it is met. What the client asks is binding (mechanisms A18).
-func (s *Server) wanted(a *authRequest, st assurance.State, dec policy.Decision) (assurance.Ask, bool) {
+func (s *Server) wanted(a *authRequest, c policy.Context, dec policy.Decision) (assurance.Ask, bool) {
 	ask, met := assurance.Ask{}, true
 	if dec.Outcome == policy.StepUp {
 		ask, met = dec.Ask, false
 	}
-	now := s.now()
-	var maxAge *time.Duration
-	if a.in.MaxAge > 0 {
-		maxAge = &a.in.MaxAge
+	if _, _, ok := s.choose(a, c, nil); ok {
+		return ask, met
 	}
-	pair, _, ok := st.Select(a.in.ACRValues, maxAge, s.Ladder, now)
-	if ok && a.in.Fresh && pair.AuthTime.Before(a.in.Started.Add(-time.Second)) {
-		ok = false
-	}
-	if !ok {
-		met = false
-		want := assurance.Ask{MaxAge: a.in.MaxAge, Rung: assurance.Multi}
-		for i, v := range a.in.ACRValues {
-			if r := s.Ladder.RungOf(v); i == 0 || r < want.Rung {
-				want.Rung = r
-			}
-		}
-		if a.in.Fresh {
-			want.MaxAge = time.Minute
-		}
-		if j, joined := ask.Join(want); joined {
-			ask = j
+	want := assurance.Ask{MaxAge: a.in.MaxAge, Rung: assurance.Multi}
+	for i, v := range a.in.ACRValues {
+		if r := s.Ladder.RungOf(v); i == 0 || r < want.Rung {
+			want.Rung = r
 		}
 	}
-	return ask, met
+	if a.in.Fresh {
+		want.MaxAge = time.Minute
+	}
+	if j, ok := ask.Join(want); ok {
+		ask = j
+	}
+	return ask, false
 }
 
 // consent decides whether the person must be asked, and fills what is shown.
-func (s *Server) consent(ctx context.Context, a *authRequest, person string, dec policy.Decision, p *grant.Pending) error {
+func (s *Server) consent(ctx context.Context, a *authRequest, in policy.Input, p *grant.Pending) error {
 	p.Next = grant.NextIssue
 	if a.client.FirstParty {
 		return nil
 	}
-	have, err := s.Grants.Consent(ctx, person, a.client.ID)
+	have, err := s.Grants.Consent(ctx, in.Principal.ID, a.client.ID)
 	switch {
 	case err == nil:
 		p.Remembered = &have
@@ -200,14 +255,15 @@ func (s *Server) consent(ctx context.Context, a *authRequest, person string, dec
 		return err
 	}
 	covered := p.Remembered != nil && len(without(a.in.Resources, have.Resources)) == 0
+	theirs := slices.DeleteFunc(slices.Clone(a.in.Scopes), func(name string) bool { return forOthers(in, name) })
 	for _, id := range a.in.Resources {
 		res, err := s.Resources.Resource(ctx, id)
 		if err != nil {
 			return err
 		}
-		p.Scopes = append(p.Scopes, permissions(res, a.in.Scopes, p.Remembered)...)
+		p.Scopes = append(p.Scopes, permissions(res, theirs, p.Remembered)...)
 	}
-	for _, name := range a.in.Scopes {
+	for _, name := range theirs {
 		if isIdentity(name) {
 			sc := resource.Scope{Name: name, Description: identityWords[name], Kind: "read"}
 			p.Scopes = append(p.Scopes, grant.Permission{Scope: sc, Resource: "your account", New: !remembers(p.Remembered, name)})
@@ -244,8 +300,8 @@ func permissions(res resource.Resource, scopes []string, have *grant.Consent) []
 // codeIntent is the act of answering an interaction for a session.
 func (s *Server) codeIntent(a *authRequest, ses session.Session, ref string) act.Intent {
 	in := act.Intent{
-		Action: "authorize", Kind: audit.CodeIssued, For: For(ref),
-		Refs: act.Refs{Kind: "person", Actor: ses.Person, Session: ses.ID, Client: a.client.ID, Required: a.in.Explicit},
+		Action: policy.Authorize, Kind: audit.CodeIssued, For: For(ref),
+		Refs: act.Refs{Kind: policy.KindPerson, Actor: ses.Person, Session: ses.ID, Client: a.client.ID, Required: a.in.Explicit},
 	}
 	if len(a.in.Resources) > 0 {
 		in.Refs.Resource = a.in.Resources[0]
@@ -261,10 +317,16 @@ func (s *Server) codeIntent(a *authRequest, ses session.Session, ref string) act
 
 // issueCode answers the interaction: the code is made, the interaction spent,
 // both recorded, and only then does the browser leave with it.
-func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authRequest, ses session.Session, p grant.Pending, ref string) error {
+func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authRequest, ses session.Session, p grant.Pending) error {
 	code := secret.New(secret.Code)
-	in := s.codeIntent(a, ses, ref)
-	in.Spend = []once.Spend{{Purpose: once.Interaction, Key: once.KeyOf(once.Interaction, ref), Mark: true, Until: a.in.Started.Add(grant.InteractionLifetime + time.Minute)}}
+	in := s.codeIntent(a, ses, p.Reference)
+	if p.Remembered != nil {
+		in.Refs.Under = []string{p.Remembered.ID}
+	}
+	in.Spend = []once.Spend{{
+		Purpose: once.Interaction, Key: once.KeyOf(once.Interaction, p.Reference), Mark: true,
+		Until: a.in.Started.Add(grant.InteractionLifetime + time.Minute),
+	}}
 	in.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {
 		c, err := s.codeFor(r.Context(), a, ses, p, f, d)
 		if err != nil {
@@ -283,36 +345,28 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 			Detail: map[string]any{"scopes": c.Scopes, "elevated": c.Elevated, "acr": c.ACR},
 		}, nil
 	}
-	if _, err := s.Do.Do(r.Context(), in); err != nil {
-		if used, ok := act.Spent(err); ok {
-			err = invalid("interaction_done", "This request was already completed in another window.").Because(used)
-			return s.authError(w, r, nil, err)
-		}
+	_, err := s.Do.Do(r.Context(), in)
+	if used, ok := act.Spent(err); ok {
+		return s.authError(w, r, nil, invalid("interaction_done", "This request was already completed in another window.").Because(used))
+	}
+	if q := problem.From(err); q != nil && (q.Kind == problem.StepUp || q.Code == "unmet_authentication_requirements") {
+		p.Next = grant.NextStepUp // what was met a moment ago is too old now
+		return s.ask(w, r, a, ses, p)
+	}
+	if err != nil {
 		return s.authError(w, r, a, err)
 	}
-	q := url.Values{"code": {code.Reveal()}, "iss": {s.Issuer}}
-	if a.in.State != "" {
-		q.Set("state", a.in.State)
-	}
-	redirect(w, r, a.redirect, q)
+	leave(w, r, s.answerAt(a, url.Values{"code": {code.Reveal()}}))
 	return nil
 }
 
 // codeFor is what the code stands for: one pair from one evaluation (A17), and
-// the conditional scopes that this response releases (D13, A23).
+// the conditional scopes that this response releases (D13). How long what
+// carries them lives is policy's, when the token is issued (A23).
 func (s *Server) codeFor(ctx context.Context, a *authRequest, ses session.Session, p grant.Pending, f *act.Facts, d policy.Decision) (grant.Code, error) {
-	st := f.Input.Context.Assurance
-	var maxAge *time.Duration
-	if a.in.MaxAge > 0 {
-		maxAge = &a.in.MaxAge
-	}
-	pair, acr, ok := st.Select(a.in.ACRValues, maxAge, s.Ladder, f.Input.Context.Now)
-	if !ok || a.in.Fresh && pair.AuthTime.Before(a.in.Started.Add(-time.Second)) {
-		return grant.Code{}, problem.New(problem.Invalid, "unmet_authentication_requirements", "The authentication that was asked for was not reached.")
-	}
 	c := grant.Code{
 		Person: ses.Person, Session: ses.ID, Client: a.client.ID, RedirectURI: a.in.RedirectURI,
-		Challenge: a.in.Challenge, JKT: a.in.JKT, Resources: a.in.Resources, Nonce: a.in.Nonce, Pair: pair, ACR: acr,
+		Challenge: a.in.Challenge, JKT: a.in.JKT, Resources: a.in.Resources, Nonce: a.in.Nonce,
 	}
 	if p.Remembered != nil {
 		c.Consent = p.Remembered.ID
@@ -326,20 +380,27 @@ func (s *Server) codeFor(ctx context.Context, a *authRequest, ses session.Sessio
 			c.Scopes = append(c.Scopes, name)
 		}
 	}
-	for _, rid := range a.in.Resources {
-		res, err := s.Resources.Resource(ctx, rid)
+	var released []policy.ScopeAsk
+	now := f.Input.Context.Now
+	for _, id := range a.in.Resources {
+		res, err := s.Resources.Resource(ctx, id)
 		if err != nil {
 			return grant.Code{}, err
 		}
 		for _, sc := range res.Scopes {
-			if !slices.Contains(c.Scopes, sc.Name) || !sc.Conditional() || slices.Contains(d.Withheld, sc.Name) {
+			if !sc.Conditional() || !slices.Contains(c.Scopes, sc.Name) || slices.Contains(d.Withheld, sc.Name) ||
+				!f.Input.Context.Assurance.Meets(sc.Ask, now) {
 				continue
 			}
-			c.Elevated = append(c.Elevated, sc.Name)
-			if end := pair.AuthTime.Add(sc.Ask.MaxAge); sc.Ask.MaxAge > 0 && (c.Until.IsZero() || end.Before(c.Until)) {
-				c.Until = end
+			released = append(released, policy.ScopeAsk{Name: sc.Name, Ask: sc.Ask})
+			if !slices.Contains(c.Elevated, sc.Name) {
+				c.Elevated = append(c.Elevated, sc.Name)
 			}
 		}
+	}
+	var ok bool
+	if c.Pair, c.ACR, ok = s.choose(a, f.Input.Context, released); !ok {
+		return grant.Code{}, invalid("unmet_authentication_requirements", "The authentication that was asked for was not reached.")
 	}
 	return c, nil
 }
@@ -356,70 +417,21 @@ func forOthers(in policy.Input, scope string) bool {
 }
 
 // Refuse ends an interaction without a code: the person said no, or cannot reach
-// what is asked. It gives the address to send the browser to.
+// what is asked. It gives the address to send the browser to. Giving up where
+// nothing this person has would do is said as such (mechanisms A9).
 func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detail string) (string, error) {
 	a, err := s.open(w, r, ref)
 	if err != nil {
 		return "", err
 	}
-	if !slices.Contains([]string{"access_denied", "unmet_authentication_requirements"}, code) {
+	if code != "unmet_authentication_requirements" {
 		code = "access_denied"
+		if ses, ok, err := s.Browser.Session(r); err == nil && ok {
+			if p, err := s.judge(r.Context(), a, &ses, ref); err == nil && p.Next == grant.NextImpossible {
+				code, detail = "unmet_authentication_requirements", "The authentication that was asked for cannot be reached."
+			}
+		}
 	}
 	note(r, "refused", code)
-	q := url.Values{"error": {code}, "error_description": {asciiOnly(detail)}, "iss": {s.Issuer}}
-	if a.in.State != "" {
-		q.Set("state", a.in.State)
-	}
-	sep := "?"
-	if u, err := url.Parse(a.redirect); err == nil && u.RawQuery != "" {
-		sep = "&"
-	}
-	return a.redirect + sep + q.Encode(), nil
-}
-
-// maxResources is how many resources a request without the parameter is about at
-// most.
-const maxResources = 64
-
-// clientResources are the resources a request is about: those it names, which
-// the client must be registered for, or all the client's own.
-func (s *Server) clientResources(ctx context.Context, c client.Client, uris []string) ([]resource.Resource, error) {
-	var out []resource.Resource
-	if len(uris) == 0 {
-		for _, id := range c.Resources {
-			if id == "*" { // every resource of the deployment
-				all, err := s.Resources.Resources(ctx, "", maxResources)
-				if err != nil {
-					return nil, err
-				}
-				for _, res := range all {
-					if res.Node.Live() {
-						out = append(out, res)
-					}
-				}
-				continue
-			}
-			res, err := s.Resources.Resource(ctx, id)
-			if err != nil {
-				return nil, err
-			}
-			if res.Node.Live() {
-				out = append(out, res)
-			}
-		}
-		return out, nil
-	}
-	for _, uri := range uris {
-		res, err := s.Resources.ResourceByURI(ctx, uri)
-		if problem.From(err) != nil || err == nil && (!mayUse(c, res.ID) || !res.Node.Live()) {
-			return nil, invalid("invalid_target", "The app is not registered for one of the resources it asks for (RFC 8707).")
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !slices.ContainsFunc(out, func(o resource.Resource) bool { return o.ID == res.ID }) {
-			out = append(out, res)
-		}
-	}
-	return out, nil
+	return s.answerAt(a, url.Values{"error": {code}, "error_description": {asciiOnly(detail)}}), nil
 }

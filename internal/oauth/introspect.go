@@ -3,6 +3,8 @@ package oauth
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,9 +12,9 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/client"
-	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
 )
@@ -45,7 +47,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return renderError(w, r, err)
 	}
-	c, err := s.authenticate(r.Context(), r, f)
+	c, err := s.authenticate(r.Context(), r, f, s.current)
 	if err == nil && !c.Confidential() {
 		err = errClient
 	}
@@ -53,8 +55,10 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 		err = s.spendCaller(r.Context(), c)
 	}
 	if err != nil {
+		s.refusedQuietly(policy.TokenIntrospect, err)
 		return renderError(w, r, err)
 	}
+	note(r, "client", c.ClientID)
 	text := f.Get("token")
 	if text == "" {
 		return renderError(w, r, invalid("invalid_request", "token is missing."))
@@ -104,13 +108,20 @@ func (s *Server) entitled(ctx context.Context, c client.Client, claims *jose.Acc
 // of the whole token; never by a prefix (security: CVE-2026-58425).
 type verifiedCache struct {
 	mu  sync.Mutex
-	old map[[32]byte]*jose.AccessTokenClaims
-	new map[[32]byte]*jose.AccessTokenClaims
+	old map[[32]byte]*verified
+	new map[[32]byte]*verified
 }
 
-const verifiedCap = 20_000 // of each half
+// verified is a token whose signature was found genuine under the key kid, which
+// must not have been withdrawn since.
+type verified struct {
+	jose.AccessTokenClaims
+	kid string
+}
 
-func (c *verifiedCache) get(k [32]byte) *jose.AccessTokenClaims {
+const verifiedCap = 8_192 // of each half
+
+func (c *verifiedCache) get(k [32]byte) *verified {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if v := c.new[k]; v != nil {
@@ -119,32 +130,50 @@ func (c *verifiedCache) get(k [32]byte) *jose.AccessTokenClaims {
 	return c.old[k]
 }
 
-func (c *verifiedCache) put(k [32]byte, v *jose.AccessTokenClaims) {
+func (c *verifiedCache) put(k [32]byte, v *verified) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.new == nil || len(c.new) >= verifiedCap {
-		c.old, c.new = c.new, make(map[[32]byte]*jose.AccessTokenClaims)
+		c.old, c.new = c.new, make(map[[32]byte]*verified)
 	}
 	c.new[k] = v
 }
 
-// genuine verifies one of our access tokens for any audience; the time is judged
-// each time, the signature once.
+// genuine verifies one of our access tokens for any audience; time and key are
+// judged each time, the signature once.
 func (s *Server) genuine(text string) (*jose.AccessTokenClaims, error) {
 	now := s.now()
 	k := sha256.Sum256([]byte(text))
-	if c := s.verified.get(k); c != nil {
-		if !now.Before(c.ExpiresAt.Time()) {
-			return nil, problem.New(problem.Unauthenticated, "token_expired", "The token has expired.")
+	v := s.verified.get(k)
+	if v != nil {
+		if _, ok := s.Keys.Key(v.kid, jose.ES256); !ok {
+			return nil, problem.New(problem.Unauthenticated, "token_key", "The token's key was withdrawn.")
 		}
-		return c, nil
+	} else {
+		// Replicas' clocks differ a little: iat may lie ahead of ours.
+		c, err := jose.VerifyAccessToken(text, s.Keys, jose.AccessTokenWant{Issuer: s.Issuer, AnyAudience: true, Now: now, Leeway: 5 * time.Second})
+		if err != nil {
+			return nil, err
+		}
+		v = &verified{*c, keyID(text)}
+		s.verified.put(k, v)
 	}
-	c, err := jose.VerifyAccessToken(text, s.Keys, jose.AccessTokenWant{Issuer: s.Issuer, AnyAudience: true, Now: now, Leeway: 5 * time.Second})
-	if err != nil {
-		return nil, err
+	if !now.Before(v.ExpiresAt.Time()) {
+		return nil, problem.New(problem.Unauthenticated, "token_expired", "The token has expired.")
 	}
-	s.verified.put(k, c)
-	return c, nil
+	return &v.AccessTokenClaims, nil
+}
+
+// keyID reads the kid of a token whose header was verified before.
+func keyID(token string) string {
+	head, _, _ := strings.Cut(token, ".")
+	var h struct {
+		KeyID string `json:"kid"`
+	}
+	if b, err := base64.RawURLEncoding.DecodeString(head); err != nil || json.Unmarshal(b, &h) != nil {
+		return ""
+	}
+	return h.KeyID
 }
 
 // live is genuine, and every ancestor of what the token hangs on is live now.
@@ -161,81 +190,4 @@ func (s *Server) live(ctx context.Context, text string) (*jose.AccessTokenClaims
 		return nil, problem.New(problem.Unauthenticated, "token_ended", "The token was ended: "+n.Kind.String()+".")
 	}
 	return c, nil
-}
-
-// revoke ends what a token hangs on (RFC 7009): a refresh token's grant, with
-// everything below it; an access token's grant likewise. A service's access
-// token hangs on nothing that could be ended apart from the service: it lives
-// for minutes and is answered with unsupported_token_type.
-func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
-	f, err := web.ParseForm(r, maxForm)
-	if err != nil {
-		return renderError(w, r, err)
-	}
-	c, err := s.authenticate(r.Context(), r, f)
-	if err == nil {
-		err = s.spendCaller(r.Context(), c)
-	}
-	if err != nil {
-		return renderError(w, r, err)
-	}
-	text := f.Get("token")
-	if text == "" {
-		return renderError(w, r, invalid("invalid_request", "token is missing."))
-	}
-	gr, err := s.revocable(r.Context(), c, text)
-	if err == nil && gr != nil {
-		err = s.endGrant(r.Context(), c, *gr)
-	}
-	if err != nil {
-		return renderError(w, r, err)
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusOK)
-	return nil
-}
-
-// revocable finds the caller's own grant behind a token; nil if there is none,
-// which is no error (RFC 7009 §2.2).
-func (s *Server) revocable(ctx context.Context, c *caller, text string) (*grant.Grant, error) {
-	grantID := ""
-	if tok, err := grant.ReadToken(text, s.Keys); err == nil {
-		fam, err := s.Grants.Family(ctx, tok.FamilyID())
-		switch {
-		case problem.From(err) != nil:
-			return nil, nil
-		case err != nil:
-			return nil, err
-		case fam.Client != c.ID || tok.Gen == fam.Gen && !tok.Hash().Equal(fam.CurHash):
-			return nil, nil
-		}
-		grantID = fam.Grant
-	} else if claims, err := s.genuine(text); err == nil {
-		if claims.ClientID != c.ClientID {
-			return nil, nil
-		}
-		if claims.ACR == "" && strings.HasPrefix(claims.Subject, "svc_") {
-			return nil, invalid("unsupported_token_type", "A service's access token cannot be revoked apart from the service; it ends within minutes.")
-		}
-		nodes, err := s.State.Issued(ctx, claims.JTI)
-		if err != nil {
-			if problem.From(err) != nil {
-				return nil, nil
-			}
-			return nil, err
-		}
-		for _, n := range nodes {
-			if n.Kind == lineage.Grant && strings.HasPrefix(n.ID, "gnt_") {
-				grantID = n.ID
-			}
-		}
-	}
-	if grantID == "" {
-		return nil, nil
-	}
-	gr, err := s.Grants.Grant(ctx, grantID)
-	if problem.From(err) != nil {
-		return nil, nil
-	}
-	return &gr, err
 }

@@ -69,7 +69,11 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) describe() map[string]any {
 	auth := []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
 	confidential := auth[1:]
-	algs := []string{"ES256", "EdDSA", "PS256"}
+	algs := jose.AssertionAlgorithms
+	var types []string
+	for _, g := range grants {
+		types = append(types, string(g.name))
+	}
 	return map[string]any{
 		"issuer":                                s.Issuer,
 		"authorization_endpoint":                s.Issuer + "/oauth/authorize",
@@ -81,7 +85,7 @@ func (s *Server) describe() map[string]any {
 		"scopes_supported":                      []string{"openid", "profile", "email"},
 		"response_types_supported":              []string{"code"},
 		"response_modes_supported":              []string{"query"},
-		"grant_types_supported":                 []string{"authorization_code", "refresh_token", "client_credentials"},
+		"grant_types_supported":                 types,
 		"token_endpoint_auth_methods_supported": auth,
 		"token_endpoint_auth_signing_alg_values_supported":         algs,
 		"introspection_endpoint_auth_methods_supported":            confidential,
@@ -90,7 +94,8 @@ func (s *Server) describe() map[string]any {
 		"revocation_endpoint_auth_signing_alg_values_supported":    algs,
 		"code_challenge_methods_supported":                         []string{"S256"},
 		"authorization_response_iss_parameter_supported":           true,
-		"dpop_signing_alg_values_supported":                        algs,
+		"dpop_signing_alg_values_supported":                        jose.DPoPAlgorithms,
+		"client_id_metadata_document_supported":                    false,
 		"acr_values_supported":                                     s.Ladder.Values(),
 		"subject_types_supported":                                  []string{"public"},
 		"id_token_signing_alg_values_supported":                    []string{"ES256"},

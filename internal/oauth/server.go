@@ -109,6 +109,7 @@ type Server struct {
 
 	verified verifiedCache
 	meta     metadataCache
+	recent   recentRows
 }
 
 func (s *Server) now() time.Time {
@@ -120,18 +121,20 @@ func (s *Server) now() time.Time {
 
 // API gives the routes of clients and resource servers.
 func (s *Server) API(handle func(pattern string, h web.Handler)) {
-	for _, p := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/oauth/jwks"} {
+	for p, h := range map[string]web.Handler{
+		"/.well-known/oauth-authorization-server": s.metadata, "/.well-known/openid-configuration": s.metadata, "/oauth/jwks": s.jwks,
+	} {
 		handle("OPTIONS "+p, preflight)
+		handle("GET "+p, h)
 	}
-	handle("GET /.well-known/oauth-authorization-server", s.metadata)
-	handle("GET /.well-known/openid-configuration", s.metadata)
-	handle("GET /oauth/jwks", s.jwks)
 	for p, h := range map[string]web.Handler{"/oauth/token": s.token, "/oauth/revoke": s.revoke, "/oauth/userinfo": s.userinfo} {
 		handle("OPTIONS "+p, preflight)
 		handle("POST "+p, shared(h))
 	}
 	handle("GET /oauth/userinfo", shared(s.userinfo))
 	handle("POST /oauth/introspect", s.introspect)
+	handle("/.well-known/", missed)
+	handle("/oauth/", missed)
 }
 
 // Pages gives the routes that browsers visit.

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -29,6 +30,8 @@ type tokenRequest struct {
 	scopes   []string
 	resource *resource.Resource // nil: not asked for
 	network  string
+	rows     rows
+	acted    bool // something was recorded already: the request is not judged again
 }
 
 func (t *tokenRequest) jkt() string {
@@ -38,6 +41,13 @@ func (t *tokenRequest) jkt() string {
 	return t.key.jkt
 }
 
+// do carries out an act that is not the request's own: an event about it.
+func (t *tokenRequest) do(ctx context.Context, in act.Intent) error {
+	t.acted = true
+	_, err := t.rows.s.Do.Do(ctx, in)
+	return err
+}
+
 // grantType is a grant of the token endpoint. The endpoint owns client
 // authentication, the sender constraint, act.Do and rendering; a grant fills
 // these hooks.
@@ -45,16 +55,18 @@ type grantType interface {
 	// intent reads the grant's parameters, checks its bindings and says what is
 	// to be done. The endpoint adds the client's and the key's spends.
 	intent(ctx context.Context, t *tokenRequest) (*pendingIssue, error)
-	// failed may turn what act.Do answered into the protocol's error, and act on
-	// it (a reused code).
-	failed(ctx context.Context, t *tokenRequest, p *pendingIssue, err error) error
 }
 
 // pendingIssue is a grant's intent and where its answer will be.
 type pendingIssue struct {
 	act.Intent
 	answer func(act.Outcome) (*tokenResponse, error)
-	state  any // the grant type's own
+	// lost, if not nil, is called when the client was gone before it had its
+	// answer (mechanisms D9).
+	lost func(context.Context) error
+	// failed, if not nil, turns what act.Do answered into the protocol's error,
+	// and may act on it (a reused code).
+	failed func(context.Context, error) error
 }
 
 // tokenResponse is RFC 6749 §5.1 with OpenID Connect's id_token.
@@ -67,59 +79,103 @@ type tokenResponse struct {
 	IDToken      string `json:"id_token,omitempty"`
 }
 
-func (s *Server) grantTypes() map[client.GrantType]grantType {
-	return map[client.GrantType]grantType{
-		client.AuthorizationCode: codeGrant{s},
-		client.RefreshToken:      refreshGrant{s},
-		client.ClientCredentials: clientGrant{s},
+// grants are the grant types on offer.
+var grants = [...]struct {
+	name client.GrantType
+	make func(*Server) grantType
+}{
+	{client.AuthorizationCode, func(s *Server) grantType { return codeGrant{s} }},
+	{client.RefreshToken, func(s *Server) grantType { return refreshGrant{s} }},
+	{client.ClientCredentials, func(s *Server) grantType { return clientGrant{s} }},
+}
+
+func (s *Server) grantType(name client.GrantType) (grantType, bool) {
+	for _, g := range grants {
+		if g.name == name {
+			return g.make(s), true
+		}
 	}
+	return nil, false
 }
 
 // token is the token endpoint: form, client authentication, sender constraint,
 // the grant's intent, act.Do, render. Nothing before act.Do changes anything
 // (mechanisms D15).
 func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
-	res, err := s.exchange(w, r)
-	if err != nil {
-		return renderError(w, r, err)
-	}
-	return web.JSON(w, http.StatusOK, res)
-}
-
-func (s *Server) exchange(w http.ResponseWriter, r *http.Request) (*tokenResponse, error) {
-	ctx := r.Context()
-	f, err := web.ParseForm(r, maxForm, "resource")
-	if err != nil {
-		return nil, err
-	}
-	c, err := s.authenticate(ctx, r, f)
+	res, p, err := s.exchange(w, r)
 	if err != nil {
 		s.refusedQuietly("token", err)
+		return renderError(w, r, err)
+	}
+	err = web.JSON(w, http.StatusOK, res)
+	if p.lost != nil && (err != nil || r.Context().Err() != nil) {
+		if err := p.lost(context.WithoutCancel(r.Context())); err != nil {
+			note(r, "lost_answer", err.Error())
+		}
+	}
+	return err
+}
+
+// exchange answers a token request. It first takes rows from memory; what they
+// may be to blame for is judged again on rows read anew.
+func (s *Server) exchange(w http.ResponseWriter, r *http.Request) (*tokenResponse, *pendingIssue, error) {
+	f, err := web.ParseForm(r, maxForm, "resource")
+	if err != nil {
+		return nil, nil, err
+	}
+	for try := range 4 {
+		t := &tokenRequest{form: f, rows: rows{s: s, now: s.now(), recall: try == 0}}
+		t.rows.seen = make([]act.Version, 0, 4)
+		var p *pendingIssue
+		var res *tokenResponse
+		if p, err = s.prepare(w, r, t); err == nil {
+			res, err = s.issue(r.Context(), t, p)
+		}
+		if err != nil && (errors.Is(err, errMoved) || t.rows.old) && !t.acted {
+			continue
+		}
+		if t.client != nil {
+			note(r, "client", t.client.ClientID)
+			note(r, "grant", asciiOnly(f.Get("grant_type")))
+		}
+		return res, p, err
+	}
+	if errors.Is(err, errMoved) {
+		err = problem.New(problem.Unavailable, "contended", "Others are changing the same thing right now. Nothing was issued.").Because(err)
+	}
+	return nil, nil, err
+}
+
+// prepare reads the request up to what is to be done: client authentication,
+// sender constraint, bindings.
+func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest) (*pendingIssue, error) {
+	ctx, f := r.Context(), t.form
+	c, err := s.authenticate(ctx, r, f, t.rows.clientByClientID)
+	if err != nil {
 		return nil, err
 	}
-	note(r, "client", c.ClientID)
-	gt := client.GrantType(f.Get("grant_type"))
-	g, known := s.grantTypes()[gt]
+	t.client = c
+	name := client.GrantType(f.Get("grant_type"))
+	g, known := s.grantType(name)
 	switch {
-	case gt == "":
+	case name == "":
 		return nil, invalid("invalid_request", "grant_type is missing.")
 	case !known:
 		return nil, invalid("unsupported_grant_type", "This server does not offer that grant type.")
-	case !c.Allows(gt):
+	case !c.Allows(name):
 		return nil, invalid("unauthorized_client", "The client is not registered for this grant type.")
 	}
-	note(r, "grant", string(gt))
-	t := &tokenRequest{form: f, client: c, network: grant.NetworkOf(s.ClientAddr(r))}
+	t.network = grant.NetworkOf(s.ClientAddr(r))
 	if t.key, err = s.dpop(w, r, ""); err != nil {
 		return nil, err
 	}
 	if t.key == nil && c.RequireDPoP {
-		return nil, invalid("invalid_dpop_proof", "This client's tokens are bound to a key: send a DPoP proof (RFC 9449).")
+		return nil, unbound("This client's tokens")
 	}
 	if t.scopes, err = scopeList(f.Get("scope")); err != nil {
 		return nil, err
 	}
-	if t.resource, err = s.oneResource(ctx, f.All("resource")); err != nil {
+	if t.resource, err = oneResource(ctx, t, f.All("resource")); err != nil {
 		return nil, err
 	}
 	p, err := g.intent(ctx, t)
@@ -130,28 +186,51 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) (*tokenRespons
 	if t.key != nil {
 		p.Spend = append(p.Spend, t.key.spend)
 	}
-	out, err := s.Do.Do(ctx, p.Intent)
-	if err != nil {
-		if used, ok := act.Spent(err); ok && (used.Purpose == once.Assertion || used.Purpose == once.DPoP) {
-			return nil, replayed(used)
+	changes := p.Changes
+	p.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {
+		if err := t.rows.same(f); err != nil {
+			return act.Effect{}, err
 		}
-		return nil, grantError(g.failed(ctx, t, p, err))
+		return changes(f, d)
 	}
-	return p.answer(out)
+	return p, nil
+}
+
+// unbound refuses a request without a DPoP proof where one is needed.
+func unbound(what string) *problem.Error {
+	return invalid("invalid_dpop_proof", what+" are bound to a key: send a DPoP proof (RFC 9449).")
+}
+
+// issue does it.
+func (s *Server) issue(ctx context.Context, t *tokenRequest, p *pendingIssue) (*tokenResponse, error) {
+	out, err := s.Do.Do(ctx, p.Intent)
+	if err == nil {
+		return p.answer(out)
+	}
+	if errors.Is(err, errMoved) {
+		return nil, err
+	}
+	if problem.From(err) != nil { // a refusal is recorded by now
+		t.acted = true
+	}
+	if used, ok := act.Spent(err); ok && (used.Purpose == once.Assertion || used.Purpose == once.DPoP) {
+		t.acted = true
+		return nil, replayed(used)
+	}
+	if p.failed != nil {
+		err = p.failed(ctx, err)
+	}
+	return nil, grantError(err)
 }
 
 // oneResource finds the resource a token is asked for; a token has one audience
 // (mechanisms C4).
-func (s *Server) oneResource(ctx context.Context, uris []string) (*resource.Resource, error) {
+func oneResource(ctx context.Context, t *tokenRequest, uris []string) (*resource.Resource, error) {
 	switch len(uris) {
 	case 0:
 		return nil, nil
 	case 1:
-		res, err := s.Resources.ResourceByURI(ctx, uris[0])
-		if problem.From(err) != nil {
-			return nil, invalid("invalid_target", "The resource is unknown here (RFC 8707).").Because(err)
-		}
-		return &res, err
+		return t.rows.resourceByURI(ctx, uris[0])
 	}
 	return nil, invalid("invalid_target", "Ask for one resource at a time: a token has one audience.")
 }
@@ -181,15 +260,12 @@ func scopeList(s string) ([]string, error) {
 	return out, nil
 }
 
-// lifetime is how long a token lives: the default, what policy allows, and no
-// longer than what elevated it (mechanisms A23).
-func lifetime(at time.Time, d policy.Decision, until time.Time) time.Duration {
-	l := TokenLifetime
+// lifetime is how long a token lives: the default, or less where policy says so:
+// a token that carries an elevated scope ends when the proof behind it is too old
+// (mechanisms A23).
+func lifetime(d policy.Decision) time.Duration {
 	if d.MaxLife > 0 {
-		l = min(l, d.MaxLife)
+		return min(TokenLifetime, d.MaxLife)
 	}
-	if !until.IsZero() {
-		l = min(l, until.Sub(at))
-	}
-	return l
+	return TokenLifetime
 }

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -8,8 +9,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
-	"github.com/countersign-dev/countersign/internal/grant"
-	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -22,7 +22,7 @@ import (
 func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	text, scheme, err := presentedToken(r)
 	if err != nil {
-		return challenge(w, scheme, "invalid_token")
+		return challenge(w, scheme, "invalid_request")
 	}
 	if text == "" {
 		return challenge(w, "", "")
@@ -32,18 +32,22 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		if problem.From(err) == nil {
 			return err
 		}
+		note(r, "error", problem.CodeOf(err))
 		return challenge(w, scheme, "invalid_token")
 	}
-	if ok, err := s.possessed(w, r, text, scheme, claims.Confirmation != nil && claims.Confirmation.JKT != "", func() string { return claims.Confirmation.JKT }); err != nil {
+	if code, err := s.possessed(w, r, text, scheme, claims); err != nil {
 		return renderError(w, r, err)
-	} else if !ok {
-		return challenge(w, scheme, "invalid_token")
+	} else if code != "" {
+		return challenge(w, scheme, code)
 	}
 	scopes := strings.Fields(claims.Scope)
 	if !slices.Contains(scopes, "openid") {
 		return challenge(w, scheme, "insufficient_scope")
 	}
 	who, err := s.State.PersonBySubject(r.Context(), claims.Subject)
+	if problem.From(err) != nil {
+		return challenge(w, scheme, "invalid_token")
+	}
 	if err != nil {
 		return err
 	}
@@ -58,61 +62,83 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 }
 
 // possessed checks the sender constraint of a token presented to us: a bound
-// token needs its proof, and a proof is used once.
-func (s *Server) possessed(w http.ResponseWriter, r *http.Request, text, scheme string, bound bool, jkt func() string) (bool, error) {
-	if !bound {
-		return scheme == "Bearer", nil
+// token needs its proof, and a proof is used once. code is what is wrong, ""
+// if nothing is.
+func (s *Server) possessed(w http.ResponseWriter, r *http.Request, text, scheme string, claims *jose.AccessTokenClaims) (code string, err error) {
+	if claims.Confirmation == nil || claims.Confirmation.JKT == "" {
+		if scheme != "Bearer" {
+			return "invalid_token", nil
+		}
+		return "", nil
 	}
 	if scheme != "DPoP" {
-		return false, nil
+		return "invalid_token", nil
 	}
 	p, err := s.dpop(w, r, text)
-	if err != nil {
-		if problem.CodeOf(err) == "use_dpop_nonce" {
-			w.Header().Set("WWW-Authenticate", `DPoP error="use_dpop_nonce"`)
-			return false, problem.New(problem.Unauthenticated, "use_dpop_nonce", "Use the nonce in the DPoP-Nonce header.")
-		}
-		return false, nil
+	if q := problem.From(err); q != nil && q.Kind == problem.Invalid {
+		return q.Code, nil
 	}
-	if p == nil || p.jkt != jkt() {
-		return false, nil
+	if err != nil {
+		return "", err
+	}
+	if p == nil {
+		return "invalid_dpop_proof", nil
+	}
+	if p.jkt != claims.Confirmation.JKT {
+		return "invalid_token", nil
 	}
 	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.ProofSpend, Kind: audit.ProofSeen, Refs: act.Refs{Kind: "system"}, Spend: []once.Spend{p.spend},
+		Action: policy.ProofSpend, Kind: audit.ProofSeen, Refs: act.Refs{Kind: policy.KindSystem}, Spend: []once.Spend{p.spend},
 	})
 	if _, used := act.Spent(err); used {
-		return false, nil
+		return "invalid_dpop_proof", nil
 	}
-	return err == nil, err
+	return "", err
 }
 
 // presentedToken reads the Authorization header: exactly one, DPoP or Bearer.
+// Another scheme presents no token.
 func presentedToken(r *http.Request) (text, scheme string, err error) {
 	h := r.Header.Values("Authorization")
 	if len(h) == 0 {
 		return "", "", nil
 	}
-	name, text, ok := strings.Cut(h[0], " ")
+	name, text, _ := strings.Cut(h[0], " ")
 	switch {
-	case len(h) > 1 || !ok || text == "":
 	case strings.EqualFold(name, "DPoP"):
-		return text, "DPoP", nil
+		scheme = "DPoP"
 	case strings.EqualFold(name, "Bearer"):
-		return text, "Bearer", nil
+		scheme = "Bearer"
+	default:
+		text = ""
 	}
-	return "", "Bearer", errClient
+	if len(h) > 1 || scheme != "" && (text == "" || strings.ContainsAny(text, " \t,")) {
+		return "", cmp.Or(scheme, "Bearer"), errClient
+	}
+	return text, scheme, nil
 }
 
-// challenge answers 401 or 403 as a resource server (RFC 6750 §3).
+// challenge answers 400, 401 or 403 as a resource server (RFC 6750 §3, RFC 9449
+// §7.1).
 func challenge(w http.ResponseWriter, scheme, code string) error {
-	status, line := http.StatusUnauthorized, `DPoP algs="ES256 EdDSA PS256", Bearer`
+	algs := `algs="` + strings.Join(jose.DPoPAlgorithms, " ") + `"`
+	status, lines := http.StatusUnauthorized, []string{"DPoP " + algs, "Bearer"}
 	if code != "" {
-		line = scheme + ` error="` + code + `"`
-		if code == "insufficient_scope" {
+		line := scheme + ` error="` + code + `"`
+		switch code {
+		case "insufficient_scope":
 			status, line = http.StatusForbidden, line+`, scope="openid"`
+		case "invalid_request":
+			status = http.StatusBadRequest
 		}
+		if scheme == "DPoP" {
+			line += ", " + algs
+		}
+		lines = []string{line}
 	}
-	w.Header().Set("WWW-Authenticate", line)
+	for _, l := range lines {
+		w.Header().Add("WWW-Authenticate", l)
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	return nil
@@ -125,25 +151,11 @@ func (s *Server) spendCaller(ctx context.Context, c *caller) error {
 		return nil
 	}
 	_, err := s.Do.Do(ctx, act.Intent{
-		Action: policy.ProofSpend, Kind: audit.ProofSeen, Refs: act.Refs{Kind: "system"}, Spend: c.spend,
+		Action: policy.ProofSpend, Kind: audit.ProofSeen, Refs: act.Refs{Kind: policy.KindSystem}, Spend: c.spend,
 	})
 	if used, ok := act.Spent(err); ok {
 		return replayed(used)
 	}
-	return err
-}
-
-// endGrant ends a grant at its client's word (RFC 7009).
-func (s *Server) endGrant(ctx context.Context, c *caller, gr grant.Grant) error {
-	_, err := s.Do.Do(ctx, act.Intent{
-		Action: policy.GrantEnd, Kind: audit.TokenRevoked, Refs: act.Refs{Kind: "system", Target: []string{gr.ID}},
-		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			return act.Effect{
-				Changes: []act.Change{lineage.End{ID: gr.ID, Why: "revoked_by_client"}},
-				Parts:   []audit.Part{{Person: gr.Person, Body: map[string]any{"client": c.ID, "grant": gr.ID}}},
-			}, nil
-		},
-	})
 	return err
 }
 
