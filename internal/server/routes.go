@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/countersign-dev/countersign/internal/admin"
 	"github.com/countersign-dev/countersign/internal/portal/static"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
@@ -24,7 +25,12 @@ func (s *Server) Handler() (http.Handler, error) {
 	api := http.NewServeMux()
 	s.oauth.API(s.mount(api, s.renderAPI))
 	s.hub.Mount(api, s.admin.Render)
-	s.admin.Mount(api)
+	for _, p := range admin.Patterns() {
+		api.Handle(p, s.admin.Handler())
+	}
+	s.mount(api, s.renderAPI)("/", func(http.ResponseWriter, *http.Request) error {
+		return problem.New(problem.NotFound, "not_found", "There is nothing at this address.")
+	})
 
 	origin, err := web.NewOriginCheck(s.Config.Issuer)
 	if err != nil {
@@ -66,7 +72,7 @@ func (s *Server) Handler() (http.Handler, error) {
 
 // isAPI reports whether a path belongs to clients and resource servers.
 func isAPI(path string) bool {
-	return strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/.well-known/") ||
+	return path == "/v1" || strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/.well-known/") ||
 		strings.HasPrefix(path, "/oauth/") && path != "/oauth/authorize" && path != "/oauth/continue"
 }
 
@@ -77,9 +83,11 @@ func (s *Server) mount(mux *http.ServeMux, render web.Renderer) func(string, web
 // renderAPI shows what the OAuth endpoints did not render themselves: faults of
 // ours. Misses are JSON too (clients.md §2.1).
 func (s *Server) renderAPI(w http.ResponseWriter, r *http.Request, err error) {
-	if werr := web.JSON(w, web.StatusOf(err), map[string]string{
-		"error": "server_error", "error_description": "Something failed in the server. Reference: " + web.RecordOf(r).Ref(),
-	}); werr != nil {
+	code, words := "server_error", "Something failed in the server. Reference: "+web.RecordOf(r).Ref()
+	if p := problem.From(err); p != nil {
+		code, words = p.Code, p.Detail
+	}
+	if werr := web.JSON(w, web.StatusOf(err), map[string]string{"error": code, "error_description": words}); werr != nil {
 		s.log.Error("render an error", "err", werr)
 	}
 }

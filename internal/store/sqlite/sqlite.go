@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver
@@ -51,8 +50,7 @@ func Open(ctx context.Context, o Options) (*store.Store, error) {
 // engine is a database file.
 type engine struct {
 	path   string
-	read   *sql.DB
-	stmts  sync.Map // of read, by SQL text
+	read   *readers
 	writer *writer
 }
 
@@ -98,24 +96,16 @@ func open(ctx context.Context, o Options) (*engine, error) {
 	if err := migrate(ctx, wdb, path, o.Migrate); err != nil {
 		return nil, err
 	}
-	rdb, err := sql.Open("sqlite", dsn(path, true))
+	rd, err := openReaders(ctx, path, max(8, 2*runtime.GOMAXPROCS(0)))
 	if err != nil {
-		return nil, fmt.Errorf("sqlite: %w", err)
-	}
-	n := max(4, runtime.GOMAXPROCS(0))
-	rdb.SetMaxOpenConns(n)
-	rdb.SetMaxIdleConns(n)
-	if err := warm(ctx, rdb, n); err != nil {
-		rdb.Close()
 		return nil, err
 	}
 	w, err := newWriter(ctx, wdb, o.Queue)
 	if err != nil {
-		rdb.Close()
-		return nil, err
+		return nil, errors.Join(err, rd.close())
 	}
 	ok = true
-	return &engine{path: path, read: rdb, writer: w}, nil
+	return &engine{path: path, read: rd, writer: w}, nil
 }
 
 // private creates the file, if it is not there, for its owner only; SQLite gives
@@ -167,66 +157,12 @@ func (e *engine) Write(ctx context.Context, u store.Unit) error { return e.write
 
 // Query implements store.Reader, outside any transaction.
 func (e *engine) Query(ctx context.Context, text string, args []any, each func(store.Row) error) error {
-	st, err := e.prepared(ctx, text)
-	if err != nil {
-		return err
-	}
-	rows, err := st.QueryContext(ctx, args...)
-	return eachRow(rows, err, each)
-}
-
-// prepared gives the statement of a text; the texts are a fixed few.
-func (e *engine) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
-	if st, ok := e.stmts.Load(text); ok {
-		return st.(*sql.Stmt), nil
-	}
-	st, err := e.read.PrepareContext(ctx, text)
-	if err != nil {
-		return nil, fmt.Errorf("sqlite: prepare: %w", err)
-	}
-	if old, raced := e.stmts.LoadOrStore(text, st); raced {
-		st.Close()
-		return old.(*sql.Stmt), nil
-	}
-	return st, nil
-}
-
-func eachRow(rows *sql.Rows, err error, each func(store.Row) error) error {
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := each(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return e.read.with(ctx, func(r *reader) error { return r.Query(ctx, text, args, each) })
 }
 
 // Snapshot implements store.Engine: one deferred read transaction.
 func (e *engine) Snapshot(ctx context.Context, fn func(store.Reader) error) error {
-	tx, err := e.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	return fn(snapshot{e, tx})
-}
-
-type snapshot struct {
-	e  *engine
-	tx *sql.Tx
-}
-
-// Query implements store.Reader.
-func (s snapshot) Query(ctx context.Context, text string, args []any, each func(store.Row) error) error {
-	st, err := s.e.prepared(ctx, text)
-	if err != nil {
-		return err
-	}
-	rows, err := s.tx.StmtContext(ctx, st).QueryContext(ctx, args...)
-	return eachRow(rows, err, each)
+	return e.read.with(ctx, func(r *reader) error { return r.snapshot(ctx, fn) })
 }
 
 // Size implements store.Engine: the file and its write-ahead log.
@@ -248,27 +184,5 @@ func (e *engine) Size(context.Context) (int64, error) {
 // Close implements store.Engine.
 func (e *engine) Close() error {
 	werr := e.writer.close()
-	e.stmts.Range(func(_, st any) bool { st.(*sql.Stmt).Close(); return true })
-	return errors.Join(e.read.Close(), werr)
-}
-
-// warm opens all readers before the first request needs one.
-func warm(ctx context.Context, db *sql.DB, n int) error {
-	conns := make([]*sql.Conn, 0, n)
-	defer func() {
-		for _, c := range conns {
-			c.Close()
-		}
-	}()
-	for range n {
-		c, err := db.Conn(ctx)
-		if err != nil {
-			return fmt.Errorf("sqlite: open a reader: %w", err)
-		}
-		conns = append(conns, c)
-		if err := c.PingContext(ctx); err != nil {
-			return fmt.Errorf("sqlite: open a reader: %w", err)
-		}
-	}
-	return nil
+	return errors.Join(e.read.close(), werr)
 }
