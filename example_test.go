@@ -67,7 +67,7 @@ func Example() {
 	}
 	// Output:
 	// GET /notes → 200 notes of usr_dana
-	// POST /keys/rotate → 403 insufficient_scope [keys:rotate]
+	// POST /keys/rotate → 401 insufficient_user_authentication [keys:rotate]
 }
 
 // A client that has the person asked for more proof in the middle of a request.

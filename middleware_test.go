@@ -48,6 +48,7 @@ func TestAnswers(t *testing.T) {
 		{name: "two Authorization headers", change: func(r *http.Request) { r.Header.Add("Authorization", "Bearer x") }},
 		{name: "no proof", change: func(r *http.Request) { r.Header.Del("DPoP") }},
 		{name: "scope missing", reqs: rotate, scope: "notes:read"},
+		{name: "scope missing where nothing else is asked", reqs: []Requirement{RequireScope("keys:rotate")}, scope: "notes:read"},
 		{name: "old sign-in", reqs: rotate, scope: "keys:rotate", claims: old},
 		{name: "old sign-in and scope missing", reqs: rotate, scope: "notes:read", claims: old},
 		{name: "weaker rung", reqs: []Requirement{RequireAssurance("phrh")}},

@@ -112,7 +112,9 @@ func (r *route) judge(t *Token, now time.Time) verdict {
 		}
 	}
 	switch {
-	case !reached:
+	case !reached, missing != nil && r.ask.Demands():
+		// A permission that is missing too is given with the proof that the route
+		// asks for: one challenge says both (mechanisms A25).
 		return verdict{status: http.StatusUnauthorized, code: "insufficient_user_authentication", text: r.words(),
 			acrValues: ladder.AtLeast(max(r.ask.Rung, assurance.Single)), maxAge: maxAge, scope: missing}
 	case missing != nil:
