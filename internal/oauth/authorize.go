@@ -125,6 +125,9 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 		}
 	}
 	a.in.ACRValues = slices.DeleteFunc(a.in.ACRValues, func(v string) bool { return s.Ladder.RungOf(v) == 0 })
+	// Any program on a computer can say that it is a native client and send its
+	// person here: such requests are never answered silently (RFC 8252 §8.6).
+	a.in.Fresh = a.in.Fresh || a.client.Native
 	return a, nil
 }
 

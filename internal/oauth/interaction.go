@@ -102,13 +102,13 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, a *authRequest,
 }
 
 // ask sends the browser to the page for what is next; with prompt=none it is the
-// client that is told. Step-ups are counted (mechanisms A15), but not those that
-// the client wants for their own sake.
+// client that is told. Step-ups are counted (mechanisms A15), but not those whose
+// only reason is that somebody is there.
 func (s *Server) ask(w http.ResponseWriter, r *http.Request, a *authRequest, ses session.Session, p grant.Pending) error {
 	if slices.Contains(a.prompts, "none") {
 		return s.authError(w, r, a, promptNone(p.Next))
 	}
-	if p.Next == grant.NextStepUp && !a.in.Fresh {
+	if p.Next == grant.NextStepUp && (!a.in.Fresh || len(a.in.ACRValues) > 0 || a.in.MaxAge > 0) {
 		if err := s.count(r, a, ses, p.Ask); err != nil {
 			return s.authError(w, r, a, err)
 		}
@@ -232,7 +232,7 @@ func (s *Server) wanted(a *authRequest, c policy.Context, dec policy.Decision) (
 			want.Rung = r
 		}
 	}
-	if a.in.Fresh {
+	if a.in.Fresh && want.MaxAge == 0 {
 		want.MaxAge = time.Minute
 	}
 	if j, ok := ask.Join(want); ok {

@@ -254,13 +254,20 @@ var ownActions = map[string]string{
 // to be asked any more.
 func (s *Server) describe(m *view.StepUp, p grant.Pending) (done bool) {
 	m.App, m.Deadline, m.Reasons = app(p), deadline(p), p.Reasons
-	m.Action = "let " + p.App.Name + " go on"
+	m.Action = "go on to " + p.App.Name
 	for _, sc := range p.Scopes {
 		if sc.Conditional() && sc.Description != "" {
 			m.Action = strings.ToLower(sc.Description[:1]) + sc.Description[1:]
 		}
 	}
-	if m.Lasts = p.Ask.MaxAge; len(p.Reasons) == 0 && p.Ask.Demands() {
+	switch m.Lasts = p.Ask.MaxAge; {
+	case p.Fresh && p.MaxAge == 0: // somebody has to be there, that is all
+		m.Lasts = 0
+		m.Reasons = []string{"Another program on your computer could have sent you here."}
+		if !p.App.Native {
+			m.Reasons = []string{"The app asked that you sign in again."}
+		}
+	case len(p.Reasons) == 0 && p.Ask.Demands():
 		m.Reasons = []string{"The app asked for " + policy.Words(p.Ask) + "."}
 	}
 	switch p.Next {
