@@ -364,4 +364,3 @@ func TestRefusalsAreRecorded(t *testing.T) {
 }
 
 func query(q string) func(*http.Request) { return func(r *http.Request) { r.URL.RawQuery = q } }
-

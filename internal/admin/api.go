@@ -140,11 +140,11 @@ func New(c Config) (*API, error) {
 	return a, nil
 }
 
-// Handler serves /v1/ and /.well-known/oauth-protected-resource/v1.
-func (a *API) Handler() http.Handler { return a.mux }
-
-// Patterns are what Handler is to be mounted at.
-func Patterns() []string { return []string{"/v1", "/v1/", metadataPath} }
+// Mount puts the API on a mux, below /v1/ and at its metadata's address.
+func (a *API) Mount(mux *http.ServeMux) {
+	mux.Handle("/v1/", a.mux)
+	mux.Handle(metadataPath, a.mux)
+}
 
 func (a *API) now() time.Time {
 	if a.Now != nil {

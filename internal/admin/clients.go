@@ -100,7 +100,7 @@ type (
 		ClientID string `path:"client_id" maxLength:"64"`
 	}
 	clientIn struct {
-		keyIn
+		KeyParam
 		Body ClientSpec
 	}
 	clientPutIn struct {
@@ -114,7 +114,7 @@ type (
 	}
 	clientOut struct {
 		Location string `header:"Location"`
-		tagged
+		Tagged
 		Body Client
 	}
 )
@@ -170,7 +170,7 @@ func (a *API) managed(ctx context.Context, clientID string) (client.Client, erro
 	return c, err
 }
 
-func (a *API) listClients(ctx context.Context, _ *call, in *pageIn) (*pageOut[Client], error) {
+func (a *API) listClients(ctx context.Context, _ *call, in *PageParams) (*pageOut[Client], error) {
 	uris := a.uris(ctx)
 	return paged(*in, func(after string, n int) ([]client.Client, error) { return a.Registry.Clients(ctx, after, n) },
 		func(c client.Client) string { return c.ID }, func(c client.Client) bool { return c.Node.EndedAt.IsZero() },
@@ -183,7 +183,7 @@ func (a *API) showClient(ctx context.Context, clientID string) (*clientOut, erro
 		return nil, err
 	}
 	v, err := a.viewClient(ctx, c, a.uris(ctx))
-	return &clientOut{"/v1/clients/" + c.ClientID, tagged{tag(c.Node)}, v}, err
+	return &clientOut{"/v1/clients/" + c.ClientID, Tagged{tag(c.Node)}, v}, err
 }
 
 // uris gives the registered spelling of resources by id, remembering them.
@@ -323,7 +323,7 @@ func withSecret(c *client.Client) string {
 }
 
 func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientOut, error) {
-	key, earlier, err := a.before(ctx, c, in.keyIn, in.Body)
+	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -367,7 +367,7 @@ func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientO
 	}
 	_, err = a.carryOut(ctx, c, ch)
 	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.keyIn, in.Body); err == nil {
+		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
 			return a.showClient(ctx, earlier)
 		}
 	}
@@ -559,9 +559,9 @@ func (a *API) endClient(ctx context.Context, c *call, in *clientEndIn) (*none, e
 
 func (a *API) rotateSecret(ctx context.Context, c *call, in *struct {
 	ClientID string `path:"client_id" maxLength:"64"`
-	keyIn
+	KeyParam
 }) (*clientOut, error) {
-	key, earlier, err := a.before(ctx, c, in.keyIn, nil)
+	key, earlier, err := a.before(ctx, c, in.KeyParam, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -583,7 +583,7 @@ func (a *API) rotateSecret(ctx context.Context, c *call, in *struct {
 		},
 	})
 	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.keyIn, nil); err == nil {
+		if _, earlier, err = a.before(ctx, c, in.KeyParam, nil); err == nil {
 			return a.showClient(ctx, earlier)
 		}
 	}

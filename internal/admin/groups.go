@@ -33,12 +33,12 @@ type (
 		Name string `json:"name" maxLength:"64"`
 	}
 	groupIn struct {
-		keyIn
+		KeyParam
 		Body groupBody
 	}
 	groupOut struct {
 		Location string `header:"Location"`
-		tagged
+		Tagged
 		Body Group
 	}
 	memberIn struct {
@@ -47,7 +47,7 @@ type (
 	}
 	membersIn struct {
 		ID string `path:"id" maxLength:"64"`
-		pageIn
+		PageParams
 	}
 )
 
@@ -79,7 +79,7 @@ func viewGroup(g group.Group) Group {
 	return Group{ID: g.ID, Name: g.Name, Kind: string(g.Kind), CreatedAt: g.CreatedAt}
 }
 
-func (a *API) listGroups(ctx context.Context, _ *call, in *pageIn) (*pageOut[Group], error) {
+func (a *API) listGroups(ctx context.Context, _ *call, in *PageParams) (*pageOut[Group], error) {
 	return paged(*in, func(after string, n int) ([]group.Group, error) { return a.Directory.Groups(ctx, after, n) },
 		func(g group.Group) string { return g.ID }, func(g group.Group) bool { return g.Node.EndedAt.IsZero() },
 		func(g group.Group) (Group, error) { return viewGroup(g), nil })
@@ -99,11 +99,11 @@ func (a *API) showGroup(ctx context.Context, id string) (*groupOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &groupOut{"/v1/groups/" + g.ID, tagged{tag(g.Node)}, viewGroup(g)}, nil
+	return &groupOut{"/v1/groups/" + g.ID, Tagged{tag(g.Node)}, viewGroup(g)}, nil
 }
 
 func (a *API) createGroup(ctx context.Context, c *call, in *groupIn) (*groupOut, error) {
-	key, earlier, err := a.before(ctx, c, in.keyIn, in.Body)
+	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (a *API) createGroup(ctx context.Context, c *call, in *groupIn) (*groupOut,
 		},
 	})
 	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.keyIn, in.Body); err == nil {
+		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
 			return a.showGroup(ctx, earlier)
 		}
 	}
@@ -136,7 +136,7 @@ func (a *API) listMembers(ctx context.Context, _ *call, in *membersIn) (*pageOut
 	if err != nil {
 		return nil, err
 	}
-	return paged(in.pageIn, func(after string, n int) ([]string, error) { return a.Directory.Members(ctx, g.ID, after, n) },
+	return paged(in.PageParams, func(after string, n int) ([]string, error) { return a.Directory.Members(ctx, g.ID, after, n) },
 		func(p string) string { return p }, nil,
 		func(p string) (Member, error) {
 			v, err := a.Directory.Person(ctx, p)

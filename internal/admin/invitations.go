@@ -37,7 +37,7 @@ type (
 		Groups   []string `json:"groups,omitempty" maxItems:"20" doc:"Names"`
 	}
 	inviteIn struct {
-		keyIn
+		KeyParam
 		Body inviteBody
 	}
 	inviteOut struct {
@@ -106,7 +106,7 @@ func (a *API) groupNamed(ctx context.Context, name string) (group.Group, error) 
 }
 
 func (a *API) invite(ctx context.Context, c *call, in *inviteIn) (*inviteOut, error) {
-	key, earlier, err := a.before(ctx, c, in.keyIn, in.Body)
+	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (a *API) invite(ctx context.Context, c *call, in *inviteIn) (*inviteOut, er
 		make: func(*act.Facts) ([]act.Change, error) { return key.remember(inv.ID, a.now(), put), nil },
 	})
 	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.keyIn, in.Body); err == nil {
+		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
 			return a.inviteAgain(ctx, earlier)
 		}
 	}
@@ -219,7 +219,7 @@ func (a *API) pending(ctx context.Context, id string) (account.Invitation, once.
 	return account.Invitation{}, once.Key{}, problem.New(problem.NotFound, "invitation_not_found", "There is no such invitation, or it was used, withdrawn or has expired.")
 }
 
-func (a *API) listInvitations(ctx context.Context, _ *call, in *pageIn) (*pageOut[Invitation], error) {
+func (a *API) listInvitations(ctx context.Context, _ *call, in *PageParams) (*pageOut[Invitation], error) {
 	list, _, err := a.open(ctx)
 	if err != nil {
 		return nil, err

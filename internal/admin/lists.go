@@ -18,8 +18,9 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
-// pageIn are the parameters of a list, which is read by key.
-type pageIn struct {
+// PageParams are the parameters of a list, which is read by key. Huma sees only
+// exported structs inside others.
+type PageParams struct {
 	After string `query:"after" maxLength:"64" doc:"The next of the page before"`
 	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many items at most"`
 }
@@ -34,7 +35,7 @@ type pageOut[T any] struct{ Body Page[T] }
 
 // paged reads a page by key from a reader that pages by key, leaving out what
 // keep refuses. It gives full pages as long as there is something to give.
-func paged[S, T any](in pageIn, read func(after string, n int) ([]S, error), key func(S) string, keep func(S) bool, show func(S) (T, error)) (*pageOut[T], error) {
+func paged[S, T any](in PageParams, read func(after string, n int) ([]S, error), key func(S) string, keep func(S) bool, show func(S) (T, error)) (*pageOut[T], error) {
 	out := &pageOut[T]{Body: Page[T]{Items: []T{}}}
 	after := in.After
 	for {
@@ -114,8 +115,8 @@ func (m *match) holds(f *act.Facts) error {
 	return moved
 }
 
-// keyIn is the header by which a request that makes something is made once.
-type keyIn struct {
+// KeyParam is the header by which a request that makes something does so once.
+type KeyParam struct {
 	Key string `header:"Idempotency-Key" maxLength:"128" doc:"A name of this request: sent again within 24 hours, it makes nothing new"`
 }
 
@@ -138,7 +139,7 @@ type idempotency struct {
 
 // before finds what an earlier request with this key made, "" if none did. A key
 // is bound to the person, the client and the route.
-func (a *API) before(ctx context.Context, c *call, in keyIn, body any) (*idempotency, string, error) {
+func (a *API) before(ctx context.Context, c *call, in KeyParam, body any) (*idempotency, string, error) {
 	if in.Key == "" {
 		return &idempotency{}, "", nil
 	}

@@ -44,17 +44,19 @@ type Me struct {
 	AuthTime      *time.Time `json:"auth_time,omitempty"`
 }
 
+// Tagged is the header of what can be changed: If-Match of the change.
+type Tagged struct {
+	ETag string `header:"ETag"`
+}
+
 type (
 	none struct{}
 	idIn struct {
 		ID string `path:"id" maxLength:"64"`
 	}
-	meOut  struct{ Body Me }
-	tagged struct {
-		ETag string `header:"ETag"`
-	}
+	meOut     struct{ Body Me }
 	personOut struct {
-		tagged
+		Tagged
 		Body Person
 	}
 	reasonBody struct {
@@ -123,7 +125,7 @@ func (a *API) me(ctx context.Context, c *call, _ *none) (*meOut, error) {
 	return &meOut{me}, nil
 }
 
-func (a *API) listPeople(ctx context.Context, _ *call, in *pageIn) (*pageOut[Person], error) {
+func (a *API) listPeople(ctx context.Context, _ *call, in *PageParams) (*pageOut[Person], error) {
 	return paged(*in, func(after string, n int) ([]account.Person, error) { return a.Directory.People(ctx, after, n) },
 		func(p account.Person) string { return p.ID }, nil,
 		func(p account.Person) (Person, error) { return a.viewPerson(ctx, p) })
@@ -156,7 +158,7 @@ func (a *API) showPerson(ctx context.Context, id string) (*personOut, error) {
 		return nil, err
 	}
 	v, err := a.viewPerson(ctx, p)
-	return &personOut{tagged{tag(p.Node)}, v}, err
+	return &personOut{Tagged{tag(p.Node)}, v}, err
 }
 
 // reasoned reads the reason of an act: words for people.

@@ -61,7 +61,7 @@ type ProtectedResource struct {
 
 type (
 	resourceIn struct {
-		keyIn
+		KeyParam
 		Body ResourceSpec
 	}
 	resourcePutIn struct {
@@ -75,7 +75,7 @@ type (
 	}
 	resourceOut struct {
 		Location string `header:"Location"`
-		tagged
+		Tagged
 		Body ProtectedResource
 	}
 )
@@ -120,7 +120,7 @@ func (a *API) managedResource(ctx context.Context, id string) (resource.Resource
 	return r, err
 }
 
-func (a *API) listResources(ctx context.Context, _ *call, in *pageIn) (*pageOut[ProtectedResource], error) {
+func (a *API) listResources(ctx context.Context, _ *call, in *PageParams) (*pageOut[ProtectedResource], error) {
 	return paged(*in, func(after string, n int) ([]resource.Resource, error) { return a.Registry.Resources(ctx, after, n) },
 		func(r resource.Resource) string { return r.ID }, func(r resource.Resource) bool { return r.Node.EndedAt.IsZero() },
 		func(r resource.Resource) (ProtectedResource, error) { return a.viewResource(ctx, r) })
@@ -132,7 +132,7 @@ func (a *API) showResource(ctx context.Context, id string) (*resourceOut, error)
 		return nil, err
 	}
 	v, err := a.viewResource(ctx, r)
-	return &resourceOut{"/v1/resources/" + r.ID, tagged{tag(r.Node)}, v}, err
+	return &resourceOut{"/v1/resources/" + r.ID, Tagged{tag(r.Node)}, v}, err
 }
 
 func (a *API) viewResource(ctx context.Context, r resource.Resource) (ProtectedResource, error) {
@@ -197,7 +197,7 @@ func (a *API) described(ctx context.Context, s ResourceSpec) (resource.Resource,
 }
 
 func (a *API) createResource(ctx context.Context, c *call, in *resourceIn) (*resourceOut, error) {
-	key, earlier, err := a.before(ctx, c, in.keyIn, in.Body)
+	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +219,7 @@ func (a *API) createResource(ctx context.Context, c *call, in *resourceIn) (*res
 		},
 	})
 	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.keyIn, in.Body); err == nil {
+		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
 			return a.showResource(ctx, earlier)
 		}
 	}

@@ -96,7 +96,9 @@ func newRig(t *testing.T) *rig {
 		Applied: func(_ context.Context, record string) (bool, error) { r.waited <- record; return true, nil },
 	})
 	r.ok(err)
-	r.http = httptest.NewServer(web.Recorder{Log: discard}.Wrap(r.api.Handler()))
+	mux := http.NewServeMux()
+	r.api.Mount(mux)
+	r.http = httptest.NewServer(web.Recorder{Log: discard}.Wrap(mux))
 	t.Cleanup(r.http.Close)
 	return r
 }
@@ -152,6 +154,9 @@ func (l logOf) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]audit.
 			}
 			if c, err := l.store.Client(ctx, id); err == nil {
 				return c.Name
+			}
+			if v, err := l.store.Resource(ctx, id); err == nil {
+				return v.Name
 			}
 			return ""
 		}))

@@ -57,7 +57,7 @@ type Ended struct {
 type (
 	sessionsIn struct {
 		Person string `query:"person" maxLength:"64" doc:"Somebody else's, for administrators with admin:read"`
-		pageIn
+		PageParams
 	}
 	endSessionIn struct {
 		ID     string `path:"id" maxLength:"64" doc:"A session, grant or device"`
@@ -112,7 +112,7 @@ func (a *API) listSessions(ctx context.Context, c *call, in *sessionsIn) (*pageO
 	key := func(s session.Session) string { return s.ID }
 	live := func(s session.Session) bool { return devices[s.Device].Node.Live() && s.Node.Live() }
 	clients := map[string]Grant{}
-	return paged(in.pageIn, within(list, key, true), key, live, func(s session.Session) (Session, error) {
+	return paged(in.PageParams, within(list, key, true), key, live, func(s session.Session) (Session, error) {
 		v := a.viewSession(s, devices[s.Device])
 		for _, g := range grants {
 			if g.Session != s.ID || !g.Node.Live() || !a.now().Before(g.ExpiresAt) {
