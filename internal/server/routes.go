@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/countersign-dev/countersign/internal/admin"
 	"github.com/countersign-dev/countersign/internal/portal/static"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
@@ -25,9 +24,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	api := http.NewServeMux()
 	s.oauth.API(s.mount(api, s.renderAPI))
 	s.hub.Mount(api, s.admin.Render)
-	for _, p := range admin.Patterns() {
-		api.Handle(p, s.admin.Handler())
-	}
+	s.admin.Mount(api)
 	s.mount(api, s.renderAPI)("/", func(http.ResponseWriter, *http.Request) error {
 		return problem.New(problem.NotFound, "not_found", "There is nothing at this address.")
 	})
