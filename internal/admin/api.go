@@ -140,10 +140,12 @@ func New(c Config) (*API, error) {
 	return a, nil
 }
 
-// Mount puts the API on a mux, below /v1/ and at its metadata's address.
+// Mount puts the API on a mux: /v1, everything below it that has no better
+// pattern, and the metadata of the resource.
 func (a *API) Mount(mux *http.ServeMux) {
-	mux.Handle("/v1/", a.mux)
-	mux.Handle(metadataPath, a.mux)
+	for _, p := range []string{"/v1", "/v1/", metadataPath} {
+		mux.Handle(p, a.mux)
+	}
 }
 
 func (a *API) now() time.Time {
