@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -88,7 +87,7 @@ func startServer(ctx context.Context, dir, binary, dsn string, database int, siz
 		return nil, err
 	}
 	for time.Since(start) < 20*time.Second {
-		if r, err := http.Get(s.Issuer + s.MetadataPath); err == nil {
+		if r, err := caller.Get(s.Issuer + s.MetadataPath); err == nil {
 			r.Body.Close()
 			s.started = time.Since(start)
 			return s, nil

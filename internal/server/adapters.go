@@ -14,6 +14,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/portal"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/store"
@@ -62,6 +63,19 @@ func (s *State) Lines(ctx context.Context, f store.Filter, n int) ([]audit.Line,
 		out = append(out, l)
 	}
 	return out, more, nil
+}
+
+// logState says how far the log is signed, and what keeps it from growing.
+func (s *Server) logState(ctx context.Context) (st portal.LogState, err error) {
+	size, at, err := s.Store.LastSigned(ctx)
+	if err != nil && !errors.Is(err, problem.NotFound) {
+		return st, err
+	}
+	st.Size, st.SignedAt = int64(size), at
+	if fault := s.seq.Fault(); fault != nil {
+		st.Broken = "It stands still: " + fault.Error() + "."
+	}
+	return st, nil
 }
 
 // namer turns identifiers into what people call them, remembering what it

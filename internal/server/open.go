@@ -200,6 +200,7 @@ type Server struct {
 	counters *audit.Counters
 	metrics  *metrics
 	ready    atomic.Bool
+	marked   bool // the side file says that set-up was done
 }
 
 // New builds the server over an opened state.
@@ -227,7 +228,7 @@ func New(st *State) (*Server, error) {
 	}
 	s.portal = &portal.Server{
 		Issuer: st.Config.Issuer, Do: st.Do, Store: st.Store, Log: auditLog{st}, Oauth: s.oauth, Ceremony: ceremony,
-		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, Now: st.now,
+		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, LogState: s.logState, Now: st.now,
 	}
 	s.oauth.Browser = s.portal
 	if s.admin, err = s.newAdmin(); err != nil {

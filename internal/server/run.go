@@ -117,11 +117,29 @@ func every(ctx context.Context, d time.Duration, f func(context.Context)) {
 
 // housekeeping deletes what expired, in small batches.
 func (s *Server) housekeeping(ctx context.Context) {
+	s.markSetup(ctx)
 	every(ctx, time.Minute, func(ctx context.Context) {
+		s.markSetup(ctx)
 		if err := s.Store.DeleteExpired(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("delete what expired", "err", err)
 		}
 	})
+}
+
+// markSetup says beside the database that set-up was done: an empty database in
+// its place is then refused (mechanisms I4).
+func (s *Server) markSetup(ctx context.Context) {
+	if s.marked {
+		return
+	}
+	done, err := s.Store.SetUp(ctx)
+	if err == nil && done.Done {
+		err = writeFile(s.setupMarker(), []byte(done.At.UTC().Format(time.RFC3339)+"\n"))
+		s.marked = err == nil
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("mark that set-up is done", "err", err)
+	}
 }
 
 // countRefusals writes the totals of refusals of unknown callers each minute:

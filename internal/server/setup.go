@@ -31,13 +31,15 @@ func (s *State) RecoverAdmin(ctx context.Context, username string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	put, link := account.NewInvitation(s.Config.Issuer, account.Invitation{
-		ID: id.New(id.Invitation), Name: username, Username: username, Groups: []string{g.ID},
-	}, s.now())
+	inv := account.Invitation{ID: id.New(id.Invitation), Name: username, Username: username, Groups: []string{g.ID}}
+	put, link := account.NewInvitation(s.Config.Issuer, inv, s.now())
 	_, err = s.Do.Do(ctx, act.Intent{
 		Action: policy.AdminRecover, Kind: audit.AdminRecovered, Refs: act.Refs{Kind: policy.KindOperator},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			return act.Effect{Changes: []act.Change{put}, Detail: map[string]any{"name": username}}, nil
+			return act.Effect{
+				Changes: []act.Change{put},
+				Parts:   []audit.Part{{Person: inv.PersonID(), Body: map[string]any{"name": username}}}, // theirs, and erased with them
+			}, nil
 		},
 	})
 	return link, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/audit"
 )
@@ -124,6 +126,17 @@ func (s *Store) LastCheckpoint(ctx context.Context) (size uint64, text []byte, e
 	return k.size, k.note, err
 }
 
+// LastSigned gives the size of the largest signed checkpoint and when it was
+// signed; problem.NotFound if there is none yet.
+func (s *Store) LastSigned(ctx context.Context) (size uint64, at time.Time, err error) {
+	type signed struct{ size, at int64 }
+	k, err := need(ctx, s.db, "checkpoint", func(row Row) (k signed, err error) {
+		err = row.Scan(&k.size, &k.at)
+		return k, err
+	}, `SELECT size, at FROM checkpoint ORDER BY size DESC LIMIT 1`)
+	return uint64(k.size), time.UnixMicro(k.at).UTC(), err
+}
+
 // numberBatch is how many records one step of the sequencer integrates.
 const numberBatch = 2000
 
@@ -206,11 +219,41 @@ func (s *Store) integrate(ctx context.Context, fence int64) (h head, more bool, 
 	return h, more, err
 }
 
+// numberChunks are how many records are numbered by one statement: a few sizes, so
+// that there are few texts to prepare.
+var numberChunks = []int{128, 32, 8, 1}
+
+// numberSQL numbers n records that have no number yet.
+var numberSQL = newTexts(func(n int) string {
+	var b strings.Builder
+	b.WriteString(`WITH v (id, num) AS (VALUES `)
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "(CAST($%d AS TEXT), CAST($%d AS BIGINT))", 2*i+1, 2*i+2)
+	}
+	b.WriteString(`) UPDATE audit SET seq = v.num FROM v WHERE audit.id = v.id AND audit.seq IS NULL`)
+	return b.String()
+})
+
 func (s *Store) grow(u *unit, h head, p pending, root [32]byte, grown []audit.Tile) {
 	size := int64(h.size) + int64(len(p.leaves))
 	u.must(1, nil, `UPDATE log_head SET size = $1, root = $2 WHERE one = 1 AND size = $3 AND fence = $4`, size, root[:], int64(h.size), h.fence)
-	for i, id := range p.ids {
-		u.must(1, nil, `UPDATE audit SET seq = $1 WHERE id = $2 AND seq IS NULL`, int64(h.size)+int64(i), id)
+	for i := 0; i < len(p.ids); {
+		n := 1
+		for _, c := range numberChunks {
+			if c <= len(p.ids)-i {
+				n = c
+				break
+			}
+		}
+		args := make([]any, 0, 2*n)
+		for ; n > 0; n-- {
+			args = append(args, p.ids[i], int64(h.size)+int64(i))
+			i++
+		}
+		u.must(int64(len(args)/2), nil, numberSQL.of(len(args)/2), args...)
 	}
 	for _, t := range grown {
 		u.then(`INSERT INTO tile (level, n, data) VALUES ($1, $2, $3) ON CONFLICT (level, n) DO UPDATE SET data = excluded.data`,
