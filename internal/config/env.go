@@ -12,7 +12,7 @@ import (
 const prefix = "COUNTERSIGN_"
 
 // ignored are variables with the prefix that configure other programs.
-var ignored = []string{"COUNTERSIGN_TOKEN", "COUNTERSIGN_PROFILE", "COUNTERSIGN_BROWSER", "COUNTERSIGN_CONFIG"}
+var ignored = []string{"COUNTERSIGN_TOKEN", "COUNTERSIGN_PROFILE", "COUNTERSIGN_BROWSER", "COUNTERSIGN_INTERACTIVE", "COUNTERSIGN_CONFIG"}
 
 // override sets members from the environment: COUNTERSIGN_LISTEN_ADDRESS is
 // listen.address. A variable that names no member is a fault: a typing error

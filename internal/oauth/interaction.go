@@ -160,8 +160,10 @@ func (s *Server) judge(ctx context.Context, a *authRequest, ses *session.Session
 	if err != nil {
 		return p, err
 	}
-	for _, r := range dec.Reasons {
-		p.Reasons = append(p.Reasons, r.Text)
+	if dec.Outcome != policy.Allow {
+		for _, r := range dec.Reasons {
+			p.Reasons = append(p.Reasons, r.Text)
+		}
 	}
 	if dec.Outcome == policy.Deny {
 		p.Next, p.Code = grant.NextDenied, dec.Code
@@ -171,6 +173,9 @@ func (s *Server) judge(ctx context.Context, a *authRequest, ses *session.Session
 	p.Ask = ask
 	if !met {
 		p.Next = grant.NextStepUp
+		if p.Scopes, err = s.shown(ctx, a, facts.Input, nil); err != nil {
+			return p, err
+		}
 		can, err := s.Browser.Attainable(ctx, ses.Person)
 		if err != nil {
 			return p, err
@@ -255,19 +260,8 @@ func (s *Server) consent(ctx context.Context, a *authRequest, in policy.Input, p
 		return err
 	}
 	covered := p.Remembered != nil && len(without(a.in.Resources, have.Resources)) == 0
-	theirs := slices.DeleteFunc(slices.Clone(a.in.Scopes), func(name string) bool { return forOthers(in, name) })
-	for _, id := range a.in.Resources {
-		res, err := s.Resources.Resource(ctx, id)
-		if err != nil {
-			return err
-		}
-		p.Scopes = append(p.Scopes, permissions(res, theirs, p.Remembered)...)
-	}
-	for _, name := range theirs {
-		if isIdentity(name) {
-			sc := resource.Scope{Name: name, Description: identityWords[name], Kind: "read"}
-			p.Scopes = append(p.Scopes, grant.Permission{Scope: sc, Resource: "your account", New: !remembers(p.Remembered, name)})
-		}
+	if p.Scopes, err = s.shown(ctx, a, in, p.Remembered); err != nil {
+		return err
 	}
 	for _, sc := range p.Scopes {
 		covered = covered && !sc.New
@@ -276,6 +270,25 @@ func (s *Server) consent(ctx context.Context, a *authRequest, in policy.Input, p
 		p.Next = grant.NextConsent
 	}
 	return nil
+}
+
+// shown are the permissions that a page shows to this person.
+func (s *Server) shown(ctx context.Context, a *authRequest, in policy.Input, have *grant.Consent) (out []grant.Permission, err error) {
+	theirs := slices.DeleteFunc(slices.Clone(a.in.Scopes), func(name string) bool { return forOthers(in, name) })
+	for _, id := range a.in.Resources {
+		res, err := s.Resources.Resource(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, permissions(res, theirs, have)...)
+	}
+	for _, name := range theirs {
+		if isIdentity(name) {
+			sc := resource.Scope{Name: name, Description: identityWords[name], Kind: "read"}
+			out = append(out, grant.Permission{Scope: sc, Resource: "your account", New: !remembers(have, name)})
+		}
+	}
+	return out, nil
 }
 
 var identityWords = map[string]string{

@@ -256,7 +256,7 @@ func (s *Server) describe(m *view.StepUp, p grant.Pending) (done bool) {
 	m.App, m.Deadline, m.Reasons = app(p), deadline(p), p.Reasons
 	m.Action = "go on to " + p.App.Name
 	for _, sc := range p.Scopes {
-		if sc.Conditional() && sc.Description != "" {
+		if p.Explicit && sc.Conditional() && sc.Description != "" {
 			m.Action = strings.ToLower(sc.Description[:1]) + sc.Description[1:]
 		}
 	}
@@ -264,7 +264,9 @@ func (s *Server) describe(m *view.StepUp, p grant.Pending) (done bool) {
 	case p.Fresh && p.MaxAge == 0: // somebody has to be there, that is all
 		m.Lasts = 0
 		m.Reasons = []string{"Another program on your computer could have sent you here."}
-		if !p.App.Native {
+		if p.App.Native {
+			m.Action = "sign in to " + p.App.Name
+		} else {
 			m.Reasons = []string{"The app asked that you sign in again."}
 		}
 	case len(p.Reasons) == 0 && p.Ask.Demands():
