@@ -21,8 +21,8 @@ import (
 // Config is the configuration of a server.
 type Config struct {
 	// Issuer is the https origin under which everything is served; http only for
-	// loopback. It is in every token and every passkey's scope: see
-	// `countersignd rename-issuer` before changing it.
+	// loopback. It is in every token, and passkeys work for its host only: choose
+	// it once.
 	Issuer string `yaml:"issuer"`
 	// RPID is the WebAuthn relying party id: the issuer's host, or a parent domain.
 	RPID string `yaml:"rp_id,omitempty"`
