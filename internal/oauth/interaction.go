@@ -101,6 +101,9 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, a *authRequest,
 	return s.ask(w, r, a, ses, p)
 }
 
+// presence is asked for only so that somebody is there.
+var presence = assurance.Ask{Rung: assurance.Multi, MaxAge: time.Minute}
+
 // ask sends the browser to the page for what is next; with prompt=none it is the
 // client that is told. Step-ups are counted (mechanisms A15), but not those whose
 // only reason is that somebody is there.
@@ -108,7 +111,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, a *authRequest, ses
 	if slices.Contains(a.prompts, "none") {
 		return s.authError(w, r, a, promptNone(p.Next))
 	}
-	if p.Next == grant.NextStepUp && (!a.in.Fresh || len(a.in.ACRValues) > 0 || a.in.MaxAge > 0) {
+	if p.Next == grant.NextStepUp && !(a.in.Fresh && p.Ask == presence) {
 		if err := s.count(r, a, ses, p.Ask); err != nil {
 			return s.authError(w, r, a, err)
 		}
@@ -238,7 +241,7 @@ func (s *Server) wanted(a *authRequest, c policy.Context, dec policy.Decision) (
 		}
 	}
 	if a.in.Fresh && want.MaxAge == 0 {
-		want.MaxAge = time.Minute
+		want.MaxAge = presence.MaxAge
 	}
 	if j, ok := ask.Join(want); ok {
 		ask = j
