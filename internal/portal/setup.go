@@ -361,7 +361,7 @@ func (s *Server) setupDone(w http.ResponseWriter, r *http.Request, v *visitor) e
 		Commands: []view.Command{
 			{What: "Sign in from a terminal", Line: "countersign login " + s.Issuer},
 			{What: "See who you are and until when", Line: "countersign auth status"},
-			{What: "Invite somebody", Line: "countersign person invite"},
+			{What: "Invite somebody", Line: "countersign person invite NAME"},
 		},
 		Next: view.Link{Text: "Open my account", URL: view.PathHome},
 	})
