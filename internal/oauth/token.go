@@ -211,6 +211,9 @@ func (s *Server) issue(ctx context.Context, t *tokenRequest, p *pendingIssue) (*
 		return nil, err
 	}
 	if problem.From(err) != nil { // a refusal is recorded by now
+		if t.rows.old && s.moved(ctx, t.client.Client) {
+			return nil, errMoved
+		}
 		t.acted = true
 	}
 	if used, ok := act.Spent(err); ok && (used.Purpose == once.Assertion || used.Purpose == once.DPoP) {
@@ -221,6 +224,13 @@ func (s *Server) issue(ctx context.Context, t *tokenRequest, p *pendingIssue) (*
 		err = p.failed(ctx, err)
 	}
 	return nil, grantError(err)
+}
+
+// moved reports whether a client changed since it was read: then what it is to
+// be told has to be found out again.
+func (s *Server) moved(ctx context.Context, c client.Client) bool {
+	now, err := s.Clients.Client(ctx, c.ID)
+	return err == nil && now.Node.Version != c.Node.Version
 }
 
 // oneResource finds the resource a token is asked for; a token has one audience
