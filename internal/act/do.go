@@ -36,6 +36,8 @@ type Doer struct {
 	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
 	Checkpoint func(ctx context.Context, recordID string) error
 	Now        func() time.Time // nil: time.Now
+
+	facts factsCache
 }
 
 // Outcome is what came of an act that was carried out.
@@ -234,7 +236,7 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 	for _, r := range dec.Reasons {
 		rf.Reasons = append(rf.Reasons, r.Policy)
 	}
-	rec.Facts = rf
+	rec.Facts = d.facts.interned(rf)
 	rec.Parts = append(rec.Parts, eff.Parts...)
 	actor := in.Refs.Actor
 	if in.Refs.Kind != policy.KindPerson || actor == "" || slices.ContainsFunc(eff.Parts, func(p audit.Part) bool { return p.Person == actor }) {

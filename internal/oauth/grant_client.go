@@ -65,6 +65,9 @@ type issued struct {
 	Grant  string   `json:"grant_type,omitempty"`
 }
 
+// FactsKey says what issued says, for interning (act.Keyed).
+func (i issued) FactsKey() string { return i.Grant + "\x00" + joinScopes(i.Scopes) }
+
 // machineError is what a service is told that policy refuses: no grant is
 // presented that could be invalid (RFC 6749 §5.2).
 func machineError(_ context.Context, err error) error {
