@@ -288,7 +288,7 @@ func (s *Server) shown(ctx context.Context, a *authRequest, in policy.Input, hav
 	for _, name := range theirs {
 		if isIdentity(name) {
 			sc := resource.Scope{Name: name, Description: identityWords[name], Kind: "read"}
-			out = append(out, grant.Permission{Scope: sc, Resource: "your account", New: !remembers(have, name)})
+			out = append(out, grant.Permission{Scope: sc, Resource: "your account", New: !have.Covers("", name)})
 		}
 	}
 	return out, nil
@@ -299,15 +299,11 @@ var identityWords = map[string]string{
 	"email": "See your e-mail address", "offline_access": "Stay signed in when you are away",
 }
 
-func remembers(c *grant.Consent, scope string) bool {
-	return c != nil && slices.Contains(c.Scopes, scope)
-}
-
 func permissions(res resource.Resource, scopes []string, have *grant.Consent) []grant.Permission {
 	var out []grant.Permission
 	for _, name := range scopes {
 		if sc, ok := res.Scope(name); ok {
-			out = append(out, grant.Permission{Scope: sc, Resource: res.Name, New: !remembers(have, name)})
+			out = append(out, grant.Permission{Scope: sc, At: res.ID, Resource: res.Name, New: !have.Covers(res.ID, name)})
 		}
 	}
 	return out

@@ -95,6 +95,7 @@ type rig struct {
 	notes, bound, foreign    resource.Resource
 	app, web, jwt, svc, rs   client.Client // see clients
 	first, plain             client.Client
+	serial                   int
 	webSecret, svcSecret     string
 	rsSecret                 string
 	jwtKey                   crypto.Signer
@@ -655,4 +656,35 @@ func (p *prover) send(method, path string, f url.Values, token string, opts ...o
 			return a
 		}
 	}
+}
+
+// seedAgain makes new people and clients, so that what was ended does not matter.
+// What is known by name (the resources, their enforcement point) stays.
+func (r *rig) seedAgain() {
+	r.Helper()
+	r.serial++
+	suffix := fmt.Sprintf("-%d", r.serial)
+	r.person.ID, r.person.Subject, r.person.Username = id.New(id.Person), id.Random("sub_"), "dana"+suffix
+	r.other.ID, r.other.Subject, r.other.Username = id.New(id.Person), id.Random("sub_"), "sam"+suffix
+	r.passkey = id.New(id.Credential)
+	r.service.ID, r.service.Subject, r.service.Owner = id.New(id.Service), id.Random("svc_"), r.other.ID
+	list := []act.Change{
+		account.Create{Person: r.person}, account.Create{Person: r.other},
+		factor.Enrol{Passkey: factor.Passkey{ID: r.passkey, Person: r.person.ID, Name: "Phone", CredentialID: []byte(r.passkey), PublicKey: []byte{1}, RPID: "id.example.com"}},
+	}
+	for _, c := range []*client.Client{&r.app, &r.plain, &r.svc} {
+		name, _, _ := strings.Cut(c.ClientID, "-")
+		c.ID, c.ClientID = id.New(id.Client), name+suffix
+	}
+	r.svc.Service = r.service.ID
+	list = append(list, client.Create{Client: r.app}, client.Create{Client: r.plain}, client.Create{Client: r.svc, NewService: &r.service})
+	r.do(audit.ClientCreated, list...)
+}
+
+// familyOf finds the family and the grant of a refresh token.
+func (r *rig) familyOf(token string) (family, grantID string) {
+	r.Helper()
+	tok := got(grant.ReadToken(token, r.nodes[0].server.Keys))(r)
+	f := got(r.nodes[0].store.Family(context.Background(), tok.FamilyID()))(r)
+	return f.ID, f.Grant
 }
