@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -116,10 +118,17 @@ func (l *loader) nodes(ctx context.Context) error {
 	}
 	l.facts.Nodes = nodes
 	for _, n := range nodes {
-		l.facts.Guard = append(l.facts.Guard, act.Version{ID: n.ID, N: n.Version})
+		l.guard(n)
 	}
 	l.ended(ids)
 	return nil
+}
+
+// guard has the commit re-check a node, once.
+func (l *loader) guard(n lineage.Node) {
+	if !slices.ContainsFunc(l.facts.Guard, func(v act.Version) bool { return v.ID == n.ID }) {
+		l.facts.Guard = append(l.facts.Guard, act.Version{ID: n.ID, N: n.Version})
+	}
 }
 
 // ended says what is not live, what was named directly first.
@@ -146,21 +155,27 @@ func (l *loader) principal(ctx context.Context) error {
 	if l.refs.Client != "" {
 		in.Client = policy.Entity{Kind: "client", ID: l.refs.Client}
 	}
+	var groups []group.Group
 	var err error
 	switch l.refs.Kind {
 	case policy.KindPerson:
-		in.Principal.Groups, err = all(ctx, l.r, scanString,
-			`SELECT g.name FROM membership m JOIN people_group g ON g.id = m.grp JOIN node n ON n.id = g.id
-WHERE m.person = $1 AND n.ended_at IS NULL AND n.frozen_at IS NULL ORDER BY g.name`, l.refs.Actor)
+		groups, err = all(ctx, l.r, scanGroup, groupSQL+`JOIN membership m ON m.grp = g.id WHERE m.person = $1 ORDER BY g.name`, l.refs.Actor)
 	case policy.KindService:
 		var ids []string
-		var groups string
-		groups, err = need(ctx, l.r, "service", scanString, `SELECT groups FROM service WHERE id = $1`, l.refs.Actor)
+		var text string
+		text, err = need(ctx, l.r, "service", scanString, `SELECT groups FROM service WHERE id = $1`, l.refs.Actor)
 		if err == nil {
-			err = list(groups, &ids)
+			err = list(text, &ids)
 		}
 		if err == nil && len(ids) > 0 {
-			in.Principal.Groups, err = all(ctx, l.r, scanString, `SELECT name FROM people_group WHERE id IN (`+params(1, len(ids))+`) ORDER BY name`, anys(ids)...)
+			groups, err = all(ctx, l.r, scanGroup, groupSQL+`WHERE g.id IN (`+params(1, len(ids))+`) ORDER BY g.name`, anys(ids)...)
+		}
+	}
+	// A group that is off gives nothing, and switching one off moves its version.
+	for _, g := range groups {
+		l.guard(g.Node)
+		if g.Node.Live() {
+			in.Principal.Groups = append(in.Principal.Groups, g.Name)
 		}
 	}
 	return err
@@ -203,6 +218,9 @@ func (l *loader) remembered(ctx context.Context) error {
 		if err := list(proofs, &f.Proofs); err != nil {
 			return err
 		}
+		if err := l.standing(ctx); err != nil {
+			return err
+		}
 	}
 	if id := l.refs.Grant; id != "" {
 		var expires int64
@@ -230,6 +248,32 @@ func (l *loader) remembered(ctx context.Context) error {
 	if l.refs.Kind == policy.KindService {
 		f.Proofs = nil
 	}
+	return nil
+}
+
+// standing drops the proofs of a session that were made with a factor which is
+// off now. The session descends from the factors it began with, and ends with
+// them; those of a later step-up are no ancestors, but prove nothing any more.
+func (l *loader) standing(ctx context.Context) error {
+	var later []string
+	for _, p := range l.facts.Proofs {
+		if p.Credential != "" && !has(l.facts.Nodes, p.Credential) && !slices.Contains(later, p.Credential) {
+			later = append(later, p.Credential)
+		}
+	}
+	if len(later) == 0 {
+		return nil
+	}
+	nodes, err := all(ctx, l.r, scanNode, `SELECT `+nodeCols+` FROM node n WHERE n.id IN (`+params(1, len(later))+`)`, anys(later)...)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		l.guard(n)
+	}
+	l.facts.Proofs = slices.DeleteFunc(l.facts.Proofs, func(p assurance.Proof) bool {
+		return slices.ContainsFunc(nodes, func(n lineage.Node) bool { return n.ID == p.Credential && !n.Live() })
+	})
 	return nil
 }
 
@@ -306,7 +350,7 @@ func (l *loader) targets(ctx context.Context) error {
 		n := nodes[at]
 		if !has(l.facts.Nodes, id) {
 			l.facts.Nodes = append(l.facts.Nodes, n)
-			l.facts.Guard = append(l.facts.Guard, act.Version{ID: n.ID, N: n.Version})
+			l.guard(n)
 		}
 		what := owners[n.Kind]
 		owner := ""

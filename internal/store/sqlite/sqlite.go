@@ -100,7 +100,7 @@ func open(ctx context.Context, o Options) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := newWriter(ctx, wdb, o.Queue)
+	w, err := newWriter(wdb, dsn(path, false), o.Queue)
 	if err != nil {
 		return nil, errors.Join(err, rd.close())
 	}

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,8 +35,13 @@ type writer struct {
 	mu     sync.RWMutex // held for writing while closing
 	closed bool
 
-	conn  *sql.Conn
-	stmts map[string]*sql.Stmt
+	// conn is a connection of the driver's own: one goroutine uses it, so that
+	// nothing of database/sql's pooling and converting is needed on the hot path.
+	conn  driver.Conn
+	stmts map[string]driver.Stmt
+	args  []driver.NamedValue
+	row   [1]driver.Value
+	dsn   string
 }
 
 const (
@@ -54,25 +60,25 @@ type job struct {
 
 var jobs = sync.Pool{New: func() any { return &job{answer: make(chan error, 1)} }}
 
-func newWriter(ctx context.Context, db *sql.DB, queue int) (*writer, error) {
+func newWriter(db *sql.DB, dsn string, queue int) (*writer, error) {
 	if queue == 0 {
 		queue = defaultQueue
 	}
-	w := &writer{db: db, queue: make(chan *job, queue), done: make(chan struct{})}
-	if err := w.connect(ctx); err != nil {
+	w := &writer{db: db, dsn: dsn, queue: make(chan *job, queue), done: make(chan struct{})}
+	if err := w.connect(); err != nil {
 		return nil, err
 	}
 	go w.run()
 	return w, nil
 }
 
-// connect takes the connection; statements are prepared as they come.
-func (w *writer) connect(ctx context.Context) error {
-	conn, err := w.db.Conn(ctx)
+// connect opens the connection; statements are prepared as they come.
+func (w *writer) connect() error {
+	conn, err := w.db.Driver().Open(w.dsn)
 	if err != nil {
 		return fmt.Errorf("sqlite: %w", err)
 	}
-	w.conn, w.stmts = conn, make(map[string]*sql.Stmt)
+	w.conn, w.stmts = conn, make(map[string]driver.Stmt)
 	return nil
 }
 
@@ -171,26 +177,19 @@ func unavailable(err error) error {
 // recover gives up the connection, so that nothing of the failed transaction
 // survives in it, and takes a new one.
 func (w *writer) recover() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	for _, st := range w.stmts {
 		st.Close()
 	}
 	if w.conn != nil {
-		w.conn.ExecContext(ctx, `ROLLBACK`)
-		w.conn.Raw(func(any) error { return errDiscard }) // closes the driver's connection
-		w.conn.Close()
+		w.conn.Close() // rolls back
 		w.conn = nil
 	}
 }
 
-// errDiscard makes database/sql drop the connection instead of pooling it.
-var errDiscard = driver.ErrBadConn
-
 func (w *writer) transaction(batch []*job) (err error) {
 	ctx := context.Background()
 	if w.conn == nil {
-		if err := w.connect(ctx); err != nil {
+		if err := w.connect(); err != nil {
 			return err
 		}
 	}
@@ -279,11 +278,11 @@ func (w *writer) unit(ctx context.Context, u *store.Unit, next int64) (numbered 
 	return numbered, nil
 }
 
-func (w *writer) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
+func (w *writer) prepared(text string) (driver.Stmt, error) {
 	if st, ok := w.stmts[text]; ok {
 		return st, nil
 	}
-	st, err := w.conn.PrepareContext(ctx, text)
+	st, err := w.conn.Prepare(text)
 	if err != nil {
 		return nil, err
 	}
@@ -291,25 +290,61 @@ func (w *writer) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 	return st, nil
 }
 
+// bind makes the driver's form of arguments, in a slice that is used again.
+func (w *writer) bind(args []any) ([]driver.NamedValue, error) {
+	w.args = w.args[:0]
+	for i, a := range args {
+		v, err := driver.DefaultParameterConverter.ConvertValue(a)
+		if err != nil {
+			return nil, &statementError{fmt.Errorf("argument %d: %w", i+1, err)}
+		}
+		w.args = append(w.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return w.args, nil
+}
+
 func (w *writer) exec(ctx context.Context, text string, args []any) (int64, error) {
-	st, err := w.prepared(ctx, text)
+	st, err := w.prepared(text)
 	if err != nil {
 		return 0, err
 	}
-	res, err := st.ExecContext(ctx, args...)
+	bound, err := w.bind(args)
+	if err != nil {
+		return 0, err
+	}
+	res, err := st.(driver.StmtExecContext).ExecContext(ctx, bound)
 	if err != nil {
 		return 0, err
 	}
 	return res.RowsAffected()
 }
 
+// count runs a statement that gives one number.
 func (w *writer) count(ctx context.Context, text string, args []any) (n int64, err error) {
-	st, err := w.prepared(ctx, text)
+	st, err := w.prepared(text)
 	if err != nil {
 		return 0, err
 	}
-	err = st.QueryRowContext(ctx, args...).Scan(&n)
-	return n, err
+	bound, err := w.bind(args)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := st.(driver.StmtQueryContext).QueryContext(ctx, bound)
+	if err != nil {
+		return 0, err
+	}
+	err = rows.Next(w.row[:])
+	if cerr := rows.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, ok := w.row[0].(int64)
+	if !ok {
+		return 0, &statementError{fmt.Errorf("the count is a %T", w.row[0])}
+	}
+	return n, nil
 }
 
 // fatal reports whether an error concerns the transaction as a whole. What is
@@ -332,7 +367,7 @@ func (e *statementError) Unwrap() error { return e.cause }
 func meaning(err error) error {
 	var e *sqlite3.Error
 	if !errors.As(err, &e) {
-		if errors.Is(err, sql.ErrNoRows) || strings.Contains(err.Error(), "converting argument") || strings.Contains(err.Error(), "missing argument") {
+		if errors.Is(err, io.EOF) || strings.Contains(err.Error(), "converting argument") || strings.Contains(err.Error(), "missing argument") {
 			return &statementError{err}
 		}
 		return err
