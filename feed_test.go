@@ -17,8 +17,10 @@ func bubble(t *testing.T, change func(*Config, *TestIssuer), test func(*testing.
 	synctest.Test(t, func(t *testing.T) {
 		i := NewTestIssuer()
 		i.URL = "https://id.example.com"
-		cfg := Config{Issuer: i.URL, Audience: testAudience, AllowBearer: true,
-			Client: ClientAuth{ID: i.clientID, Secret: i.secret}, HTTP: &http.Client{Transport: direct{i}}}
+		cfg := Config{
+			Issuer: i.URL, Audience: testAudience, AllowBearer: true,
+			Client: ClientAuth{ID: i.clientID, Secret: i.secret}, HTTP: &http.Client{Transport: direct{i}},
+		}
 		if change != nil {
 			change(&cfg, i)
 		}
@@ -166,8 +168,10 @@ func TestFeedFaults(t *testing.T) {
 
 // signAt makes the next frame as of another time.
 func (i *TestIssuer) signAt(d time.Duration, e ...jose.Entry) string {
-	return i.sign(jose.TypFeed, jose.FeedFrame{Issuer: i.URL, Audience: jose.Audience{testAudience}, Epoch: i.epoch, Seq: i.seq + 1, Prev: i.seq,
-		IssuedAt: jose.Date(time.Now().Add(d)), Entries: e})
+	return i.sign(jose.TypFeed, jose.FeedFrame{
+		Issuer: i.URL, Audience: jose.Audience{testAudience}, Epoch: i.epoch, Seq: i.seq + 1, Prev: i.seq,
+		IssuedAt: jose.Date(time.Now().Add(d)), Entries: e,
+	})
 }
 
 // A heartbeat sent again keeps nobody fresh.
@@ -191,8 +195,10 @@ func TestFeedReplayedHeartbeat(t *testing.T) {
 
 func TestFeedAge(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, i *TestIssuer, v *Verifier) {
-		routes := map[string]*route{"plain": {}, "sensitive": {sensitive: true}, "refuses": {outage: OutageRefuse}, "allows": {outage: OutageAllow},
-			"sensitive, allows": {sensitive: true, outage: OutageAllow}}
+		routes := map[string]*route{
+			"plain": {}, "sensitive": {sensitive: true}, "refuses": {outage: OutageRefuse}, "allows": {outage: OutageAllow},
+			"sensitive, allows": {sensitive: true, outage: OutageAllow},
+		}
 		judge := func(want map[string]string) {
 			t.Helper()
 			c := i.Claims(testAudience, nil, "")

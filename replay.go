@@ -142,10 +142,3 @@ func (c *tokenCache) add(k [32]byte, e *cachedToken) {
 	}
 	c.now[k] = e
 }
-
-func (c *tokenCache) drop(k [32]byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.now, k)
-	delete(c.old, k)
-}

@@ -34,7 +34,6 @@ type sandboxOptions struct {
 	apiPort   int
 	postgres  string
 	stateFile string
-	quiet     bool
 }
 
 func (t *tool) sandbox() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
@@ -28,6 +29,8 @@ type Caller struct {
 	JKT      string         // the key that was proved
 	Person   account.Person // zero for a machine's token
 	Grant    string         // gnt_…; "" for a machine's token
+
+	proof once.Spend // of the DPoP proof, for an act: no replica takes it twice
 }
 
 // Has reports whether the token has a scope.
@@ -79,10 +82,13 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	if err := a.proved(r, text, claims, now); err != nil {
+	proof, err := a.proved(r, text, claims, now)
+	if err != nil {
 		return Caller{}, err
 	}
-	return a.live(r.Context(), claims)
+	c, err := a.live(r.Context(), claims)
+	c.proof = proof
+	return c, err
 }
 
 // presented reads the one token of a request, which is in the header and of the
@@ -149,32 +155,36 @@ func (a *API) trusted(text string) bool {
 }
 
 // proved checks the DPoP proof of a request (RFC 9449 section 7.1). The URL is
-// the configured issuer's: what the request says of its host is worth nothing.
-func (a *API) proved(r *http.Request, text string, c *jose.AccessTokenClaims, now time.Time) error {
+// the configured issuer's: what the request says of its host is worth nothing. A
+// replay at this process is found here, for reads too; the mark finds one at
+// another, or after a restart, where something is changed.
+func (a *API) proved(r *http.Request, text string, c *jose.AccessTokenClaims, now time.Time) (mark once.Spend, err error) {
 	if c.Confirmation == nil || c.Confirmation.JKT == "" {
-		return errBearer
+		return mark, errBearer
 	}
-	bad := problem.New(problem.Unauthenticated, codeProof, "The DPoP proof is not valid for this request (RFC 9449).")
+	bad := badProof
 	h := r.Header.Values("DPoP")
 	if len(h) != 1 {
-		return bad
+		return mark, bad
 	}
 	p, err := jose.VerifyDPoP(h[0], jose.DPoPWant{Method: r.Method, URL: a.Issuer + r.URL.EscapedPath(), AccessToken: text, Now: now})
 	if err != nil {
-		return bad.Because(err)
+		return mark, bad.Because(err)
 	}
 	if p.JKT != c.Confirmation.JKT {
-		return badToken("The access token is bound to another key.", nil)
+		return mark, badToken("The access token is bound to another key.", nil)
 	}
 	fresh, full := a.seen.add(sha256.Sum256([]byte(p.JKT+"\x00"+p.JTI)), now)
 	switch {
 	case full:
-		return problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.")
+		return mark, problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.")
 	case !fresh:
-		return bad.Because(problem.New(problem.Unauthenticated, "dpop_replayed", "The proof was used before."))
+		return mark, bad.Because(problem.New(problem.Unauthenticated, "dpop_replayed", "The proof was used before."))
 	}
-	return nil
+	return once.Spend{Purpose: once.DPoP, Key: once.KeyOf(once.DPoP, p.JKT, p.JTI), Mark: true, Until: now.Add(replayLife)}, nil
 }
+
+var badProof = problem.New(problem.Unauthenticated, codeProof, "The DPoP proof is not valid for this request (RFC 9449).")
 
 // live reads what the token hangs on, each time.
 func (a *API) live(ctx context.Context, claims *jose.AccessTokenClaims) (Caller, error) {

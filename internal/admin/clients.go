@@ -441,7 +441,8 @@ func (a *API) endClient(ctx context.Context, c *call, in *clientEndIn) (*none, e
 func (a *API) rotateSecret(ctx context.Context, c *call, in *struct {
 	ClientID string `path:"client_id" maxLength:"64"`
 	KeyParam
-}) (*clientOut, error) {
+},
+) (*clientOut, error) {
 	key, earlier, err := a.before(ctx, c, in.KeyParam, nil)
 	if err != nil {
 		return nil, err

@@ -174,7 +174,7 @@ type change struct {
 // decided on everything the change is about.
 func (a *API) carryOut(ctx context.Context, c *call, ch change) (act.Outcome, error) {
 	in := act.Intent{Action: c.op.action, Kind: c.op.kind, Refs: c.refs(ch.owner)}
-	in.Refs.Target, in.Spend = ch.target, ch.spend
+	in.Refs.Target, in.Spend = ch.target, append(ch.spend[:len(ch.spend):len(ch.spend)], c.proof)
 	if ch.action != "" {
 		in.Action = ch.action
 	}
@@ -192,6 +192,9 @@ func (a *API) carryOut(ctx context.Context, c *call, ch change) (act.Outcome, er
 		return act.Effect{Changes: list, Parts: c.parts(ch)}, nil
 	}
 	out, err := a.Do.Do(ctx, in)
+	if used, ok := act.Spent(err); ok && used.Purpose == once.DPoP {
+		return out, badProof.Because(used)
+	}
 	return out, refusal(err, c.op.scope, true)
 }
 

@@ -59,7 +59,10 @@ func (a *API) metadata() any {
 		Name     string   `json:"resource_name"`
 		Document string   `json:"resource_documentation"`
 	}{
-		a.audience(), []string{a.Issuer}, []string{ScopeSelf, ScopeRead, ScopeWrite}, []string{"header"},
+		a.audience(),
+		[]string{a.Issuer},
+		[]string{ScopeSelf, ScopeRead, ScopeWrite},
+		[]string{"header"},
 		jose.DPoPAlgorithms, true, "Countersign", a.audience() + "/openapi.json",
 	}
 }

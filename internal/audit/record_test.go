@@ -285,8 +285,10 @@ func insert(body []byte, member string) []byte {
 }
 
 func columns(r Row) map[string]int {
-	return map[string]int{"id": len(r.ID), "kind": 2, "at": 8, "entry": len(r.Entry), "body": len(r.Body),
-		"leaf": len(r.Leaf), "facts_hash": len(r.FactsHash), "facts": len(r.Facts)}
+	return map[string]int{
+		"id": len(r.ID), "kind": 2, "at": 8, "entry": len(r.Entry), "body": len(r.Body),
+		"leaf": len(r.Leaf), "facts_hash": len(r.FactsHash), "facts": len(r.Facts),
+	}
 }
 
 // flip gives the row with byte i of a column changed by x.

@@ -79,8 +79,10 @@ func TestVectors(t *testing.T) {
 		if err != nil || string(part) != v.part {
 			t.Fatalf("part %d = %s, %v", i, part, err)
 		}
-		e := Entry{Kind: v.kind, At: v.at, Writer: [8]byte(seq(8, 0x90)), WSeq: uint64(i) + 1,
-			Pseudonyms: [][16]byte{[16]byte(seq(16, 0x70))}, Commitments: [][32]byte{Commit([16]byte(seq(16, v.salt)), part)}}
+		e := Entry{
+			Kind: v.kind, At: v.at, Writer: [8]byte(seq(8, 0x90)), WSeq: uint64(i) + 1,
+			Pseudonyms: [][16]byte{[16]byte(seq(16, 0x70))}, Commitments: [][32]byte{Commit([16]byte(seq(16, v.salt)), part)},
+		}
 		b, err := e.Append(nil)
 		if err != nil || hex.EncodeToString(b) != v.entry {
 			t.Errorf("entry %d = %x, %v", i, b, err)

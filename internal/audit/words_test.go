@@ -47,8 +47,10 @@ func TestKinds(t *testing.T) {
 		}
 	}
 	// Mechanisms E9, in full.
-	for _, k := range []Kind{ApprovalDecided, FactorEnrolled, FactorRemoved, InvitationAccepted, PolicyPublished, KeyPublished, KeyActivated, KeyRetired,
-		AdminGranted, AdminWithdrawn, AdminRecovered, SetupCompleted, PersonErased, Restored, LogOpened} {
+	for _, k := range []Kind{
+		ApprovalDecided, FactorEnrolled, FactorRemoved, InvitationAccepted, PolicyPublished, KeyPublished, KeyActivated, KeyRetired,
+		AdminGranted, AdminWithdrawn, AdminRecovered, SetupCompleted, PersonErased, Restored, LogOpened,
+	} {
 		if !k.Critical() {
 			t.Errorf("%s is answered before it is in a checkpoint", k)
 		}
@@ -65,19 +67,29 @@ func TestSentence(t *testing.T) {
 		rec  Record
 		want string
 	}{
-		{Record{Kind: SessionOpened, Parts: []Part{{Body: map[string]any{"acr": "phr"}}, {Person: dana, Body: map[string]any{"with": "a passkey"}}}},
-			"Dana signed in with a passkey (phr)"},
+		{
+			Record{Kind: SessionOpened, Parts: []Part{{Body: map[string]any{"acr": "phr"}}, {Person: dana, Body: map[string]any{"with": "a passkey"}}}},
+			"Dana signed in with a passkey (phr)",
+		},
 		{Record{Kind: SessionOpened, Parts: []Part{{Person: dana}}, Facts: map[string]any{"acr": "phr"}}, "Dana signed in (phr)"},
-		{Record{Kind: SessionOpened, Refused: true, Parts: []Part{{Person: dana, Body: map[string]any{"with": "a passkey", "reason": "the account is disabled"}}}},
-			"Dana was not allowed to sign in with a passkey: the account is disabled"},
-		{Record{Kind: TokenIssued, Parts: []Part{{Body: map[string]any{"client": cli, "resource": "https://api.example.com", "scope": []string{"a", "b"}}}}},
-			"a token was issued to notes-cli for https://api.example.com with a, b"},
-		{Record{Kind: TokenRefused, Parts: []Part{{Body: map[string]any{"client": cli, "reason": "the assertion is too old"}}}},
-			"a token was refused to notes-cli: the assertion is too old"},
+		{
+			Record{Kind: SessionOpened, Refused: true, Parts: []Part{{Person: dana, Body: map[string]any{"with": "a passkey", "reason": "the account is disabled"}}}},
+			"Dana was not allowed to sign in with a passkey: the account is disabled",
+		},
+		{
+			Record{Kind: TokenIssued, Parts: []Part{{Body: map[string]any{"client": cli, "resource": "https://api.example.com", "scope": []string{"a", "b"}}}}},
+			"a token was issued to notes-cli for https://api.example.com with a, b",
+		},
+		{
+			Record{Kind: TokenRefused, Parts: []Part{{Body: map[string]any{"client": cli, "reason": "the assertion is too old"}}}},
+			"a token was refused to notes-cli: the assertion is too old",
+		},
 		{Record{Kind: CodeIssued, Parts: []Part{{Person: dana}}}, "Dana let an application act for them"},
 		{Record{Kind: PersonInvited, Parts: []Part{{Person: dana}, {Person: sam}}}, "Dana invited Sam"},
-		{Record{Kind: GroupJoined, Parts: []Part{{Body: map[string]any{"by": "the operator", "whom": sam, "group": "release"}}}},
-			"the operator added Sam to group release"},
+		{
+			Record{Kind: GroupJoined, Parts: []Part{{Body: map[string]any{"by": "the operator", "whom": sam, "group": "release"}}}},
+			"the operator added Sam to group release",
+		},
 		{Record{Kind: ClientCreated, Parts: []Part{{Person: dana}}, Refused: true}, "Dana was not allowed to register an application"},
 		{Record{Kind: RefusalsCounted, Parts: []Part{{Body: map[string]any{"total": 12}}}}, "12 requests of unknown callers were refused"},
 		{Record{Kind: SetupCompleted, Parts: []Part{{Person: dana}}}, "Dana completed the setup and became the first administrator"},

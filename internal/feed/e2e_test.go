@@ -128,8 +128,10 @@ func newWorld(t *testing.T) *world {
 			http.Error(rw, "no", http.StatusUnauthorized)
 			return
 		}
-		tok, err := w.signer(jose.TypAccessToken).Sign(jose.AccessTokenClaims{Issuer: w.url, Subject: "svc_" + client, Audience: jose.Audience{r.PostFormValue("resource")},
-			ExpiresAt: jose.Date(time.Now().Add(time.Minute)), IssuedAt: jose.Date(time.Now()), JTI: rand.Text(), ClientID: client, Confirmation: &jose.Confirmation{JKT: p.JKT}})
+		tok, err := w.signer(jose.TypAccessToken).Sign(jose.AccessTokenClaims{
+			Issuer: w.url, Subject: "svc_" + client, Audience: jose.Audience{r.PostFormValue("resource")},
+			ExpiresAt: jose.Date(time.Now().Add(time.Minute)), IssuedAt: jose.Date(time.Now()), JTI: rand.Text(), ClientID: client, Confirmation: &jose.Confirmation{JKT: p.JKT},
+		})
 		if err != nil {
 			t.Error(err)
 		}
@@ -171,8 +173,10 @@ func (w *world) token(t *testing.T, aud, node string) *http.Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok, err := w.signer(jose.TypAccessToken).Sign(jose.AccessTokenClaims{Issuer: w.url, Subject: "usr_dana", Audience: jose.Audience{aud}, Lineage: lin,
-		ExpiresAt: jose.Date(time.Now().Add(5 * time.Minute)), IssuedAt: jose.Date(time.Now()), JTI: rand.Text(), ClientID: "app"})
+	tok, err := w.signer(jose.TypAccessToken).Sign(jose.AccessTokenClaims{
+		Issuer: w.url, Subject: "usr_dana", Audience: jose.Audience{aud}, Lineage: lin,
+		ExpiresAt: jose.Date(time.Now().Add(5 * time.Minute)), IssuedAt: jose.Date(time.Now()), JTI: rand.Text(), ClientID: "app",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

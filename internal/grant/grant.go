@@ -5,6 +5,7 @@ package grant
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -71,9 +72,29 @@ type Consent struct {
 	Person    string
 	Client    string
 	Resources []string
-	Scopes    []string
+	Scopes    []string // as Agreed names them
 	At        time.Time
 	Node      lineage.Node
+}
+
+// Agreed is how a consent names a scope of a resource (its id; "" for identity
+// scopes): what was agreed to at one resource says nothing of another's scope of
+// the same name.
+func Agreed(resource, scope string) string {
+	if resource == "" {
+		return scope
+	}
+	return resource + " " + scope
+}
+
+// Covers reports whether the person agreed to a scope of a resource. A plain
+// name is of the consent's only resource.
+func (c *Consent) Covers(resource, scope string) bool {
+	if c == nil {
+		return false
+	}
+	only := resource == "" || len(c.Resources) == 1 && c.Resources[0] == resource
+	return slices.Contains(c.Scopes, Agreed(resource, scope)) || only && slices.Contains(c.Scopes, scope)
 }
 
 // Remember stores consent: a new one, or the wider one of an existing ID.

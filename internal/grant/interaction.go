@@ -65,6 +65,7 @@ type Pending struct {
 // Permission is a scope at a resource as consent shows it.
 type Permission struct {
 	resource.Scope
+	At       string // id of the resource; "" for identity scopes
 	Resource string // name of the resource
 	New      bool   // not covered by remembered consent
 }

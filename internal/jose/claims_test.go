@@ -24,9 +24,11 @@ func fullAccess() AccessTokenClaims {
 // plainAccess is what a person's client usually holds.
 func plainAccess() AccessTokenClaims {
 	full := fullAccess()
-	return AccessTokenClaims{Issuer: full.Issuer, Subject: full.Subject, Audience: full.Audience, ExpiresAt: full.ExpiresAt, IssuedAt: full.IssuedAt,
+	return AccessTokenClaims{
+		Issuer: full.Issuer, Subject: full.Subject, Audience: full.Audience, ExpiresAt: full.ExpiresAt, IssuedAt: full.IssuedAt,
 		JTI: full.JTI, ClientID: full.ClientID, Scope: "notes:read notes:write", ACR: "phr", AMR: full.AMR, AuthTime: full.AuthTime,
-		Confirmation: &Confirmation{JKT: strings.Repeat("k", 43)}, Lineage: []string{"tt2XKqiTyk9K", "tt2XKqiTyk9L", "tt2XKqiTyk9M", "tt2XKqiTyk9N", "tt2XKqiTyk9O", "tt2XKqiTyk9P"}}
+		Confirmation: &Confirmation{JKT: strings.Repeat("k", 43)}, Lineage: []string{"tt2XKqiTyk9K", "tt2XKqiTyk9L", "tt2XKqiTyk9M", "tt2XKqiTyk9N", "tt2XKqiTyk9O", "tt2XKqiTyk9P"},
+	}
 }
 
 func TestAccessTokenRoundTrip(t *testing.T) {
@@ -61,19 +63,50 @@ func TestAccessTokenJudged(t *testing.T) {
 		v    any
 		code string
 	}{
-		{"iss", "https://id.example.com/", "token_issuer"}, {"iss", "", "token_malformed"}, {"sub", nil, "token_malformed"},
-		{"aud", "https://other.example", "token_audience"}, {"aud", []string{"x", "https://api.example.com"}, ""}, {"aud", []string{}, "token_malformed"},
-		{"aud", []any{"https://api.example.com", 1}, "token_malformed"}, {"aud", "https://api.example.com/", "token_audience"},
-		{"exp", at + 1, ""}, {"exp", at - 4, ""}, {"exp", at - 5, "token_expired"}, {"exp", 0, "token_expired"}, {"exp", "9999999999", "token_malformed"},
-		{"exp", float64(at) + 0.5, ""}, {"exp", 1e300, "token_malformed"}, {"exp", -1, "token_expired"}, {"exp", 1e15, ""},
-		{"iat", at + 5, ""}, {"iat", at + 6, "token_not_yet_valid"}, {"nbf", at + 6, "token_not_yet_valid"}, {"nbf", at, ""}, {"nbf", "x", "token_malformed"},
-		{"cnf", nil, ""}, {"cnf", "x", "token_malformed"}, {"cnf", map[string]any{}, "token_malformed"}, {"cnf", map[string]any{"jkt": 1}, "token_malformed"},
-		{"cnf", map[string]any{"kid": "x"}, "token_malformed"}, {"lin", "x", "token_malformed"}, {"lin", []any{1}, "token_malformed"},
-		{"act", map[string]any{}, "token_malformed"}, {"act", []any{}, "token_malformed"}, {"act", map[string]any{"sub": "a", "act": map[string]any{"sub": 1}}, "token_malformed"},
-		{"asr", 1, "token_malformed"}, {"asr", map[string]any{"h": map[string]any{"rung": "x"}}, "token_malformed"}, {"asr", map[string]any{"h": map[string]any{"present": 1}}, "token_malformed"},
-		{"asr", map[string]any{"a": []any{1}}, "token_malformed"}, {"asr", map[string]any{"a": 1}, "token_malformed"}, {"asr", map[string]any{}, ""},
-		{"depth", "1", "token_malformed"}, {"depth", 1.5, "token_malformed"}, {"depth", 1e17, "token_malformed"},
-		{"authorization_details", map[string]any{}, "token_malformed"}, {"amr", "pwd", "token_malformed"}, {"auth_time", "x", "token_malformed"},
+		{"iss", "https://id.example.com/", "token_issuer"},
+		{"iss", "", "token_malformed"},
+		{"sub", nil, "token_malformed"},
+		{"aud", "https://other.example", "token_audience"},
+		{"aud", []string{"x", "https://api.example.com"}, ""},
+		{"aud", []string{}, "token_malformed"},
+		{"aud", []any{"https://api.example.com", 1}, "token_malformed"},
+		{"aud", "https://api.example.com/", "token_audience"},
+		{"exp", at + 1, ""},
+		{"exp", at - 4, ""},
+		{"exp", at - 5, "token_expired"},
+		{"exp", 0, "token_expired"},
+		{"exp", "9999999999", "token_malformed"},
+		{"exp", float64(at) + 0.5, ""},
+		{"exp", 1e300, "token_malformed"},
+		{"exp", -1, "token_expired"},
+		{"exp", 1e15, ""},
+		{"iat", at + 5, ""},
+		{"iat", at + 6, "token_not_yet_valid"},
+		{"nbf", at + 6, "token_not_yet_valid"},
+		{"nbf", at, ""},
+		{"nbf", "x", "token_malformed"},
+		{"cnf", nil, ""},
+		{"cnf", "x", "token_malformed"},
+		{"cnf", map[string]any{}, "token_malformed"},
+		{"cnf", map[string]any{"jkt": 1}, "token_malformed"},
+		{"cnf", map[string]any{"kid": "x"}, "token_malformed"},
+		{"lin", "x", "token_malformed"},
+		{"lin", []any{1}, "token_malformed"},
+		{"act", map[string]any{}, "token_malformed"},
+		{"act", []any{}, "token_malformed"},
+		{"act", map[string]any{"sub": "a", "act": map[string]any{"sub": 1}}, "token_malformed"},
+		{"asr", 1, "token_malformed"},
+		{"asr", map[string]any{"h": map[string]any{"rung": "x"}}, "token_malformed"},
+		{"asr", map[string]any{"h": map[string]any{"present": 1}}, "token_malformed"},
+		{"asr", map[string]any{"a": []any{1}}, "token_malformed"},
+		{"asr", map[string]any{"a": 1}, "token_malformed"},
+		{"asr", map[string]any{}, ""},
+		{"depth", "1", "token_malformed"},
+		{"depth", 1.5, "token_malformed"},
+		{"depth", 1e17, "token_malformed"},
+		{"authorization_details", map[string]any{}, "token_malformed"},
+		{"amr", "pwd", "token_malformed"},
+		{"auth_time", "x", "token_malformed"},
 		{"unknown", map[string]any{"a": []any{nil, true, false, -1.5e-3, "\u00e9\"\\/\b\f\n\r\t😀"}}, ""},
 	} {
 		got, err := VerifyAccessToken(claimed(with(base, c.name, c.v)), keys, accessWant)
@@ -109,12 +142,22 @@ func TestClientAssertionJudged(t *testing.T) {
 		v    any
 		code string
 	}{
-		{"aud", []string{"https://id.example.com"}, ""}, {"aud", []string{"https://id.example.com", "x"}, "assertion_audience"},
-		{"aud", "https://id.example.com/", "assertion_audience"}, {"aud", "https://id.example.com/oauth/token", "assertion_audience"},
-		{"iss", "cli_2", "assertion_issuer"}, {"sub", "cli_2", "assertion_issuer"},
-		{"exp", at + 310, ""}, {"exp", at + 311, "assertion_lifetime"}, {"exp", at - 10, "assertion_expired"}, {"exp", at - 9, ""},
-		{"iat", at + 10, ""}, {"iat", at + 60, "assertion_not_yet_valid"}, {"nbf", at + 60, "assertion_not_yet_valid"},
-		{"jti", strings.Repeat("j", 256), ""}, {"jti", strings.Repeat("j", 257), "assertion_malformed"}, {"jti", "", "assertion_malformed"},
+		{"aud", []string{"https://id.example.com"}, ""},
+		{"aud", []string{"https://id.example.com", "x"}, "assertion_audience"},
+		{"aud", "https://id.example.com/", "assertion_audience"},
+		{"aud", "https://id.example.com/oauth/token", "assertion_audience"},
+		{"iss", "cli_2", "assertion_issuer"},
+		{"sub", "cli_2", "assertion_issuer"},
+		{"exp", at + 310, ""},
+		{"exp", at + 311, "assertion_lifetime"},
+		{"exp", at - 10, "assertion_expired"},
+		{"exp", at - 9, ""},
+		{"iat", at + 10, ""},
+		{"iat", at + 60, "assertion_not_yet_valid"},
+		{"nbf", at + 60, "assertion_not_yet_valid"},
+		{"jti", strings.Repeat("j", 256), ""},
+		{"jti", strings.Repeat("j", 257), "assertion_malformed"},
+		{"jti", "", "assertion_malformed"},
 	} {
 		got, err := VerifyClientAssertion(claimed(with(base, c.name, c.v)), keys, assertionWant)
 		wants(t, c.name, (got == ClientAssertion{}) == (err != nil), err, c.code)
@@ -188,13 +231,32 @@ func TestDPoP(t *testing.T) {
 		v    any
 		code string
 	}{
-		{"x", 1, ""}, {"htm", "get", "dpop_method"}, {"htm", "POST", "dpop_method"}, {"htm", nil, "dpop_malformed"}, {"htm", 1, "dpop_malformed"},
-		{"htu", "https://api.example.com/b", "dpop_url"}, {"htu", "HTTPS://API.example.com:443/x/../%61?y#z", ""}, {"htu", nil, "dpop_malformed"},
-		{"htu", "https://api.example.com/a/", "dpop_url"}, {"htu", "http://api.example.com/a", "dpop_url"}, {"htu", "/a", "dpop_url"}, {"htu", "?", "dpop_url"},
-		{"iat", now.Unix() - 60, ""}, {"iat", now.Unix() - 61, "dpop_time"}, {"iat", now.Unix() + 60, ""}, {"iat", now.Unix() + 61, "dpop_time"}, {"iat", nil, "dpop_malformed"},
-		{"iat", "x", "dpop_malformed"}, {"iat", 0, "dpop_time"},
-		{"jti", nil, "dpop_malformed"}, {"jti", "", "dpop_malformed"}, {"jti", strings.Repeat("j", 257), "dpop_malformed"}, {"nonce", strings.Repeat("j", 513), "dpop_malformed"},
-		{"ath", nil, "dpop_ath"}, {"ath", tokenHash("other"), "dpop_ath"}, {"nonce", 1, "dpop_malformed"},
+		{"x", 1, ""},
+		{"htm", "get", "dpop_method"},
+		{"htm", "POST", "dpop_method"},
+		{"htm", nil, "dpop_malformed"},
+		{"htm", 1, "dpop_malformed"},
+		{"htu", "https://api.example.com/b", "dpop_url"},
+		{"htu", "HTTPS://API.example.com:443/x/../%61?y#z", ""},
+		{"htu", nil, "dpop_malformed"},
+		{"htu", "https://api.example.com/a/", "dpop_url"},
+		{"htu", "http://api.example.com/a", "dpop_url"},
+		{"htu", "/a", "dpop_url"},
+		{"htu", "?", "dpop_url"},
+		{"iat", now.Unix() - 60, ""},
+		{"iat", now.Unix() - 61, "dpop_time"},
+		{"iat", now.Unix() + 60, ""},
+		{"iat", now.Unix() + 61, "dpop_time"},
+		{"iat", nil, "dpop_malformed"},
+		{"iat", "x", "dpop_malformed"},
+		{"iat", 0, "dpop_time"},
+		{"jti", nil, "dpop_malformed"},
+		{"jti", "", "dpop_malformed"},
+		{"jti", strings.Repeat("j", 257), "dpop_malformed"},
+		{"nonce", strings.Repeat("j", 513), "dpop_malformed"},
+		{"ath", nil, "dpop_ath"},
+		{"ath", tokenHash("other"), "dpop_ath"},
+		{"nonce", 1, "dpop_malformed"},
 	} {
 		try(c.name, signed(t, p256, head, with(base, c.name, c.v)), c.code)
 	}
@@ -230,16 +292,28 @@ func TestSameURL(t *testing.T) {
 		a, b string
 		same bool
 	}{
-		{"https://a.example", "https://A.EXAMPLE/", true}, {"http://a.example:80/x", "http://a.example/x", true},
-		{"http://a.example:443/x", "http://a.example/x", false}, {"https://a.example:8443/", "https://a.example/", false},
-		{"https://a.example/%7Ex/%2f", "https://a.example/~x/%2F", true}, {"https://a.example/%2f", "https://a.example//", false},
-		{"https://a.example/a/./b/../c", "https://a.example/a/c", true}, {"https://a.example/a/..", "https://a.example/", true},
-		{"https://a.example/../../a", "https://a.example/a", true}, {"https://a.example/a/.", "https://a.example/a/", true},
-		{"https://a.example/a//b", "https://a.example/a/b", false}, {"https://a.example/a%2e%2e/b", "https://a.example/a../b", true},
-		{"https://a.example/%2e%2e/b", "https://a.example/b", true}, {"https://[::1]:443/", "https://[::1]", true},
-		{"https://u@a.example/", "https://a.example/", false}, {"ftp://a.example/", "ftp://A.example/", false},
-		{"https://a.example/%zz", "https://a.example/", false}, {"https:a", "https:A", false}, {"", "", false}, {"https:///a", "https:///%61", false},
-		{"https://a.example/", "https://b.example/%", false}, {"https://a.example/\u00e9", "https://a.example/%C3%A9", true},
+		{"https://a.example", "https://A.EXAMPLE/", true},
+		{"http://a.example:80/x", "http://a.example/x", true},
+		{"http://a.example:443/x", "http://a.example/x", false},
+		{"https://a.example:8443/", "https://a.example/", false},
+		{"https://a.example/%7Ex/%2f", "https://a.example/~x/%2F", true},
+		{"https://a.example/%2f", "https://a.example//", false},
+		{"https://a.example/a/./b/../c", "https://a.example/a/c", true},
+		{"https://a.example/a/..", "https://a.example/", true},
+		{"https://a.example/../../a", "https://a.example/a", true},
+		{"https://a.example/a/.", "https://a.example/a/", true},
+		{"https://a.example/a//b", "https://a.example/a/b", false},
+		{"https://a.example/a%2e%2e/b", "https://a.example/a../b", true},
+		{"https://a.example/%2e%2e/b", "https://a.example/b", true},
+		{"https://[::1]:443/", "https://[::1]", true},
+		{"https://u@a.example/", "https://a.example/", false},
+		{"ftp://a.example/", "ftp://A.example/", false},
+		{"https://a.example/%zz", "https://a.example/", false},
+		{"https:a", "https:A", false},
+		{"", "", false},
+		{"https:///a", "https:///%61", false},
+		{"https://a.example/", "https://b.example/%", false},
+		{"https://a.example/\u00e9", "https://a.example/%C3%A9", true},
 		{"https://a.example/%aF%Fa", "https://a.example/%AF%FA", true},
 	} {
 		if sameURL(c.a, c.b) != c.same || sameURL(c.b, c.a) != c.same {
@@ -250,8 +324,10 @@ func TestSameURL(t *testing.T) {
 
 func TestIDToken(t *testing.T) {
 	s, _ := NewSigner(p256, ES256, "a", TypIDToken)
-	full := IDTokenClaims{Issuer: "https://id.example.com", Subject: "s", Audience: Audience{"cli_1"}, ExpiresAt: Date(now) + 60, IssuedAt: Date(now), AuthTime: Date(now),
-		Nonce: "n", ACR: "phr", AMR: []string{"hwk"}, AZP: "cli_1", SessionID: "sid", Name: "N", PreferredUsername: "u", Email: "e@example.com", EmailVerified: true}
+	full := IDTokenClaims{
+		Issuer: "https://id.example.com", Subject: "s", Audience: Audience{"cli_1"}, ExpiresAt: Date(now) + 60, IssuedAt: Date(now), AuthTime: Date(now),
+		Nonce: "n", ACR: "phr", AMR: []string{"hwk"}, AZP: "cli_1", SessionID: "sid", Name: "N", PreferredUsername: "u", Email: "e@example.com", EmailVerified: true,
+	}
 	token, _ := s.Sign(full)
 	want := idWant
 	want.Nonce = "n"
@@ -299,8 +375,10 @@ func TestIDToken(t *testing.T) {
 func TestFeedFrame(t *testing.T) {
 	s, _ := NewSigner(p256, ES256, "a", TypFeed)
 	cutoff := int64(1790000000)
-	full := FeedFrame{Issuer: "https://id.example.com", Audience: Audience{"https://api.example.com"}, Epoch: 1, Seq: 7, Prev: 5, IssuedAt: Date(now),
-		Entries: []Entry{Ended("tt2XKqiTyk9K"), Thawed("tt2XKqiTyk9L"), {"tt2XKqiTyk9M", &cutoff}}, All: 5, KeyIDs: []string{"k"}, Policy: 3, Tools: []string{"t"}}
+	full := FeedFrame{
+		Issuer: "https://id.example.com", Audience: Audience{"https://api.example.com"}, Epoch: 1, Seq: 7, Prev: 5, IssuedAt: Date(now),
+		Entries: []Entry{Ended("tt2XKqiTyk9K"), Thawed("tt2XKqiTyk9L"), {"tt2XKqiTyk9M", &cutoff}}, All: 5, KeyIDs: []string{"k"}, Policy: 3, Tools: []string{"t"},
+	}
 	token, err := s.Sign(full)
 	if err != nil {
 		t.Fatal(err)
@@ -335,9 +413,19 @@ func TestFeedFrame(t *testing.T) {
 		name string
 		v    any
 	}{
-		{"seq", 0}, {"prev", -1}, {"kids", 1}, {"ents", "x"}, {"ents", []any{1}}, {"ents", []any{[]any{}}}, {"ents", []any{[]any{"short", 0}}},
-		{"ents", []any{[]any{"tt2XKqiTyk9K"}}}, {"ents", []any{[]any{"tt2XKqiTyk9K", 0, 0}}}, {"ents", []any{[]any{"tt2XKqiTyk9K", -1}}},
-		{"ents", []any{[]any{"tt2XKqiTyk9K", "0"}}}, {"ents", []any{[]any{"tt2XKqiTyk9K", 1.5}}}, {"ents", []any{[]any{1, 0}}},
+		{"seq", 0},
+		{"prev", -1},
+		{"kids", 1},
+		{"ents", "x"},
+		{"ents", []any{1}},
+		{"ents", []any{[]any{}}},
+		{"ents", []any{[]any{"short", 0}}},
+		{"ents", []any{[]any{"tt2XKqiTyk9K"}}},
+		{"ents", []any{[]any{"tt2XKqiTyk9K", 0, 0}}},
+		{"ents", []any{[]any{"tt2XKqiTyk9K", -1}}},
+		{"ents", []any{[]any{"tt2XKqiTyk9K", "0"}}},
+		{"ents", []any{[]any{"tt2XKqiTyk9K", 1.5}}},
+		{"ents", []any{[]any{1, 0}}},
 	} {
 		_, err := VerifyFeedFrame(signed(t, p256, `{"alg":"ES256","typ":"`+TypFeed+`","kid":"a"}`, with(base, c.name, c.v)), keys, feedWant)
 		wants(t, c.name, true, err, "feed_malformed")
@@ -359,10 +447,12 @@ func TestReadObjectRefuses(t *testing.T) {
 		many += `"` + string(rune('A'+i)) + `":1,`
 	}
 	many = many[:len(many)-1] + "}"
-	for _, s := range []string{`{"x":` + many + `}`, `{"x":{1}}`, `{"x":{"a" 1}}`, `{"x":{"a":}}`, `{"x":{"a":1 "b":2}}`, `{"x":{"a":1,}}`, `{"x":{"a":{"b":1},"c":2,"a":3}}`, `{"x":[` + strings.Repeat("[", 17) + `]}`,
+	for _, s := range []string{
+		`{"x":` + many + `}`, `{"x":{1}}`, `{"x":{"a" 1}}`, `{"x":{"a":}}`, `{"x":{"a":1 "b":2}}`, `{"x":{"a":1,}}`, `{"x":{"a":{"b":1},"c":2,"a":3}}`, `{"x":[` + strings.Repeat("[", 17) + `]}`,
 		"", " ", "{", `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{a:1}`, `{"a":1}x`, `{"a":tru}`, `{"a":[1`, `{"a":[1,]}`, `{"a":[1 2]}`,
 		`{"a":01}`, `{"a":-}`, `{"a":1.}`, `{"a":1e}`, `{"a":1e+}`, "{\"a\":\"\n\"}", "{\"a\":\"\\n\n\"}", `{"a":"\`, `{"a":"\n`, `{"a":"\x"}`, `{"a":"\u00"}`, `{"a":"\u0000"}`, `{"a":"\udc00"}`,
-		`{"a":"\ud83dx"}`, `{"a":"\ud83d\u0041"}`, `{"a":"\u12g4"}`, many, strings.Repeat(`{"a":`, 17) + "1" + strings.Repeat("}", 17)} {
+		`{"a":"\ud83dx"}`, `{"a":"\ud83d\u0041"}`, `{"a":"\u12g4"}`, many, strings.Repeat(`{"a":`, 17) + "1" + strings.Repeat("}", 17),
+	} {
 		if o, ok := readObject(s); ok || o != nil {
 			t.Errorf("%.50q reads as %v", s, o)
 		}

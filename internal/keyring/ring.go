@@ -32,8 +32,15 @@ var algs = []struct {
 	Purpose Purpose
 	Alg     string
 }{
-	{Token, "ES256"}, {IDToken, "ES256"}, {IDToken, "RS256"}, {Feed, "ES256"}, {Log, "EdDSA"},
-	{Lineage, ""}, {Refresh, ""}, {Tag, ""}, {Nonce, ""},
+	{Token, "ES256"},
+	{IDToken, "ES256"},
+	{IDToken, "RS256"},
+	{Feed, "ES256"},
+	{Log, "EdDSA"},
+	{Lineage, ""},
+	{Refresh, ""},
+	{Tag, ""},
+	{Nonce, ""},
 }
 
 // Ring holds the unsealed keys in memory. It is safe for concurrent use.

@@ -164,9 +164,14 @@ func TestMalformed(t *testing.T) {
 			continue // they ask the authorization endpoint, which is not here
 		}
 		bodies := [][2]string{
-			{"application/x-www-form-urlencoded", "id=%00&secret=%ff"}, {"application/x-www-form-urlencoded", "id=a&id=b"},
-			{"application/json", "{"}, {"application/json", `{"secret":7}`}, {"application/json", `{"tx":"\u0000"}`},
-			{"application/json", `{"tx":"x","display_name":"` + strings.Repeat("x", 70000) + `"}`}, {"text/plain", "x"}, {"", ""},
+			{"application/x-www-form-urlencoded", "id=%00&secret=%ff"},
+			{"application/x-www-form-urlencoded", "id=a&id=b"},
+			{"application/json", "{"},
+			{"application/json", `{"secret":7}`},
+			{"application/json", `{"tx":"\u0000"}`},
+			{"application/json", `{"tx":"x","display_name":"` + strings.Repeat("x", 70000) + `"}`},
+			{"text/plain", "x"},
+			{"", ""},
 		}
 		if method == http.MethodGet {
 			bodies = bodies[:1]

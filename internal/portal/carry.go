@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
@@ -187,11 +189,8 @@ func wrong(value string, err error) (view.Input, error) {
 
 // sentence is a line of the log as a sentence.
 func sentence(text string) string {
-	for i, r := range text {
-		if i == 0 {
-			text = strings.ToUpper(string(r)) + text[len(string(r)):]
-		}
-		break
+	if r, n := utf8.DecodeRuneInString(text); n > 0 {
+		text = string(unicode.ToUpper(r)) + text[n:]
 	}
 	return strings.TrimSuffix(text, ".") + "."
 }

@@ -128,7 +128,11 @@ func (s *Server) consentDecide(w http.ResponseWriter, r *http.Request) error {
 		c = *p.Remembered
 		c.At = s.now()
 	}
-	c.Resources, c.Scopes = union(c.Resources, p.Resources), union(c.Scopes, p.Interaction.Scopes)
+	var shown []string // what is for others was not, and is not agreed to
+	for _, sc := range p.Scopes {
+		shown = append(shown, grant.Agreed(sc.At, sc.Name))
+	}
+	c.Resources, c.Scopes = union(c.Resources, p.Resources), union(c.Scopes, shown)
 	refs := self(v.ses, nil)
 	refs.Client = p.App.ID
 	if p.Remembered != nil {

@@ -176,6 +176,16 @@ func (t *tree) begunWith(credential string) view.Node {
 	return root
 }
 
+// sessionsOn are the person's sessions in a browser.
+func (t *tree) sessionsOn(device string) (ids []string) {
+	for _, ses := range t.sessions {
+		if ses.Device == device {
+			ids = append(ids, ses.ID)
+		}
+	}
+	return ids
+}
+
 func (t *tree) apps() int {
 	n := 0
 	for _, ses := range t.sessions {
@@ -274,11 +284,11 @@ func (s *Server) end(w http.ResponseWriter, r *http.Request, v *visitor) error {
 	if n.Kind == view.PersonNode {
 		return s.endEverything(w, r, v, t)
 	}
-	in := act.Intent{Action: policy.SessionEnd, Kind: audit.SessionEnded, Refs: self(v.ses, []string{ref})}
-	said := about(v, "ended", ref)
+	in := act.Intent{Action: policy.SessionEnd, Kind: audit.SessionEnded}
+	said, ids := about(v, "ended", ref), []string{ref}
 	switch n.Kind {
-	case view.DeviceNode:
-		in.Kind, said = audit.DeviceEnded, about(v, "ended", ref, "name", n.Name)
+	case view.DeviceNode: // a browser may be several people's: v's sessions in it end, not the browser
+		in.Kind, said, ids = audit.DeviceEnded, about(v, "ended", ref, "name", n.Name), t.sessionsOn(ref)
 	case view.GrantNode:
 		in.Action, in.Kind = policy.GrantEnd, audit.GrantEnded
 		g, err := s.Store.Grant(r.Context(), ref)
@@ -287,8 +297,13 @@ func (s *Server) end(w http.ResponseWriter, r *http.Request, v *visitor) error {
 		}
 		said = about(v, "ended", ref, "client", g.Client)
 	}
+	in.Refs = self(v.ses, ids)
 	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
-		return act.Effect{Changes: []act.Change{lineage.End{ID: ref, Why: "ended_by_owner"}}, Parts: said}, nil
+		eff := act.Effect{Parts: said}
+		for _, id := range ids {
+			eff.Changes = append(eff.Changes, lineage.End{ID: id, Why: "ended_by_owner"})
+		}
+		return eff, nil
 	}
 	if ok, err := s.perform(w, r, in, endURL(ref), "session"); !ok {
 		return err

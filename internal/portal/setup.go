@@ -317,7 +317,8 @@ func (n newcomer) effect(groups []string, more ...act.Change) act.Effect {
 			account.Create{
 				Person: account.Person{ID: n.Person, Subject: n.Subject, Name: n.Name, Username: n.Username, CreatedAt: n.at}, Groups: groups,
 			},
-			factor.Enrol{Passkey: n.passkey}, n.session,
+			factor.Enrol{Passkey: n.passkey},
+			n.session,
 		}, more...),
 		Leaf: n.session.ID,
 		Parts: []audit.Part{{Person: n.Person, Body: map[string]any{

@@ -149,7 +149,7 @@ func TestScriptInABrowser(t *testing.T) {
 	b.tellsWhatFailed(s)
 	b.opensLinks(s)
 	b.autofills(s)
-	call(b, webauthn.RemoveVirtualAuthenticator, webauthn.RemoveVirtualAuthenticatorParams{AuthenticatorID: key.AuthenticatorID})
+	call(b, webauthn.RemoveVirtualAuthenticator, webauthn.RemoveVirtualAuthenticatorParams(key))
 	if len(s.console) > 0 {
 		t.Errorf("the browser complained: %q", s.console)
 	}
