@@ -180,7 +180,8 @@ func testLoad(t *testing.T, db Database) {
 		{Name: "openid"},
 		{Name: "keys:rotate", Ask: assurance.Ask{Rung: assurance.Phishing, MaxAge: 5 * time.Minute}, Groups: []string{"operators"}, Conditional: true, Required: true},
 	})
-	if len(facts.Guard) != 7 || len(facts.Nodes) != 7 || in.Context.Ended != "" { // person, session, device, passkey, client, resource, grant
+	// person, session, device, passkey, client, resource, grant; the group is guarded only
+	if len(facts.Guard) != 8 || len(facts.Nodes) != 7 || in.Context.Ended != "" {
 		t.Errorf("guard %v, ended %q", facts.Guard, in.Context.Ended)
 	}
 	refused(t, second(r.s.Load(r.ctx, policy.Authorize, act.Refs{Kind: "person", Actor: p.ID, Resource: res.ID, Scopes: []string{"other"}})), problem.Invalid, "invalid_scope")

@@ -55,6 +55,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"once", testOnce},
 		{"load", testLoad},
 		{"guard", testGuard},
+		{"groups that are off", testGroupsOff},
+		{"proofs of a factor that is off", testProofsOff},
 		{"cache", testCache},
 		{"atomic", testAtomic},
 		{"races", testRaces},
