@@ -54,7 +54,8 @@ func (s *Server) answerAt(a *authRequest, q url.Values) string {
 	if strings.Contains(a.redirect, "?") {
 		sep = "&"
 	}
-	return a.redirect + sep + q.Encode()
+	// Not every client reads + as a space; all read %20.
+	return a.redirect + sep + strings.ReplaceAll(q.Encode(), "+", "%20")
 }
 
 // authError answers at the redirect URI where that is known to be the client's,

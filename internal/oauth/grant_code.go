@@ -131,6 +131,7 @@ func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption,
 		}
 		scopes = t.scopes
 	}
+	scopes = askable(t.client.Client, scopes)
 	p := &pendingIssue{answer: answerValue, Intent: act.Intent{
 		Action: policy.TokenIssue, Kind: audit.TokenIssued,
 		Refs: act.Refs{

@@ -163,12 +163,12 @@ func (g refreshGrant) wanted(ctx context.Context, t *tokenRequest, gr grant.Gran
 	if err != nil {
 		return nil, nil, err
 	}
-	scopes := gr.Scopes
+	scopes := askable(t.client.Client, gr.Scopes)
 	if len(t.scopes) > 0 {
 		if extra := without(t.scopes, gr.Scopes); len(extra) > 0 {
 			return nil, nil, invalid("invalid_scope", "A refresh may only narrow what was granted; it was not granted: "+joinScopes(extra))
 		}
-		scopes = t.scopes
+		scopes = askable(t.client.Client, t.scopes)
 	}
 	return res, scopes, nil
 }
@@ -254,6 +254,9 @@ func codeResource(ctx context.Context, t *tokenRequest, granted []string) (*reso
 		if res, err = t.rows.resource(ctx, granted[0]); err != nil {
 			return nil, err
 		}
+	}
+	if !mayUse(t.client.Client, res.ID) { // not any more
+		return nil, invalid("invalid_target", "The client is not registered for this resource.")
 	}
 	return res, constrained(t, res)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -71,8 +72,32 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 	if a.client, err = s.Clients.Client(r.Context(), a.in.Client); err != nil {
 		return nil, err
 	}
+	if err := s.registered(a); err != nil {
+		return nil, err
+	}
 	a.redirect = a.in.RedirectURI
 	return a, nil
+}
+
+// registered holds an interaction against what its client is now: what was
+// registered when it began may have been taken back since.
+func (s *Server) registered(a *authRequest) error {
+	if _, err := redirectOf(a.client, a.in.RedirectURI); err != nil {
+		return err
+	}
+	ok := a.client.Node.Live() && a.client.Allows(client.AuthorizationCode) && len(askable(a.client, a.in.Scopes)) == len(a.in.Scopes)
+	for _, id := range a.in.Resources {
+		ok = ok && mayUse(a.client, id)
+	}
+	if !ok {
+		return invalid("interaction_outdated", "What this app may ask for has changed meanwhile.").WithHint("Go back to the app and start again.")
+	}
+	return nil
+}
+
+// askable are the scopes that a client is still registered for.
+func askable(c client.Client, scopes []string) []string {
+	return slices.DeleteFunc(slices.Clone(scopes), func(name string) bool { return !isIdentity(name) && !mayAsk(c, name) })
 }
 
 // For names an interaction in the proofs of a step-up made for it.

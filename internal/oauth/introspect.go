@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
@@ -52,6 +53,9 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 		err = errClient
 	}
 	if err == nil {
+		err = s.stands(r.Context(), c)
+	}
+	if err == nil {
 		err = s.spendCaller(r.Context(), c)
 	}
 	if err != nil {
@@ -86,6 +90,19 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 		out.TokenType = "DPoP"
 	}
 	return web.JSON(w, http.StatusOK, out)
+}
+
+// stands refuses a client whose service, or the service's owner, was switched
+// off: no act follows here whose facts would say so. Under keeps the facts from
+// being taken from memory.
+func (s *Server) stands(ctx context.Context, c *caller) error {
+	dec, _, err := s.Do.Judge(ctx, act.Intent{
+		Action: policy.ProofSpend, Refs: act.Refs{Kind: policy.KindSystem, Client: c.ID, Under: []string{c.ID}},
+	})
+	if err == nil && dec.Outcome != policy.Allow {
+		err = errClient
+	}
+	return err
 }
 
 // entitled reports whether a client may learn about tokens of this audience: the

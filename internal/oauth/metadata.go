@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/countersign-dev/countersign/internal/jose"
@@ -41,7 +42,7 @@ func (d *document) serve(w http.ResponseWriter, r *http.Request, maxAge int) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(maxAge))
 	h.Set("ETag", d.etag)
-	if r.Header.Get("If-None-Match") == d.etag {
+	if has := r.Header.Get("If-None-Match"); has == "*" || strings.Contains(has, d.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}

@@ -388,6 +388,7 @@ func (r *rig) prove(ref string, hardware bool) {
 
 // end and freeze stop a node.
 func (r *rig) end(id string) { r.Helper(); r.do(audit.GrantEnded, lineage.End{ID: id, Why: "test"}) }
+
 func (r *rig) freeze(id string) {
 	r.Helper()
 	r.do(audit.GrantEnded, lineage.Freeze{ID: id, Why: "test"})
@@ -669,7 +670,8 @@ func (r *rig) seedAgain() {
 	r.passkey = id.New(id.Credential)
 	r.service.ID, r.service.Subject, r.service.Owner = id.New(id.Service), id.Random("svc_"), r.other.ID
 	list := []act.Change{
-		account.Create{Person: r.person}, account.Create{Person: r.other},
+		account.Create{Person: r.person},
+		account.Create{Person: r.other},
 		factor.Enrol{Passkey: factor.Passkey{ID: r.passkey, Person: r.person.ID, Name: "Phone", CredentialID: []byte(r.passkey), PublicKey: []byte{1}, RPID: "id.example.com"}},
 	}
 	for _, c := range []*client.Client{&r.app, &r.plain, &r.svc} {
