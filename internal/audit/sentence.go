@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/countersign-dev/countersign/internal/id"
 )
@@ -38,6 +40,9 @@ func Sentence(row Row, parts []OpenPart, names func(id string) string) string {
 		s.fields = append(s.fields, facts)
 	}
 	text, _ := s.render(words, false)
+	if r, n := utf8.DecodeRuneInString(text); n > 0 {
+		text = string(unicode.ToUpper(r)) + text[n:]
+	}
 	if reason := s.value("reason"); reason != "" {
 		text += ": " + reason
 	}
@@ -140,6 +145,23 @@ func (s *sentence) value(name string) string {
 	for _, f := range s.fields {
 		if v := s.show(f[name]); v != "" {
 			return v
+		}
+	}
+	if name == "by" && s.row.Facts != nil {
+		return s.itself()
+	}
+	return ""
+}
+
+// itself is who acted when it was nobody with a name: the facts say the kind of
+// the principal.
+func (s *sentence) itself() string {
+	for _, f := range s.fields {
+		switch f["kind"] {
+		case "system":
+			return "the server"
+		case "operator":
+			return "the operator of the machine"
 		}
 	}
 	return ""

@@ -78,22 +78,22 @@ func TestSentence(t *testing.T) {
 		},
 		{
 			Record{Kind: TokenIssued, Parts: []Part{{Body: map[string]any{"client": cli, "resource": "https://api.example.com", "scope": []string{"a", "b"}}}}},
-			"a token was issued to notes-cli for https://api.example.com with a, b",
+			"A token was issued to notes-cli for https://api.example.com with a, b",
 		},
 		{
 			Record{Kind: TokenRefused, Parts: []Part{{Body: map[string]any{"client": cli, "reason": "the assertion is too old"}}}},
-			"a token was refused to notes-cli: the assertion is too old",
+			"A token was refused to notes-cli: the assertion is too old",
 		},
 		{Record{Kind: CodeIssued, Parts: []Part{{Person: dana}}}, "Dana let an application act for them"},
 		{Record{Kind: PersonInvited, Parts: []Part{{Person: dana}, {Person: sam}}}, "Dana invited Sam"},
 		{
 			Record{Kind: GroupJoined, Parts: []Part{{Body: map[string]any{"by": "the operator", "whom": sam, "group": "release"}}}},
-			"the operator added Sam to group release",
+			"The operator added Sam to group release",
 		},
 		{Record{Kind: ClientCreated, Parts: []Part{{Person: dana}}, Refused: true}, "Dana was not allowed to register an application"},
 		{Record{Kind: RefusalsCounted, Parts: []Part{{Body: map[string]any{"total": 12}}}}, "12 requests of unknown callers were refused"},
 		{Record{Kind: SetupCompleted, Parts: []Part{{Person: dana}}}, "Dana completed the setup and became the first administrator"},
-		{Record{Kind: PersonErased}, "someone erased a person"},
+		{Record{Kind: PersonErased}, "Someone erased a person"},
 	} {
 		c.rec.ID, c.rec.At = id.New(id.Record), at
 		keys := newPeople()
@@ -110,7 +110,7 @@ func TestSentence(t *testing.T) {
 		}
 	}
 	erased := []OpenPart{{JSON: []byte(`{}`)}, {Pseudonym: [16]byte{1}, Erased: true}}
-	if got := Sentence(Row{Kind: SessionOpened}, erased, nil); got != "an erased person signed in" {
+	if got := Sentence(Row{Kind: SessionOpened}, erased, nil); got != "An erased person signed in" {
 		t.Errorf("%q", got)
 	}
 	if got := Sentence(Row{Kind: 0x9901}, nil, nil); got == "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/store"
 )
 
@@ -81,11 +82,7 @@ func (s *State) makeGroup(ctx context.Context) error {
 	if _, err := s.Store.GroupByName(ctx, group.Administrators); !errors.Is(err, problem.NotFound) {
 		return err
 	}
-	_, err := s.Do.Do(ctx, act.Intent{
-		Action: policy.SandboxSeed, Kind: audit.GroupCreated, Refs: system(),
-		Changes: changes(group.Create{Group: group.Group{ID: id.New(id.Group), Name: group.Administrators, Kind: group.Plain, CreatedAt: s.now()}}),
-	})
-	return err
+	return s.Seed(ctx, audit.GroupCreated, group.Create{Group: group.Group{ID: id.New(id.Group), Name: group.Administrators, Kind: group.Plain, CreatedAt: s.now()}})
 }
 
 // makeSelf makes the resource of the management API, and brings its scopes up to
@@ -111,9 +108,27 @@ func (s *State) makeCLI(ctx context.Context) error {
 }
 
 // Seed makes something at the server's own word: built-in things, and the
-// sandbox's samples.
+// sandbox's samples. The record names it.
 func (s *State) Seed(ctx context.Context, kind audit.Kind, list ...act.Change) error {
-	_, err := s.Do.Do(ctx, act.Intent{Action: policy.SandboxSeed, Kind: kind, Refs: system(), Changes: changes(list...)})
+	named := map[string]any{}
+	for _, c := range list {
+		switch c := c.(type) {
+		case client.Create:
+			named["client"] = c.Name
+		case client.Update:
+			named["client"] = c.Name
+		case resource.Create:
+			named["resource"] = c.Name
+		case group.Create:
+			named["group"] = c.Name
+		}
+	}
+	_, err := s.Do.Do(ctx, act.Intent{
+		Action: policy.SandboxSeed, Kind: kind, Refs: system(),
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{Changes: list, Parts: []audit.Part{{Body: named}}}, nil
+		},
+	})
 	return err
 }
 
