@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -24,7 +23,9 @@ import (
 	countersign "github.com/countersign-dev/countersign"
 	"github.com/countersign-dev/countersign/examples/notes"
 	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/server"
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // sandboxOptions are the flags of the sandbox.
@@ -232,9 +233,10 @@ func serveNotes(ctx context.Context, l net.Listener, issuer, audience string, ke
 	}
 	defer v.Close()
 	h := notes.New().Handler(v)
-	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if host, _, _ := strings.Cut(r.Host, ":"); host != "localhost" && host != "127.0.0.1" {
-			http.Error(w, "This API answers on loopback only.", http.StatusMisdirectedRequest)
+	guard := web.NewDevelopment(l.Addr().(*net.TCPAddr).Port) // as every listener of development mode has (mechanisms I23)
+	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := guard.Check(r); err != nil {
+			http.Error(w, problem.From(err).Detail, http.StatusForbidden)
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -59,6 +59,22 @@ func (a *acks) joined(c Caller, after uint64) {
 	a.tell()
 }
 
+// maxStreams is how many streams one client has open: more than its processes
+// need, and less than would crowd others out.
+const maxStreams = 256
+
+// open is how many streams a client has open.
+func (a *acks) open(client string) (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for k, e := range a.by {
+		if k.client == client {
+			n += e.streams
+		}
+	}
+	return n
+}
+
 func (a *acks) left(c Caller) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

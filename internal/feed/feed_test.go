@@ -637,3 +637,28 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestStreamsOfOneClient: one client cannot take all the streams there are, with
+// however many keys.
+func TestStreamsOfOneClient(t *testing.T) {
+	s := newServer(t, nil)
+	leave := func() {}
+	for i := range maxStreams {
+		_, l, err := s.subscribe(t.Context(), Caller{Client: "greedy", Instance: strconv.Itoa(i), Audiences: []string{audA}}, audA, 3, 0)
+		if err != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+		leave = l
+	}
+	again := Caller{Client: "greedy", Instance: "another", Audiences: []string{audA}}
+	if _, _, err := s.subscribe(t.Context(), again, audA, 3, 0); !errors.Is(err, errStreams) {
+		t.Errorf("one stream too many: %v", err)
+	}
+	if _, _, err := s.subscribe(t.Context(), Caller{Client: "modest", Audiences: []string{audA}}, audA, 3, 0); err != nil {
+		t.Errorf("another client is crowded out: %v", err)
+	}
+	leave()
+	if _, _, err := s.subscribe(t.Context(), again, audA, 3, 0); err != nil {
+		t.Errorf("after one was closed: %v", err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 // The refusals of the feed.
 var (
 	errNotReady = problem.New(problem.Unavailable, "feed_not_ready", "The revocation feed is not ready yet.")
+	errStreams  = problem.New(problem.Unavailable, "feed_streams", "This client has too many streams open.")
 	errGone     = problem.New(problem.Conflict, "feed_gone", "That position is not held any more; take a snapshot.") // rendered as 410
 )
 
@@ -49,6 +50,9 @@ func (h *Hub) subscribe(ctx context.Context, c Caller, aud string, epoch int64, 
 	a, err := h.audience(aud)
 	if err != nil {
 		return nil, nil, err
+	}
+	if h.acks.open(c.Client) >= maxStreams {
+		return nil, nil, errStreams
 	}
 	first, err := h.catchUp(a, after)
 	if err != nil {

@@ -17,6 +17,11 @@ import (
 // early refusal, so that those admitted stay fast (security: saturation).
 const maxRequests = 512
 
+// maxStreams is how many streams of the feed are open at once. They wait and do
+// not work, so they have places of their own; they have an end, because whoever
+// has no token yet asks for one too.
+const maxStreams = 4096
+
 // Handler is everything the public listener serves: two muxes with different
 // defences. The API takes tokens and has no cookies; pages take cookies and
 // refuse what another site sends.
@@ -117,14 +122,13 @@ func (s *Server) development(next http.Handler) (http.Handler, error) {
 	}), nil
 }
 
-// limit refuses early what cannot be served soon. Streams of the feed do not
-// count: they wait, they do not work.
+// limit refuses early what cannot be served soon.
 func (s *Server) limit(next http.Handler) http.Handler {
-	slots := make(chan struct{}, maxRequests)
+	requests, streams := make(chan struct{}, maxRequests), make(chan struct{}, maxStreams)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		slots := requests
 		if r.URL.Path == "/v1/revocations/stream" {
-			next.ServeHTTP(w, r)
-			return
+			slots = streams
 		}
 		select {
 		case slots <- struct{}{}:
