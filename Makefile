@@ -36,10 +36,10 @@ bench: ## CPU per request against the floor of the same run, at most 5 minutes
 bench-long: ## the same, longer, and with scale
 	@$(GO) run ./bench -long
 
-trust: ## the long campaigns: kills, races, faults (docs/trust.md)
+trust: ## the long campaigns: kills, races, faults; FIGURES=-update-figures writes docs/trust.md
 	@scripts/tools.sh
-	@COUNTERSIGN_TRUST=1 COUNTERSIGN_REQUIRE_POSTGRES=1 COUNTERSIGN_REQUIRE_BROWSER=1 \
-		$(GO) test -count=1 -p 1 -timeout 3h -v ./test/trust/...
+	@COUNTERSIGN_TRUST=full COUNTERSIGN_REQUIRE_POSTGRES=1 $(GO) test -count=1 -p 1 -timeout 3h ./internal/store/...
+	@COUNTERSIGN_TRUST=full COUNTERSIGN_REQUIRE_POSTGRES=1 $(GO) test -count=1 -p 1 -timeout 8h -v ./test/trust $(FIGURES)
 
 tools:
 	@scripts/tools.sh

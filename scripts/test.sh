@@ -40,7 +40,7 @@ run_tests() { # packages, one a line
 
 stores='^\./(internal/store|test/pgtest)(/|$)'
 flows='^\./(internal/server|cmd|test/flows)(/|$)'
-browser='^\./test/browser(/|$)'
+browser='^\./(test/(browser|e2e)|internal/portal/view)(/|$)'
 interop='^\./test/(interop|conformance|upgrade)(/|$)'
 faults='^\./test/trust(/|$)'
 unit=$(packages . | grep -vE "$stores|$flows|$browser|$interop|$faults" || true)
