@@ -1,7 +1,6 @@
 package server
 
 import (
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,15 +11,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
 )
-
-// maxRequests is how many requests are served at once; beyond it the answer is an
-// early refusal, so that those admitted stay fast (security: saturation).
-const maxRequests = 512
-
-// maxStreams is how many streams of the feed are open at once. They wait and do
-// not work, so they have places of their own; they have an end, because whoever
-// has no token yet asks for one too.
-const maxStreams = 4096
 
 // Handler is everything the public listener serves: two muxes with different
 // defences. The API takes tokens and has no cookies; pages take cookies and
@@ -120,24 +110,4 @@ func (s *Server) development(next http.Handler) (http.Handler, error) {
 		}
 		next.ServeHTTP(w, r)
 	}), nil
-}
-
-// limit refuses early what cannot be served soon.
-func (s *Server) limit(next http.Handler) http.Handler {
-	requests, streams := make(chan struct{}, maxRequests), make(chan struct{}, maxStreams)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		slots := requests
-		if r.URL.Path == "/v1/revocations/stream" {
-			slots = streams
-		}
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-			next.ServeHTTP(w, r)
-		default:
-			w.Header().Set("Retry-After", "1")
-			web.RecordOf(r).Add(slog.String("error", "saturated"))
-			http.Error(w, "The server is busy. Try again in a second.", http.StatusServiceUnavailable)
-		}
-	})
 }
