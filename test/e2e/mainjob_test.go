@@ -231,6 +231,10 @@ func (n *newcomer) rotates() {
 // knows who they are, with what proof, until when, and where it is kept.
 func (n *newcomer) knows() {
 	n.t.Helper()
+	type token struct {
+		Audience  string
+		ExpiresAt time.Time `json:"expires_at"`
+	}
 	var st struct {
 		Schema   string
 		SignedIn bool `json:"signed_in"`
@@ -246,10 +250,7 @@ func (n *newcomer) knows() {
 			For   string
 			Until time.Time
 		} `json:"step_up"`
-		Tokens []struct {
-			Audience  string
-			ExpiresAt time.Time `json:"expires_at"`
-		}
+		Tokens []token
 	}
 	n.parse(n.must("auth", "status", "--json", "--check").Stdout, &st)
 	if !st.SignedIn || !st.Checked || st.Issuer != n.issuer || st.Name != "Dana Example" || st.Username != "dana" || st.ACR != "phr" {
@@ -261,12 +262,7 @@ func (n *newcomer) knows() {
 	if st.StepUp == nil || !strings.Contains(st.StepUp.For, "/keys/rotate") || !st.StepUp.Until.After(time.Now()) {
 		n.t.Errorf("status of the step-up: %+v", st.StepUp)
 	}
-	if !slices.ContainsFunc(st.Tokens, func(t struct {
-		Audience  string
-		ExpiresAt time.Time `json:"expires_at"`
-	}) bool {
-		return t.Audience == n.api && t.ExpiresAt.After(time.Now())
-	}) {
+	if !slices.ContainsFunc(st.Tokens, func(t token) bool { return t.Audience == n.api && t.ExpiresAt.After(time.Now()) }) {
 		n.t.Errorf("no token for the API: %+v", st.Tokens)
 	}
 	for _, want := range []string{"Dana Example (dana)", n.issuer, "phr", "keys/rotate"} {
