@@ -116,7 +116,8 @@ func machineScopes(c client.Client, res *resource.Resource, asked []string) ([]s
 		any := slices.Contains(c.Scopes, "*")
 		var out []string
 		for _, sc := range res.Scopes {
-			if slices.Contains(c.Scopes, sc.Name) || any && sc.Default {
+			// What asks for a person's proof is never given to a machine (A26).
+			if !sc.Conditional() && (slices.Contains(c.Scopes, sc.Name) || any && sc.Default) {
 				out = append(out, sc.Name)
 			}
 		}

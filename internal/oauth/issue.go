@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
@@ -36,7 +37,7 @@ func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	lin, err := lineage.Handles(key, t.nodes)
+	lin, err := s.handles.of(key, t.nodes)
 	if err != nil {
 		return "", err
 	}
@@ -67,6 +68,42 @@ func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
 		return "", err
 	}
 	return signer.Sign(c)
+}
+
+// handleCache remembers handles: a name towards an audience never changes while
+// the lineage key does not, and a machine asks for the same ones again and again.
+type handleCache struct {
+	mu    sync.RWMutex
+	known map[string][]string
+}
+
+const maxHandles = 4096
+
+func (c *handleCache) of(key []byte, nodes []lineage.Node) ([]string, error) {
+	name := make([]byte, 0, len(key)+30*len(nodes))
+	name = append(name, key...)
+	for _, n := range nodes {
+		if n.Kind.Named() {
+			name = append(append(name, n.ID...), byte(n.Kind))
+		}
+	}
+	c.mu.RLock()
+	lin, ok := c.known[string(name)]
+	c.mu.RUnlock()
+	if ok {
+		return lin, nil
+	}
+	lin, err := lineage.Handles(key, nodes)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) >= maxHandles {
+		c.known = make(map[string][]string)
+	}
+	c.known[string(name)] = lin
+	return lin, nil
 }
 
 // tokenType is what a token is presented as.

@@ -110,6 +110,7 @@ type Server struct {
 	verified verifiedCache
 	meta     metadataCache
 	recent   recentRows
+	handles  handleCache
 }
 
 func (s *Server) now() time.Time {
