@@ -15,7 +15,10 @@ import (
 // take the places of those who are here, and a body arrives as it was sent.
 func TestBodiesThatTrickle(t *testing.T) {
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(w, r.Body) // of those who break off nothing is expected
+		b, err := io.ReadAll(r.Body)
+		if err == nil { // of those who break off nothing is expected
+			_, _ = w.Write(b)
+		}
 	})
 	srv := httptest.NewServer((&Server{}).limit(echo))
 	defer srv.Close()
