@@ -224,11 +224,12 @@ func (l *loopback) done(w http.ResponseWriter) {
 
 // signedIn is the last page when it went well.
 func signedIn(app, step string) outcome {
-	title := "You're signed in to " + app + " on " + hostname()
+	o := outcome{OK: true, Title: "You're signed in to " + app + " on " + hostname()}
 	if step != "" {
-		title = "Confirmed: " + step
+		o.Title, o.Lines = "Confirmed", []string{step}
 	}
-	return outcome{OK: true, Title: title, Lines: []string{"You can close this tab. Your terminal carries on."}}
+	o.Lines = append(o.Lines, "You can close this tab. Your terminal carries on.")
+	return o
 }
 
 // notSignedIn is the last page when it did not.
