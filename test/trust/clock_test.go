@@ -105,8 +105,12 @@ func TestClockAndRestarts(t *testing.T) {
 			name string
 			to   time.Duration
 		}{
-			{"as it was", 0}, {"a minute on", time.Minute + time.Second}, {"a day on", day}, {"back again", 0},
-			{"a day back", -day}, {"and now", 0},
+			{"as it was", 0},
+			{"a minute on", time.Minute + time.Second},
+			{"a day on", day},
+			{"back again", 0},
+			{"a day back", -day},
+			{"and now", 0},
 		} {
 			c.set(step.to)
 			try(step.name)

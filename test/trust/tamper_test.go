@@ -98,9 +98,18 @@ func verifyFile(path, vkey string, against []byte) (audit.Report, error) {
 
 // columns of the log that are more than an index.
 var columns = []struct{ table, column, key string }{
-	{"audit", "entry", "seq"}, {"audit", "body", "seq"}, {"audit", "id", "seq"}, {"audit", "at", "seq"}, {"audit", "kind", "seq"},
-	{"audit", "leaf", "seq"}, {"audit", "facts_hash", "seq"}, {"decision_facts", "body", "rowid"}, {"tile", "data", "rowid"},
-	{"checkpoint", "note", "rowid"}, {"log_head", "root", "one"}, {"log_head", "size", "one"},
+	{"audit", "entry", "seq"},
+	{"audit", "body", "seq"},
+	{"audit", "id", "seq"},
+	{"audit", "at", "seq"},
+	{"audit", "kind", "seq"},
+	{"audit", "leaf", "seq"},
+	{"audit", "facts_hash", "seq"},
+	{"decision_facts", "body", "rowid"},
+	{"tile", "data", "rowid"},
+	{"checkpoint", "note", "rowid"},
+	{"log_head", "root", "one"},
+	{"log_head", "size", "one"},
 }
 
 // tamper makes a copy with a change in it.
@@ -160,8 +169,6 @@ func (w *world) tamper(i int, older []string, size int64) (what, path string) {
 	c := columns[rng.IntN(len(columns))]
 	return "edit of " + c.table + "." + c.column, w.edit(db, rng, path, c.table, c.column, c.key)
 }
-
-func errIsNot(err error) bool { return err != nil && os.IsNotExist(err) }
 
 // edit changes one bit of one value, or a number by one.
 func (w *world) edit(db *sql.DB, rng *rand.Rand, path, table, column, key string) string {
