@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,11 +13,12 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
-	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
@@ -48,77 +50,97 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return renderError(w, r, err)
 	}
-	c, err := s.authenticate(r.Context(), r, f, s.current)
-	if err == nil && !c.Confidential() {
-		err = errClient
+	var q inquiry
+	for try := range 3 {
+		q = inquiry{rows: rows{s: s, now: s.now(), recall: try == 0}}
+		if err = s.inquire(r, f, &q); err == nil || !q.rows.old && !errors.Is(err, errMoved) {
+			break
+		}
+	}
+	if errors.Is(err, errMoved) {
+		err = contended.Because(err)
 	}
 	if err == nil {
-		err = s.stands(r.Context(), c)
-	}
-	if err == nil {
-		err = s.spendCaller(r.Context(), c)
+		err = s.spendCaller(r.Context(), q.caller)
 	}
 	if err != nil {
 		s.refusedQuietly(policy.TokenIntrospect, err)
 		return renderError(w, r, err)
 	}
-	note(r, "client", c.ClientID)
-	text := f.Get("token")
-	if text == "" {
+	note(r, "client", q.caller.ClientID)
+	if !f.Has("token") {
 		return renderError(w, r, invalid("invalid_request", "token is missing."))
 	}
-	claims, err := s.live(r.Context(), text)
-	if err != nil {
+	if q.claims == nil || q.resource == nil || !slices.Contains(q.resource.Servers, q.caller.ID) {
+		return web.JSON(w, http.StatusOK, introspection{})
+	}
+	if err := s.unended(r.Context(), q.claims); err != nil {
 		if problem.From(err) == nil {
 			return err
 		}
 		return web.JSON(w, http.StatusOK, introspection{})
 	}
-	entitled, err := s.entitled(r.Context(), c.Client, claims)
+	return web.JSON(w, http.StatusOK, describeToken(q.claims))
+}
+
+func describeToken(c *jose.AccessTokenClaims) introspection {
+	out := introspection{
+		Active: true, Scope: c.Scope, ClientID: c.ClientID, TokenType: "Bearer", ExpiresAt: c.ExpiresAt,
+		IssuedAt: c.IssuedAt, Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, JTI: c.JTI,
+		ACR: c.ACR, AMR: c.AMR, AuthTime: c.AuthTime, Confirm: c.Confirmation, Lineage: c.Lineage, SessionID: c.SessionID,
+	}
+	if c.Confirmation != nil && c.Confirmation.JKT != "" {
+		out.TokenType = "DPoP"
+	}
+	return out
+}
+
+// inquiry is who asks, about which genuine token, of which resource. Its rows may
+// come from memory: one read holds them all against the present.
+type inquiry struct {
+	rows     rows
+	caller   *caller
+	claims   *jose.AccessTokenClaims // nil: not a genuine token
+	resource *resource.Resource      // nil: none that is served
+}
+
+// inquire establishes the caller, who may do nothing once it, its service or the
+// service's owner was switched off, and what is asked about.
+func (s *Server) inquire(r *http.Request, f web.Form, q *inquiry) (err error) {
+	ctx := r.Context()
+	if q.caller, err = s.authenticate(ctx, r, f, q.rows.clientByClientID); err != nil {
+		return err
+	}
+	if !q.caller.Confidential() {
+		return errClient
+	}
+	if c, err := s.genuine(f.Get("token")); err == nil && len(c.Audience) == 1 {
+		q.claims = c
+		if q.resource, err = q.rows.resourceByURI(ctx, c.Audience[0]); err != nil && problem.From(err) == nil {
+			return err
+		}
+	}
+	ids := make([]string, len(q.rows.seen))
+	for i, v := range q.rows.seen {
+		ids[i] = v.ID
+	}
+	nodes, err := s.State.Ancestors(ctx, ids...)
+	if problem.From(err) != nil {
+		return errMoved
+	}
 	if err != nil {
 		return err
 	}
-	if !entitled {
-		return web.JSON(w, http.StatusOK, introspection{})
+	if err := q.rows.same(&act.Facts{Nodes: nodes}); err != nil {
+		return err
 	}
-	out := introspection{
-		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: "Bearer", ExpiresAt: claims.ExpiresAt,
-		IssuedAt: claims.IssuedAt, Subject: claims.Subject, Audience: claims.Audience, Issuer: claims.Issuer, JTI: claims.JTI,
-		ACR: claims.ACR, AMR: claims.AMR, AuthTime: claims.AuthTime, Confirm: claims.Confirmation, Lineage: claims.Lineage, SessionID: claims.SessionID,
+	if q.resource == nil { // one that ended is nothing to ask about; the caller is none the worse
+		nodes = slices.DeleteFunc(nodes, func(n lineage.Node) bool { return strings.HasPrefix(n.ID, id.Resource) })
 	}
-	if claims.Confirmation != nil && claims.Confirmation.JKT != "" {
-		out.TokenType = "DPoP"
+	if _, ended := lineage.FirstEnded(nodes); ended {
+		return errClient
 	}
-	return web.JSON(w, http.StatusOK, out)
-}
-
-// stands refuses a client whose service, or the service's owner, was switched
-// off: no act follows here whose facts would say so. Under keeps the facts from
-// being taken from memory.
-func (s *Server) stands(ctx context.Context, c *caller) error {
-	dec, _, err := s.Do.Judge(ctx, act.Intent{
-		Action: policy.ProofSpend, Refs: act.Refs{Kind: policy.KindSystem, Client: c.ID, Under: []string{c.ID}},
-	})
-	if err == nil && dec.Outcome != policy.Allow {
-		err = errClient
-	}
-	return err
-}
-
-// entitled reports whether a client may learn about tokens of this audience: the
-// resource's registered enforcement points only.
-func (s *Server) entitled(ctx context.Context, c client.Client, claims *jose.AccessTokenClaims) (bool, error) {
-	if len(claims.Audience) != 1 {
-		return false, nil
-	}
-	res, err := s.Resources.ResourceByURI(ctx, claims.Audience[0])
-	if err != nil {
-		if problem.From(err) != nil {
-			return false, nil
-		}
-		return false, err
-	}
-	return slices.Contains(res.Servers, c.ID) && res.Node.Live(), nil
+	return nil
 }
 
 // verifiedCache remembers which tokens' signatures were verified, by the SHA-256
@@ -199,12 +221,17 @@ func (s *Server) live(ctx context.Context, text string) (*jose.AccessTokenClaims
 	if err != nil {
 		return nil, err
 	}
+	return c, s.unended(ctx, c)
+}
+
+// unended refuses a token if it, or what it hangs on, was ended.
+func (s *Server) unended(ctx context.Context, c *jose.AccessTokenClaims) error {
 	nodes, err := s.State.Issued(ctx, c.JTI)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if n, ended := lineage.FirstEnded(nodes); ended || len(nodes) == 0 {
-		return nil, problem.New(problem.Unauthenticated, "token_ended", "The token was ended: "+n.Kind.String()+".")
+		return problem.New(problem.Unauthenticated, "token_ended", "The token was ended: "+n.Kind.String()+".")
 	}
-	return c, nil
+	return nil
 }

@@ -57,6 +57,9 @@ type State interface {
 	// Issued gives the lineage node that a token (by its jti) hangs on and
 	// everything above it; problem.NotFound if no such record issued anything.
 	Issued(ctx context.Context, recordID string) ([]lineage.Node, error)
+	// Ancestors gives the nodes of ids and everything they descend from;
+	// problem.NotFound if one has no node.
+	Ancestors(ctx context.Context, ids ...string) ([]lineage.Node, error)
 	Person(ctx context.Context, id string) (account.Person, error)
 	PersonBySubject(ctx context.Context, sub string) (account.Person, error)
 }

@@ -141,10 +141,12 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) (*tokenRespons
 		return res, p, err
 	}
 	if errors.Is(err, errMoved) {
-		err = problem.New(problem.Unavailable, "contended", "Others are changing the same thing right now. Nothing was issued.").Because(err)
+		err = contended.Because(err)
 	}
 	return nil, nil, err
 }
+
+var contended = problem.New(problem.Unavailable, "contended", "Others are changing the same thing right now. Nothing was issued.")
 
 // prepare reads the request up to what is to be done: client authentication,
 // sender constraint, bindings.

@@ -13,6 +13,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/secret"
 )
@@ -303,6 +304,34 @@ func TestIntrospection(t *testing.T) {
 				r.Errorf("%s: %d %s", name, a.status, a.body)
 			}
 		}
+		// Rows that were remembered, on the caller's side: its registration, the
+		// resource it serves, its secret, itself.
+		less := r.notes
+		less.Servers = nil
+		r.do(audit.ResourceUpdated, resource.Update{Resource: less})
+		if r.active(tok.AccessToken) {
+			r.Error("told to who is no enforcement point any more")
+		}
+		r.do(audit.ResourceUpdated, resource.Update{Resource: r.notes})
+		if !r.active(tok.AccessToken) {
+			r.Error("not told to who is one again")
+		}
+		next := secret.New(secret.ClientSecret)
+		r.do(audit.ClientSecretRotated, client.RotateSecret{ID: r.rs.ID, SecretHash: next.Hash()})
+		r.expect("the old secret", 401, "invalid_client", ask(tok.AccessToken, r.auth(r.rs)))
+		r.rsSecret = next.Reveal()
+		r.freeze(r.notes.ID)
+		if r.active(tok.AccessToken) {
+			r.Error("active at a resource that is frozen")
+		}
+		r.do(audit.ResourceUpdated, lineage.Thaw{ID: r.notes.ID})
+		r.freeze(r.rs.ID)
+		r.expect("a frozen enforcement point", 401, "invalid_client", ask(tok.AccessToken, r.auth(r.rs)))
+		r.do(audit.ClientEnabled, lineage.Thaw{ID: r.rs.ID})
+		r.expect("a service of one who was suspended", 200, "", r.post("/oauth/introspect", form("token", "x"), r.auth(r.svc)))
+		r.freeze(r.other.ID)
+		r.expect("a service of one who was suspended", 401, "invalid_client", r.post("/oauth/introspect", form("token", "x"), r.auth(r.svc)))
+		r.do(audit.PersonEnabled, lineage.Thaw{ID: r.other.ID})
 		r.expect("nobody asks", 401, "invalid_client", ask(tok.AccessToken))
 		r.expect("a public client asks", 401, "invalid_client", r.post("/oauth/introspect", form("token", tok.AccessToken, "client_id", "app")))
 		r.expect("about nothing", 400, "invalid_request", ask("", r.auth(r.rs)))
