@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -193,7 +194,7 @@ func (a *API) carryOut(ctx context.Context, c *call, ch change) (act.Outcome, er
 	}
 	out, err := a.Do.Do(ctx, in)
 	if used, ok := act.Spent(err); ok && used.Purpose == once.DPoP {
-		return out, badProof.Because(used)
+		return out, badProof.Because(errors.New("the proof was used before, by the record " + used.By))
 	}
 	return out, refusal(err, c.op.scope, true)
 }
