@@ -276,12 +276,11 @@ func (s *Server) subject(ctx context.Context, v *visitor, ref string) (subject, 
 func (x subject) intent(v *visitor, reason string) act.Intent {
 	if x.pending != nil {
 		in := asAdmin(v, x.action, x.kind)
+		// Spending it decides between withdrawing and accepting: one of them happens.
+		in.Spend = []once.Spend{{Purpose: once.Invite, Key: x.pending.key, Ref: withdrawn}}
 		in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
 			said := map[string]any{"invitation": x.pending.ID, "reason": reason}
-			return act.Effect{
-				Changes: []act.Change{once.Burn{Purpose: once.Invite, Key: x.pending.key}},
-				Parts:   append(about(v), audit.Part{Person: x.pending.PersonID(), Body: said}),
-			}, nil
+			return act.Effect{Parts: append(about(v), audit.Part{Person: x.pending.PersonID(), Body: said})}, nil
 		}
 		return in
 	}
@@ -339,7 +338,11 @@ func (s *Server) changePosted(w http.ResponseWriter, r *http.Request, v *visitor
 		x.page.Reason = view.Input{Value: f.Get("reason"), Error: "Say why, in 1 to 200 characters."}
 		return s.show(w, r, v, view.PathPeople, x.page)
 	}
-	if ok, err := s.perform(w, r, x.intent(v, reason), here, "people"); !ok {
+	ok, err = s.perform(w, r, x.intent(v, reason), here, "people")
+	if lost(err, once.Invite) {
+		return problem.New(problem.Conflict, "invitation_used", "The invitation was used or withdrawn just now. Nothing was changed.")
+	}
+	if !ok {
 		return err
 	}
 	return seeOther(w, r, withQuery(view.PathPeople, "done", changed[x.kind]))

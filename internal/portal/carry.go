@@ -132,9 +132,14 @@ func (s *Server) unseal(w http.ResponseWriter, r *http.Request, purpose, tx stri
 	return o, err == nil, err
 }
 
+// withdrawn is what spent an invitation that nobody accepted.
+const withdrawn = "withdrawn"
+
 // linkState says whether a stored link can still be spent at now, else why not.
 func linkState(v once.Value, now time.Time) (state view.LinkState, at time.Time, ok bool) {
 	switch {
+	case v.Ref == withdrawn:
+		return view.LinkWithdrawn, time.Time{}, false
 	case !v.UsedAt.IsZero():
 		return view.LinkUsed, v.UsedAt, false
 	case !now.Before(v.ExpiresAt):

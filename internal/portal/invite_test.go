@@ -182,7 +182,7 @@ func TestInvitationLinks(t *testing.T) {
 	if people = dana.get("/admin/people?done=withdrawn"); !strings.Contains(people.body, "Invitation withdrawn.") || strings.Contains(people.body, "inv_") {
 		t.Error("the invitation is still there")
 	}
-	b.get(page).shows(t, 200, "Not valid")
+	b.get(page).shows(t, 200, "Withdrawn")
 	dana.get(change).shows(t, 404, "Not found")
 
 	// Expired.
