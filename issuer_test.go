@@ -69,8 +69,10 @@ func newIssuer(t testing.TB) *TestIssuer {
 
 // NewTestIssuer makes an issuer without an address.
 func NewTestIssuer() *TestIssuer {
-	i := &TestIssuer{refresh: map[string]string{}, ended: map[string]bool{}, streams: map[chan string]bool{},
-		clientID: "rs", secret: "s3cret", epoch: 1, seq: 10, keyAge: "max-age=300"}
+	i := &TestIssuer{
+		refresh: map[string]string{}, ended: map[string]bool{}, streams: map[chan string]bool{},
+		clientID: "rs", secret: "s3cret", epoch: 1, seq: 10, keyAge: "max-age=300",
+	}
 	i.Rotate()
 	return i
 }
@@ -136,8 +138,10 @@ func (i *TestIssuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.URL.Path {
 	case "/.well-known/oauth-authorization-server":
-		reply(w, 200, Metadata{Issuer: i.URL, AuthorizationEndpoint: i.URL + "/authorize", TokenEndpoint: i.URL + "/token", JWKSURI: i.URL + "/jwks",
-			IntrospectionEndpoint: i.URL + "/introspect", RevocationEndpoint: i.URL + "/revoke"})
+		reply(w, 200, Metadata{
+			Issuer: i.URL, AuthorizationEndpoint: i.URL + "/authorize", TokenEndpoint: i.URL + "/token", JWKSURI: i.URL + "/jwks",
+			IntrospectionEndpoint: i.URL + "/introspect", RevocationEndpoint: i.URL + "/revoke",
+		})
 	case "/jwks":
 		i.keyReads++
 		if i.keyFail {
@@ -328,8 +332,10 @@ func (i *TestIssuer) frame(prev, seq int64, all int64, entries ...jose.Entry) st
 	if entries == nil {
 		entries = []jose.Entry{}
 	}
-	return i.sign(jose.TypFeed, jose.FeedFrame{Issuer: i.URL, Audience: jose.Audience{aud}, Epoch: i.epoch, Seq: seq, Prev: prev,
-		IssuedAt: jose.Date(time.Now()), Entries: entries, All: jose.NumericDate(all)})
+	return i.sign(jose.TypFeed, jose.FeedFrame{
+		Issuer: i.URL, Audience: jose.Audience{aud}, Epoch: i.epoch, Seq: seq, Prev: prev,
+		IssuedAt: jose.Date(time.Now()), Entries: entries, All: jose.NumericDate(all),
+	})
 }
 
 // Send gives every stream a frame.
@@ -403,8 +409,10 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	select {
 	case status := <-w.ready:
 		stop := context.AfterFunc(r.Context(), func() { pr.CloseWithError(r.Context().Err()) })
-		return &http.Response{StatusCode: status, Header: w.header, Request: r, ProtoMajor: 1,
-			Body: &pipeBody{pr, func() { stop(); cancel() }}}, nil
+		return &http.Response{
+			StatusCode: status, Header: w.header, Request: r, ProtoMajor: 1,
+			Body: &pipeBody{pr, func() { stop(); cancel() }},
+		}, nil
 	case <-r.Context().Done():
 		cancel()
 		return nil, r.Context().Err()

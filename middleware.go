@@ -99,8 +99,10 @@ func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, rt *route, err
 
 // answer refuses a good token that does not suffice.
 func (v *Verifier) answer(w http.ResponseWriter, r *http.Request, t *Token, d verdict) {
-	b := body{Error: d.code, Description: d.text, ACRValues: strings.Join(d.acrValues, " "), MaxAge: int(d.maxAge / time.Second),
-		Scope: strings.Join(d.scope, " "), ClientAssurance: d.assurance, status: d.status}
+	b := body{
+		Error: d.code, Description: d.text, ACRValues: strings.Join(d.acrValues, " "), MaxAge: int(d.maxAge / time.Second),
+		Scope: strings.Join(d.scope, " "), ClientAssurance: d.assurance, status: d.status,
+	}
 	if !d.bare {
 		age := ""
 		if b.MaxAge > 0 {

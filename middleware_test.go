@@ -73,8 +73,10 @@ func TestAnswers(t *testing.T) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "DPoP", "Bearer", 1))
 		}, cfg: func(c *Config) { c.AllowBearer = true }},
 		{name: "cannot be found out", reqs: []Requirement{Sensitive()}, cfg: nil},
-		{name: "resource with a path", reqs: []Requirement{RequireScope("a")}, claims: func(c *claims) { c.Audience = jose.Audience{testAudience + "/notes"} },
-			cfg: func(c *Config) { c.Audience = testAudience + "/notes" }},
+		{
+			name: "resource with a path", reqs: []Requirement{RequireScope("a")}, claims: func(c *claims) { c.Audience = jose.Audience{testAudience + "/notes"} },
+			cfg: func(c *Config) { c.Audience = testAudience + "/notes" },
+		},
 		{name: "good", reqs: []Requirement{RequireScope("notes:read"), RequireAssurance("urn:countersign:acr:multi"), RequireFresh(time.Minute)}, scope: "keys:rotate notes:read"},
 		{name: "machine, good", reqs: []Requirement{RequireScope("a"), RequireAssurance("phr")}, scope: "a", claims: func(c *claims) {
 			machine(c)

@@ -97,16 +97,20 @@ func (r *route) judge(t *Token, now time.Time) verdict {
 	if r.ask.MaxAge != 0 {
 		switch {
 		case t.Act != nil:
-			return verdict{status: http.StatusForbidden, code: "access_denied", bare: true,
-				text: "This has to be done by the person, not by something that acts for them."}
+			return verdict{
+				status: http.StatusForbidden, code: "access_denied", bare: true,
+				text: "This has to be done by the person, not by something that acts for them.",
+			}
 		case reached && !t.present:
 			// The sign-in is fresh enough, but this token does not come from it.
 			// Asking for a newer one brings it about; if there is none to ask
 			// for, the client would be sent round in a circle (A15).
 			age := now.Sub(t.AuthTime).Truncate(time.Second) - time.Second
 			if age < assurance.MinChallengeAge {
-				return verdict{status: http.StatusForbidden, code: "access_denied", bare: true,
-					text: "This needs a token from the person's own sign-in to this application."}
+				return verdict{
+					status: http.StatusForbidden, code: "access_denied", bare: true,
+					text: "This needs a token from the person's own sign-in to this application.",
+				}
 			}
 			reached, maxAge = false, min(maxAge, age)
 		}
@@ -115,8 +119,10 @@ func (r *route) judge(t *Token, now time.Time) verdict {
 	case !reached, missing != nil && r.ask.Demands():
 		// A permission that is missing too is given with the proof that the route
 		// asks for: one challenge says both (mechanisms A25).
-		return verdict{status: http.StatusUnauthorized, code: "insufficient_user_authentication", text: r.words(),
-			acrValues: ladder.AtLeast(max(r.ask.Rung, assurance.Single)), maxAge: maxAge, scope: missing}
+		return verdict{
+			status: http.StatusUnauthorized, code: "insufficient_user_authentication", text: r.words(),
+			acrValues: ladder.AtLeast(max(r.ask.Rung, assurance.Single)), maxAge: maxAge, scope: missing,
+		}
 	case missing != nil:
 		return verdict{status: http.StatusForbidden, code: "insufficient_scope", text: "The access token lacks a permission that this needs.", scope: missing}
 	}

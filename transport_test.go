@@ -72,8 +72,10 @@ func fixture(t *testing.T) (*TestIssuer, *api, *Transport, *MemoryStore) {
 		t.Fatal(err)
 	}
 	tc := &TokenClient{Metadata: meta, Auth: ClientAuth{ID: "public"}, Key: key}
-	store := NewMemoryStore(Credential{AccessToken: i.Token(i.Claims(a.URL, key, "notes:read")), TokenType: "DPoP", RefreshToken: i.NewRefresh(),
-		IssuedAt: time.Now(), ExpiresAt: time.Now().Add(5 * time.Minute), Generation: 1})
+	store := NewMemoryStore(Credential{
+		AccessToken: i.Token(i.Claims(a.URL, key, "notes:read")), TokenType: "DPoP", RefreshToken: i.NewRefresh(),
+		IssuedAt: time.Now(), ExpiresAt: time.Now().Add(5 * time.Minute), Generation: 1,
+	})
 	return i, a, &Transport{Resource: a.URL, Key: key, Source: NewTokenSource(store, tc.RefreshRenewal(a.URL))}, store
 }
 
@@ -351,8 +353,10 @@ func (r *racy) Update(ctx context.Context, change func(Credential) (Credential, 
 func TestInvalidGrantLooksOnceMore(t *testing.T) {
 	i, a, tr, store := fixture(t)
 	store.cred.RefreshToken, store.cred.ExpiresAt = "spent by the other process", time.Now().Add(-time.Minute)
-	other := Credential{AccessToken: i.Token(i.Claims(a.URL, tr.Key, "")), TokenType: "DPoP", RefreshToken: i.NewRefresh(),
-		IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute), Generation: 2}
+	other := Credential{
+		AccessToken: i.Token(i.Claims(a.URL, tr.Key, "")), TokenType: "DPoP", RefreshToken: i.NewRefresh(),
+		IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute), Generation: 2,
+	}
 	tr.Source.store = &racy{store, other}
 	if resp, err := get(t, tr, "GET", a.URL+"/x", nil); err != nil || resp.StatusCode != 200 {
 		t.Fatalf("%v %v", resp, err)

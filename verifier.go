@@ -86,8 +86,10 @@ const (
 // which runs until Close. ctx bounds New only. Until the feed has its first
 // snapshot, every token is introspected.
 func New(ctx context.Context, cfg Config) (*Verifier, error) {
-	v := &Verifier{cfg: cfg, log: cfg.Log, now: cfg.Now, tokens: newTokenCache(maxTokens),
-		proofs: newReplayCache(proofSpan, maxProofs), nonces: &nonceSource{span: nonceSpan}}
+	v := &Verifier{
+		cfg: cfg, log: cfg.Log, now: cfg.Now, tokens: newTokenCache(maxTokens),
+		proofs: newReplayCache(proofSpan, maxProofs), nonces: &nonceSource{span: nonceSpan},
+	}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}

@@ -36,6 +36,7 @@ type plan struct {
 	connections []int
 	limit       time.Duration // for all measuring together
 	slice       time.Duration // at most, for one cell of one round
+	floorOnly   bool          // leave the server out
 }
 
 // cell is what one workload cost on one system at one number of connections.
@@ -102,7 +103,7 @@ func run(ctx context.Context, p plan, out string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	systems, err := startAll(ctx, dir)
+	systems, err := startAll(ctx, dir, p.floorOnly)
 	defer func() {
 		for _, s := range systems {
 			s.Stop()

@@ -39,7 +39,7 @@ run_tests() { # packages, one a line
 }
 
 stores='^\./(internal/store|test/pgtest)(/|$)'
-flows='^\./(internal/server|cmd|test/flows)(/|$)'
+flows='^\./(internal/(server|oauth|admin|portal)|cmd|test/flows)(/|$)'
 browser='^\./(test/(browser|e2e)|internal/portal/view)(/|$)'
 interop='^\./test/(interop|conformance|upgrade)(/|$)'
 faults='^\./test/trust(/|$)'
@@ -51,7 +51,7 @@ stage tools   600 scripts/tools.sh
 stage lint    240 scripts/lint.sh
 stage unit     90 run_tests "$unit"
 stage stores   90 run_tests "$(packages "$stores")"
-stage flows   120 run_tests "$(packages "$flows")"
+stage flows   120 run_tests "$(packages "$flows" | grep -vE "$browser" || true)"
 stage browser 240 run_tests "$(packages "$browser")"
 stage interop 360 run_tests "$(packages "$interop")"
 stage faults  120 run_tests "$(packages "$faults")"

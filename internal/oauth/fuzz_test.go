@@ -33,8 +33,10 @@ func FuzzAuthorizeQuery(f *testing.F) {
 	r := onSQLite(f)
 	good := r.request(r.app)
 	f.Add(good.Encode())
-	for _, s := range []string{"", "client_id=app", "client_id=app&redirect_uri=http://127.0.0.1:1/cb", "%00", "a=%ff", ";", "client_id=app&client_id=app",
-		change(good, "prompt", "none").Encode(), change(good, "max_age", "99999999999").Encode(), change(good, "scope", "keys:rotate").Encode(), change(good, "acr_values", "phrh x").Encode()} {
+	for _, s := range []string{
+		"", "client_id=app", "client_id=app&redirect_uri=http://127.0.0.1:1/cb", "%00", "a=%ff", ";", "client_id=app&client_id=app",
+		change(good, "prompt", "none").Encode(), change(good, "max_age", "99999999999").Encode(), change(good, "scope", "keys:rotate").Encode(), change(good, "acr_values", "phrh x").Encode(),
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, query string) {

@@ -53,8 +53,15 @@ func TestScopes(t *testing.T) {
 		{"no ceremony changes a device", 4, 0, []ScopeAsk{noDevice}, Deny, assurance.Ask{}, nil, nil, 0},
 		{"approvals of two groups are no one ask", 2, 0, []ScopeAsk{group("a"), group("b")}, Deny, assurance.Ask{}, nil, []string{"a", "b"}, 0},
 		{"approvals of one are", 2, 0, []ScopeAsk{group("a")}, StepUp, assurance.Ask{Approval: assurance.Approval{Kind: assurance.Approve, M: 1, Group: "a"}}, nil, []string{"a"}, 0},
-		{"what is met is not asked for again", 3, time.Hour, []ScopeAsk{{Name: "strong", Ask: assurance.Ask{Rung: 3}}, {Name: "fresh", Ask: assurance.Ask{Rung: 2, MaxAge: time.Minute}}},
-			StepUp, assurance.Ask{Rung: 2, MaxAge: time.Minute}, nil, []string{"fresh"}, 0},
+		{
+			"what is met is not asked for again", 3, time.Hour,
+			[]ScopeAsk{{Name: "strong", Ask: assurance.Ask{Rung: 3}}, {Name: "fresh", Ask: assurance.Ask{Rung: 2, MaxAge: time.Minute}}},
+			StepUp,
+			assurance.Ask{Rung: 2, MaxAge: time.Minute},
+			nil,
+			[]string{"fresh"},
+			0,
+		},
 	} {
 		in := asking(Authorize, showing(c.rung, c.age), "", "staff")
 		in.Context.Scopes, in.Context.Approvers = c.scopes, 1

@@ -28,8 +28,14 @@ func TestError(t *testing.T) {
 		target error
 		is     bool
 	}{
-		{Unavailable, true}, {Denied, false}, {cause, true}, {base, true}, {New(Unavailable, "busy", "another detail"), true},
-		{New(Unavailable, "other", ""), false}, {New(Denied, "busy", ""), false}, {errors.New("disk full"), false},
+		{Unavailable, true},
+		{Denied, false},
+		{cause, true},
+		{base, true},
+		{New(Unavailable, "busy", "another detail"), true},
+		{New(Unavailable, "other", ""), false},
+		{New(Denied, "busy", ""), false},
+		{errors.New("disk full"), false},
 	} {
 		if errors.Is(wrapped, c.target) != c.is {
 			t.Errorf("Is(%v) = %t", c.target, !c.is)

@@ -50,8 +50,15 @@ func TestOriginCheck(t *testing.T) {
 		method, site, origin string
 		ok                   bool
 	}{
-		{"POST", "same-origin", "", true}, {"POST", "same-origin", "null", true}, {"POST", "none", "", true}, {"POST", "", "", true}, {"POST", "", "https://id.example.com", true},
-		{"POST", "cross-site", "https://evil.example", false}, {"POST", "same-site", "https://x.example.com", false}, {"POST", "", "https://evil.example", false}, {"POST", "", "null", false},
+		{"POST", "same-origin", "", true},
+		{"POST", "same-origin", "null", true},
+		{"POST", "none", "", true},
+		{"POST", "", "", true},
+		{"POST", "", "https://id.example.com", true},
+		{"POST", "cross-site", "https://evil.example", false},
+		{"POST", "same-site", "https://x.example.com", false},
+		{"POST", "", "https://evil.example", false},
+		{"POST", "", "null", false},
 		{"GET", "cross-site", "https://evil.example", true},
 	} {
 		r := httptest.NewRequest(x.method, "http://10.0.0.5/", nil)
@@ -74,11 +81,23 @@ func set(r *http.Request, site, origin string) {
 func TestDevelopment(t *testing.T) {
 	d := NewDevelopment(8080)
 	for _, x := range []struct{ method, host, site, origin, code string }{
-		{"GET", "localhost:8080", "", "", ""}, {"GET", "127.0.0.1:8080", "cross-site", "", ""}, {"POST", "[::1]:8080", "same-origin", "http://[::1]:8080", ""},
-		{"POST", "localhost:8080", "", "", ""}, {"POST", "localhost:8080", "none", "", ""}, {"POST", "localhost:8080", "same-origin", "null", ""},
-		{"GET", "localhost", "", "", "host_unknown"}, {"GET", "localhost:8081", "", "", "host_unknown"}, {"GET", "evil.example:8080", "", "", "host_unknown"}, {"GET", "localhost.:8080", "", "", "host_unknown"}, {"GET", "", "", "", "host_unknown"},
-		{"POST", "localhost:8080", "cross-site", "", "cross_origin"}, {"DELETE", "localhost:8080", "same-site", "http://localhost:8081", "cross_origin"}, {"PUT", "localhost:8080", "", "null", "cross_origin"},
-		{"POST", "localhost:8080", "", "https://localhost:8080", "cross_origin"}, {"POST", "localhost:8080", "same-origin", "http://localhost:8081", "cross_origin"}, {"WEIRD", "localhost:8080", "cross-site", "", "cross_origin"},
+		{"GET", "localhost:8080", "", "", ""},
+		{"GET", "127.0.0.1:8080", "cross-site", "", ""},
+		{"POST", "[::1]:8080", "same-origin", "http://[::1]:8080", ""},
+		{"POST", "localhost:8080", "", "", ""},
+		{"POST", "localhost:8080", "none", "", ""},
+		{"POST", "localhost:8080", "same-origin", "null", ""},
+		{"GET", "localhost", "", "", "host_unknown"},
+		{"GET", "localhost:8081", "", "", "host_unknown"},
+		{"GET", "evil.example:8080", "", "", "host_unknown"},
+		{"GET", "localhost.:8080", "", "", "host_unknown"},
+		{"GET", "", "", "", "host_unknown"},
+		{"POST", "localhost:8080", "cross-site", "", "cross_origin"},
+		{"DELETE", "localhost:8080", "same-site", "http://localhost:8081", "cross_origin"},
+		{"PUT", "localhost:8080", "", "null", "cross_origin"},
+		{"POST", "localhost:8080", "", "https://localhost:8080", "cross_origin"},
+		{"POST", "localhost:8080", "same-origin", "http://localhost:8081", "cross_origin"},
+		{"WEIRD", "localhost:8080", "cross-site", "", "cross_origin"},
 	} {
 		r := httptest.NewRequest(x.method, "/", nil)
 		r.Host = x.host
@@ -108,8 +127,10 @@ func TestPublic(t *testing.T) {
 			t.Errorf("%s is public", s)
 		}
 	}
-	for _, s := range []string{"127.0.0.1", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "192.0.0.1", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "255.255.255.255",
-		"::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "fe80::1", "fc00::1", "fd00::1", "ff02::1", "64:ff9b::7f00:1", "64:ff9b:1::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "100::1", "3fff::1", "5f00::1", "fe80::1%eth0"} {
+	for _, s := range []string{
+		"127.0.0.1", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "192.0.0.1", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "255.255.255.255",
+		"::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "fe80::1", "fc00::1", "fd00::1", "ff02::1", "64:ff9b::7f00:1", "64:ff9b:1::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "100::1", "3fff::1", "5f00::1", "fe80::1%eth0",
+	} {
 		if public(netip.MustParseAddr(s)) {
 			t.Errorf("%s is not public", s)
 		}

@@ -186,13 +186,18 @@ func (b *browser) eval(js string) string {
 	return s
 }
 
-// until waits for a JavaScript expression to have a value.
+// until waits for a JavaScript expression to have a value. A page that is just
+// being left has no answer: it is asked again.
 func (b *browser) until(js, want string) {
 	b.t.Helper()
 	got := ""
-	for range 100 {
-		if got = b.eval(js); got == want {
+	for range 200 {
+		var err error
+		if got, err = chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+js+")")); err == nil && got == want {
 			return
+		}
+		if b.ctx.Err() != nil {
+			b.t.Fatalf("%s: %v", js, b.ctx.Err())
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
