@@ -68,7 +68,7 @@ func (s *State) makeKeys(ctx context.Context) error {
 		_, err := s.Do.Do(ctx, act.Intent{
 			Action: policy.KeyRotate, Kind: audit.KeyPublished, Refs: system(),
 			Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-				return act.Effect{Changes: []act.Change{keyring.Add{Key: k}}, Detail: map[string]any{"key": k.ID, "purpose": string(k.Purpose), "alg": k.Alg}}, nil
+				return act.Effect{Changes: []act.Change{keyring.Add{Key: k}}, Parts: keyPart(k)}, nil
 			},
 		})
 		if err != nil && !errors.Is(err, problem.Conflict) {
@@ -76,6 +76,11 @@ func (s *State) makeKeys(ctx context.Context) error {
 		}
 	}
 	return s.Ring.Reload(ctx)
+}
+
+// keyPart names a key in the log.
+func keyPart(k keyring.Key) []audit.Part {
+	return []audit.Part{{Body: map[string]any{"kid": k.ID, "purpose": string(k.Purpose), "alg": k.Alg, "signs_from": k.ActivateAt.UTC().Format(time.RFC3339)}}}
 }
 
 func (s *State) makeGroup(ctx context.Context) error {
@@ -148,7 +153,7 @@ func (s *State) RotateKey(ctx context.Context, p keyring.Purpose, alg string, as
 	_, err = s.Do.Do(ctx, act.Intent{
 		Action: policy.KeyRotate, Kind: audit.KeyPublished, Refs: as,
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			return act.Effect{Changes: list, Detail: map[string]any{"key": add.ID, "purpose": string(p), "alg": alg, "replaces": ids, "signs_from": add.ActivateAt.Format(time.RFC3339)}}, nil
+			return act.Effect{Changes: list, Detail: map[string]any{"replaces": ids}, Parts: keyPart(add.Key)}, nil
 		},
 	})
 	if err != nil {
