@@ -88,6 +88,8 @@ type Config struct {
 	Access    Access
 	State     State
 	Log       Log
+	Tree      Published
+	Epoch     uint64 // of the log
 	// Applied waits a bounded time until the enforcement points that are
 	// connected have applied a record, and says whether all have. nil: the
 	// parameter wait is refused.
@@ -110,7 +112,7 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil {
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil || c.Tree == nil || c.Epoch == 0 {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
 	adoptHuma()
@@ -126,6 +128,7 @@ func New(c Config) (*API, error) {
 	a.resources()
 	a.sessions()
 	a.log()
+	a.published()
 	document, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {
 		return nil, err
@@ -141,9 +144,9 @@ func New(c Config) (*API, error) {
 }
 
 // Mount puts the API on a mux: /v1, everything below it that has no better
-// pattern, and the metadata of the resource.
+// pattern, the metadata of the resource, and the published log.
 func (a *API) Mount(mux *http.ServeMux) {
-	for _, p := range []string{"/v1", "/v1/", metadataPath} {
+	for _, p := range []string{"/v1", "/v1/", metadataPath, "/log/"} {
 		mux.Handle(p, a.mux)
 	}
 }

@@ -92,7 +92,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.seed("", group.Create{Group: r.admins}, create, client.Create{Client: r.cli})
 	r.api, err = admin.New(admin.Config{
-		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Access: s, State: issued{s}, Log: logOf{r}, Now: clock,
+		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Access: s, State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Epoch: 1, Now: clock,
 		Applied: func(_ context.Context, record string) (bool, error) { r.waited <- record; return true, nil },
 	})
 	r.ok(err)
@@ -125,6 +125,13 @@ func (i issued) Issued(ctx context.Context, record string) ([]lineage.Node, erro
 		err = problem.New(problem.NotFound, "token_unknown", "None.")
 	}
 	return v.Nodes, err
+}
+
+type treeOf struct{ *store.Store }
+
+func (t treeOf) Entry(ctx context.Context, record string) (int64, []byte, error) {
+	v, err := t.RecordByID(ctx, record)
+	return v.Seq, v.Entry, err
 }
 
 type logOf struct{ *rig }

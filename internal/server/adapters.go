@@ -199,7 +199,7 @@ func serves(res resource.Resource, clientID string) bool {
 func (s *Server) newAdmin() (*admin.API, error) {
 	return admin.New(admin.Config{
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
-		State: liveState{s.Store}, Log: auditLog{s.State}, Applied: s.applied, Now: s.now,
+		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Epoch: logEpoch, Applied: s.applied, Now: s.now,
 	})
 }
 
@@ -214,6 +214,15 @@ func (a auditLog) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]aud
 		f.Person = p
 	}
 	return a.Lines(ctx, f, n)
+}
+
+// published gives the API what the log is published from.
+type published struct{ *store.Store }
+
+// Entry gives the entry of a record and its index.
+func (p published) Entry(ctx context.Context, record string) (int64, []byte, error) {
+	r, err := p.RecordByID(ctx, record)
+	return r.Seq, r.Entry, err
 }
 
 // appliedWait is how long a request waits for enforcement points.

@@ -62,9 +62,10 @@ func (s *Server) Handler() (http.Handler, error) {
 	return rec.Wrap(s.metrics.observe(s.limit(dev))), nil
 }
 
-// isAPI reports whether a path belongs to clients and resource servers.
+// isAPI reports whether a path belongs to clients, resource servers and auditors.
 func isAPI(path string) bool {
 	return path == "/v1" || strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/.well-known/") ||
+		strings.HasPrefix(path, "/log/") ||
 		strings.HasPrefix(path, "/oauth/") && path != "/oauth/authorize" && path != "/oauth/continue"
 }
 
