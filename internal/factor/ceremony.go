@@ -123,6 +123,9 @@ func (c *Ceremony) Enrolled(h Holder, person, bound string, response []byte, now
 	if err != nil {
 		return Passkey{}, assurance.Proof{}, once.Spend{}, refused(err)
 	}
+	if parsed.Response.CollectedClientData.Origin != c.origin { // the library forgives letter case and a slash
+		return Passkey{}, assurance.Proof{}, once.Spend{}, refused(nil)
+	}
 	cred, err := c.web.CreateCredential(holder{h}, session, parsed)
 	if err != nil {
 		return Passkey{}, assurance.Proof{}, once.Spend{}, refused(err)
@@ -194,6 +197,9 @@ func (c *Ceremony) Assert(p once.Purpose, bound string, response []byte, now tim
 	parsed, err := protocol.ParseCredentialRequestResponseBytes(response)
 	if err != nil {
 		return Asserted{}, refused(err)
+	}
+	if parsed.Response.CollectedClientData.Origin != c.origin {
+		return Asserted{}, refused(nil)
 	}
 	handle := parsed.Response.UserHandle
 	if len(handle) == 0 && p == once.SignIn {

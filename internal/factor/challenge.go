@@ -49,7 +49,8 @@ func CheckChallenge(keys [][]byte, p once.Purpose, bound, text string, now time.
 	bad := problem.New(problem.Invalid, "challenge_invalid", "This passkey prompt belongs to another page or browser, or has expired.").
 		WithHint("Load the page again and use your passkey once more.")
 	b, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(b) != challengeSize {
+	// One challenge has one name, by which it is spent: decoding alone would take several.
+	if err != nil || len(b) != challengeSize || base64.RawURLEncoding.EncodeToString(b) != text {
 		return once.Spend{}, bad
 	}
 	genuine := false
