@@ -50,6 +50,7 @@ type State struct {
 	Names  *store.RecordKeys
 	log    *slog.Logger
 	now    func() time.Time
+	pulse  store.Pulse // of who served before, read before this process wrote anything
 }
 
 // OpenState opens the database and the keys; it makes what a new deployment
@@ -85,7 +86,10 @@ func openStore(ctx context.Context, cfg *config.Config, o Options) (*store.Store
 	return sqlite.Open(ctx, sqlite.Options{Path: cfg.Database.SQLite, Migrate: o.Migrate, Now: o.Now})
 }
 
-func (s *State) open(ctx context.Context) error {
+func (s *State) open(ctx context.Context) (err error) {
+	if s.pulse, err = s.Store.Pulse(ctx); err != nil {
+		return err
+	}
 	dep, err := s.Store.Deployment(ctx)
 	fresh := errors.Is(err, problemNotFound)
 	if err != nil && !fresh {

@@ -59,6 +59,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	if err != nil {
 		return err
 	}
+	s.keepLost(ctx)
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup
@@ -95,6 +96,9 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	stop() // streams end, so that Shutdown does not wait for them
 	err = errors.Join(err, pub.Shutdown(grace), ops.Shutdown(grace))
 	wg.Wait()
+	if err == nil {
+		s.stopped()
+	}
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}

@@ -18,6 +18,9 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
+// leaseTime is how long a silent holder keeps the lease.
+const leaseTime = 2 * time.Second
+
 // SequencerOptions say how the log is grown and signed.
 type SequencerOptions struct {
 	// Origin names the log (audit.Origin).
@@ -71,7 +74,7 @@ func (s *Store) Sequencer(o SequencerOptions) *Sequencer {
 	set(&o.Rest, 20*time.Millisecond)
 	set(&o.Poll, 500*time.Millisecond)
 	set(&o.Every, time.Second)
-	set(&o.Lease, 2*time.Second)
+	set(&o.Lease, leaseTime)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}

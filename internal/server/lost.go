@@ -1,0 +1,119 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/policy"
+)
+
+// lostWithin is how long before a process died its answers may have been lost
+// (mechanisms D9).
+const lostWithin = 5 * time.Second
+
+// lostBatch is how many families one act is about.
+const lostBatch = 1000
+
+// cleanMarker is the side file of a server on SQLite that ended in good order:
+// every answer was sent.
+func (s *State) cleanMarker() string { return filepath.Join(s.Config.DataDir, "clean-stop") }
+
+// keepLost looks, before anything is served, whether whoever served before died,
+// and if so keeps open the windows of what was rotated just before: those
+// clients may never have got their answer (mechanisms D9). A server that cannot
+// do it serves all the same: the clients sign in again.
+func (s *Server) keepLost(ctx context.Context) {
+	died, err := s.died(ctx)
+	if err == nil && died {
+		err = s.extendLost(ctx, s.pulse.Last())
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("keep the windows of answers that were lost", "err", err)
+	}
+}
+
+// died reports whether the process that was last alive on this database ended
+// without being told to, and none is alive now.
+func (s *Server) died(ctx context.Context) (bool, error) {
+	if s.Store.Engine() == "sqlite" { // this is the only process that serves
+		err := os.Remove(s.cleanMarker())
+		if errors.Is(err, os.ErrNotExist) {
+			return !s.pulse.Last().IsZero(), nil
+		}
+		if err == nil { // else a power cut could bring the marker back
+			err = syncDir(s.Config.DataDir)
+		}
+		return false, err
+	}
+	// Any replica may hold the lease; the last one to end in good order gives it
+	// back. One that is held is renewed before it runs out, or its holder is dead.
+	if s.pulse.Until.IsZero() {
+		return false, nil
+	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		p, err := s.Store.Pulse(ctx)
+		if err != nil || p.Holder != s.pulse.Holder || !p.Until.Equal(s.pulse.Until) {
+			return false, err
+		}
+		if p.Until.Before(s.now()) {
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return false, nil
+}
+
+// extendLost gives the long window to every family that was rotated at most
+// lostWithin before the last sign of life. It counts from the rotation, like
+// every window.
+func (s *Server) extendLost(ctx context.Context, last time.Time) error {
+	since := last.Add(-lostWithin)
+	for after := ""; ; {
+		list, err := s.Store.RotatedSince(ctx, since, after, lostBatch)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		_, err = s.Do.Do(ctx, act.Intent{
+			Action: policy.RefreshLost, Kind: audit.RefreshLost, Refs: system(),
+			Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+				e := act.Effect{Parts: []audit.Part{{Body: map[string]any{"families": len(list), "since": since.UTC().Format(time.RFC3339), "why": "the server was killed"}}}}
+				for _, f := range list {
+					e.Changes = append(e.Changes, grant.Lost{ID: f.ID, Gen: f.Gen, NetUntil: f.RotatedAt.Add(grant.WindowLost)})
+				}
+				return e, nil
+			},
+		})
+		if err != nil {
+			return err
+		}
+		after = list[len(list)-1].ID
+	}
+}
+
+// stopped marks an orderly end.
+func (s *Server) stopped() {
+	if s.Store.Engine() != "sqlite" {
+		return
+	}
+	if err := writeFile(s.cleanMarker(), []byte(s.now().UTC().Format(time.RFC3339)+"\n")); err != nil {
+		s.log.Warn("mark the orderly end", "err", err)
+	}
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
