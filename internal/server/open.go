@@ -50,6 +50,7 @@ type State struct {
 	Names  *store.RecordKeys
 	log    *slog.Logger
 	now    func() time.Time
+	origin string      // of the log
 	pulse  store.Pulse // of who served before, read before this process wrote anything
 }
 
@@ -119,7 +120,22 @@ func (s *State) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := s.readOrigin(ctx); err != nil {
+		return err
+	}
 	return s.builtIns(ctx)
+}
+
+// readOrigin finds the name of the log: that of the issuer under which it was
+// first signed, which it keeps when the issuer is renamed; whoever pinned its key
+// goes on verifying.
+func (s *State) readOrigin(ctx context.Context) (err error) {
+	var ok bool
+	if s.origin, ok, err = s.Store.LogOrigin(ctx); err != nil || ok {
+		return err
+	}
+	s.origin, err = audit.Origin(s.Config.Issuer, logEpoch)
+	return err
 }
 
 // checkDeployment refuses a database that belongs to something else (mechanisms
@@ -132,13 +148,13 @@ func (s *State) checkDeployment(d store.Deployment, fresh bool) error {
 		return nil
 	}
 	if d.Born == store.BornDevelopment && d.AdoptedAt.IsZero() && !s.Config.Development {
-		return errors.New("this database was made in development mode and cannot be served: its keys and people are samples. Start with an empty database")
+		return errors.New("this database was made in development mode and cannot be served: its keys and people are samples. Start with an empty database, or see countersignd adopt --help")
 	}
-	if d.Born == store.BornProduction && s.Config.Development {
+	if (d.Born == store.BornProduction || !d.AdoptedAt.IsZero()) && s.Config.Development {
 		return errors.New("this database belongs to a real deployment; development mode refuses it")
 	}
 	if d.Issuer != s.Config.Issuer {
-		return fmt.Errorf("this database belongs to the issuer %s, the configuration says %s: passkeys and tokens of one are worth nothing at the other", d.Issuer, s.Config.Issuer)
+		return fmt.Errorf("this database belongs to the issuer %s, the configuration says %s: passkeys and tokens of one are worth nothing at the other; to move it: countersignd rename-issuer --to %[2]s", d.Issuer, s.Config.Issuer)
 	}
 	return nil
 }
@@ -150,7 +166,7 @@ func (s *State) setupMarker() string { return filepath.Join(s.Config.DataDir, "s
 func (s *State) Close() error { return s.Store.Close() }
 
 // Origin is the origin of the deployment's log (mechanisms E8).
-func (s *State) Origin() (string, error) { return audit.Origin(s.Config.Issuer, logEpoch) }
+func (s *State) Origin() (string, error) { return s.origin, nil }
 
 // logEpoch is the epoch of the log and the feed; restoring begins another, which
 // comes with restore.
