@@ -191,7 +191,7 @@ func (s *state) version(p Purpose) int {
 // a cache lifetime, the old one verifying until nothing it signed lives. Log and
 // symmetric keys are rotated by their own procedures.
 func (r *Ring) Rotation(p Purpose, alg string) (add Add, retire []Retire, err error) {
-	if p == Log || alg == "" {
+	if p == Log || alg == "" || !known(p, alg) {
 		return Add{}, nil, fmt.Errorf("a key of purpose %s is not rotated this way", p)
 	}
 	st := r.state.Load()
@@ -206,6 +206,16 @@ func (r *Ring) Rotation(p Purpose, alg string) (add Add, retire []Retire, err er
 		}
 	}
 	return Add{k}, retire, nil
+}
+
+// known reports whether a deployment has keys of a purpose and algorithm.
+func known(p Purpose, alg string) bool {
+	for _, a := range algs {
+		if a.Purpose == p && a.Alg == alg {
+			return true
+		}
+	}
+	return false
 }
 
 func (k opened) verifies(now time.Time) bool {

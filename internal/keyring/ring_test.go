@@ -304,7 +304,7 @@ func TestRotation(t *testing.T) {
 	for _, p := range []struct {
 		purpose keyring.Purpose
 		alg     string
-	}{{keyring.Log, "EdDSA"}, {keyring.Lineage, ""}, {keyring.Refresh, ""}, {keyring.Token, "HS256"}} {
+	}{{keyring.Log, "EdDSA"}, {keyring.Lineage, ""}, {keyring.Refresh, ""}, {keyring.Token, "HS256"}, {keyring.Token, "EdDSA"}, {keyring.Refresh, "ES256"}, {keyring.Nonce, "ES256"}, {"tokens", "ES256"}} {
 		if _, _, err := r.ring.Rotation(p.purpose, p.alg); err == nil {
 			t.Errorf("%s %q was rotated", p.purpose, p.alg)
 		}
