@@ -38,6 +38,9 @@ type Options struct {
 	Log     *slog.Logger
 	Migrate bool             // bring an older database up to date
 	Now     func() time.Time // nil: time.Now
+	// Reserve is how many bytes are kept for the log on the disk of an embedded
+	// database; 0: 64 MiB, none in development mode.
+	Reserve int64
 }
 
 // State is an opened deployment without its surfaces: what the commands of
@@ -84,7 +87,10 @@ func openStore(ctx context.Context, cfg *config.Config, o Options) (*store.Store
 			AcceptDataLoss: cfg.Database.AcceptDataLossOnFailover, Now: o.Now,
 		})
 	}
-	return sqlite.Open(ctx, sqlite.Options{Path: cfg.Database.SQLite, Migrate: o.Migrate, Now: o.Now})
+	if o.Reserve == 0 && !cfg.Development {
+		o.Reserve = defaultReserve
+	}
+	return sqlite.Open(ctx, sqlite.Options{Path: cfg.Database.SQLite, Migrate: o.Migrate, Reserve: o.Reserve, Now: o.Now})
 }
 
 func (s *State) open(ctx context.Context) (err error) {

@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/countersign-dev/countersign/internal/store"
 )
 
 // metrics are what Prometheus reads. Labels are patterns and classes, never
@@ -47,6 +49,12 @@ func newMetrics(s *Server) *metrics {
 		gauge("countersign_audit_records", "Records numbered into the log.", counts(func(c countsOf) float64 { return c.records })),
 		gauge("countersign_audit_pending", "Records committed and not yet numbered.", counts(func(c countsOf) float64 { return c.pending })),
 		gauge("countersign_audit_signed", "Records under the newest checkpoint.", counts(func(c countsOf) float64 { return c.signed })),
+		gauge("countersign_disk_reserve", "1 while a reserve is kept on the database's disk, 0 while there is none.", func() float64 {
+			if s.Store.Room() == store.ReserveKept {
+				return 1
+			}
+			return 0
+		}),
 		gauge("countersign_feed_subscribers", "Connected enforcement points.", func() float64 { return float64(s.hub.Stats().Subscribers) }),
 	)
 	return m

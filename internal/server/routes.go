@@ -47,9 +47,10 @@ func (s *Server) Handler() (http.Handler, error) {
 		return problem.New(problem.NotFound, "page_unknown", "")
 	})
 
+	sparing := s.sparing(api)
 	split := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isAPI(r.URL.Path) {
-			api.ServeHTTP(w, r)
+			sparing.ServeHTTP(w, r)
 			return
 		}
 		pages.ServeHTTP(w, r)

@@ -16,12 +16,16 @@ import (
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/store"
 )
 
 // Ready says why the server should get no requests; nil if it should.
 func (s *Server) Ready(ctx context.Context) error {
 	if !s.ready.Load() {
 		return errors.New("starting or stopping")
+	}
+	if s.Store.Room() == store.ReserveUsed {
+		return errDisk
 	}
 	if err := s.seq.Fault(); err != nil {
 		return fmt.Errorf("the audit log stands still: %w", err)
@@ -63,7 +67,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){s.seq.Run, s.hub.Run, s.housekeeping, s.countRefusals, s.reloadKeys} {
+	for _, loop := range []func(context.Context){s.seq.Run, s.hub.Run, s.housekeeping, s.countRefusals, s.reloadKeys, s.tendReserve} {
 		wg.Go(func() { loop(loops) })
 	}
 	pub := &http.Server{

@@ -34,7 +34,10 @@ type Options struct {
 	// Queue is how many writes may wait before more are refused at once with
 	// Unavailable (busy); 0: 1,024.
 	Queue int
-	Now   func() time.Time // nil: time.Now
+	// Reserve is how many bytes a file beside the database keeps free for when
+	// the disk is full; 0: none. It is made by store.TendReserve.
+	Reserve int64
+	Now     func() time.Time // nil: time.Now
 }
 
 // Open opens, and if it may migrates, the database file; it is created if it is
@@ -52,20 +55,22 @@ type engine struct {
 	path   string
 	read   *readers
 	writer *writer
+
+	reserve *reserve
 }
 
 // dsn is the connection string: every pragma stands in it, so that no
 // connection is ever without.
 func dsn(path string, readOnly bool) string {
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(5000)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-16000)",
+		"busy_timeout(5000)", "synchronous(FULL)", "foreign_keys(1)",
 		"wal_autocheckpoint(2000)", "journal_size_limit(67108864)", "temp_store(MEMORY)", "trusted_schema(0)",
 	}}
 	if readOnly { // the mode of the journal is the file's; asking for it anew waits for the writer
 		q.Set("_txlock", "deferred")
-		q["_pragma"] = append(q["_pragma"], "query_only(1)")
+		q["_pragma"] = append(q["_pragma"], "query_only(1)", "cache_size(-2000)") // many of them; the system caches the file
 	} else {
-		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)")
+		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)", "cache_size(-16000)")
 	}
 	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}
 	return u.String()
@@ -100,12 +105,14 @@ func open(ctx context.Context, o Options) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := newWriter(wdb, dsn(path, false), o.Queue)
+	spare := &reserve{}
+	spare.open(path, o.Reserve)
+	w, err := newWriter(wdb, dsn(path, false), o.Queue, spare)
 	if err != nil {
 		return nil, errors.Join(err, rd.close())
 	}
 	ok = true
-	return &engine{path: path, read: rd, writer: w}, nil
+	return &engine{path: path, read: rd, writer: w, reserve: spare}, nil
 }
 
 // private creates the file, if it is not there, for its owner only; SQLite gives

@@ -42,6 +42,8 @@ type writer struct {
 	args  []driver.NamedValue
 	row   [1]driver.Value
 	dsn   string
+
+	reserve *reserve // given up when the disk is full
 }
 
 const (
@@ -60,11 +62,11 @@ type job struct {
 
 var jobs = sync.Pool{New: func() any { return &job{answer: make(chan error, 1)} }}
 
-func newWriter(db *sql.DB, dsn string, queue int) (*writer, error) {
+func newWriter(db *sql.DB, dsn string, queue int, spare *reserve) (*writer, error) {
 	if queue == 0 {
 		queue = defaultQueue
 	}
-	w := &writer{db: db, dsn: dsn, queue: make(chan *job, queue), done: make(chan struct{})}
+	w := &writer{db: db, dsn: dsn, reserve: spare, queue: make(chan *job, queue), done: make(chan struct{})}
 	if err := w.connect(); err != nil {
 		return nil, err
 	}
@@ -155,6 +157,9 @@ func (w *writer) commit(batch []*job) {
 		return
 	}
 	err := w.transaction(live)
+	if err != nil {
+		w.reserve.release(err) // before anybody hears of it
+	}
 	for _, j := range live {
 		switch {
 		case err != nil:

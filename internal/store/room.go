@@ -1,0 +1,37 @@
+package store
+
+// Room says what became of the reserve that an engine keeps on its disk, so
+// that the log and administrators can go on when the disk is full.
+type Room int32
+
+// What there can be.
+const (
+	NoReserve   Room = iota // none is kept: not wanted, no room from the start, or not this engine's
+	ReserveKept             // it takes up its room
+	ReserveUsed             // the disk was full, and the reserve was given up
+)
+
+// Reserver is an engine that can keep a reserve.
+type Reserver interface {
+	Room() Room
+	// TendReserve makes the reserve, anew or again, once there is room for twice
+	// its size.
+	TendReserve() error
+}
+
+// Room says what became of the reserve.
+func (s *Store) Room() Room {
+	if r, ok := s.db.(Reserver); ok {
+		return r.Room()
+	}
+	return NoReserve
+}
+
+// TendReserve makes the reserve that is not there, if there is room for it. It is
+// called by a loop.
+func (s *Store) TendReserve() error {
+	if r, ok := s.db.(Reserver); ok {
+		return r.TendReserve()
+	}
+	return nil
+}
