@@ -89,6 +89,9 @@ const (
 	Restored        Kind = 0x0809
 	WriterLost      Kind = 0x080a
 	SetupOffered    Kind = 0x080b
+
+	DeploymentRenamed Kind = 0x080c // another issuer: what the old one issued ended
+	DeploymentAdopted Kind = 0x080d // a development database became a real one
 )
 
 // Class is what retention is set by.
@@ -189,6 +192,9 @@ var kinds = map[Kind]kindInfo{
 	Migrated:        {"migrated", Log, plain, "the database was migrated[ from {from}][ to {to}]"},
 	Restored:        {"restored", Log, critical, "the installation was restored from a backup"},
 	WriterLost:      {"writer.lost", Log, plain, "a server process stopped without closing"},
+
+	DeploymentRenamed: {"deployment.renamed", Authority, critical, "the operator of the machine <renamed|could not rename> the issuer[ from {from}][ to {to}]"},
+	DeploymentAdopted: {"deployment.adopted", Authority, critical, "the operator of the machine <made|could not make> a real deployment of a sample[, {to}]"},
 }
 
 // Known reports whether k is in the table.

@@ -274,6 +274,19 @@ func (c *Config) checkIssuer(bad func(string, string, ...any)) bool {
 	return loopback
 }
 
+// CheckIssuer says whether an issuer and its relying party id could be in a
+// configuration, as Read would; rpID "" is the issuer's host. It gives the
+// relying party id, and whether the issuer is a loopback one.
+func CheckIssuer(issuer, rpID string) (rp string, loopback bool, err error) {
+	c := &Config{Issuer: issuer, RPID: rpID}
+	c.defaults()
+	var faults []error
+	loopback = c.checkIssuer(func(key, format string, args ...any) {
+		faults = append(faults, fault{key, fmt.Sprintf(format, args...)})
+	})
+	return c.RPID, loopback, errors.Join(faults...)
+}
+
 // checkProxy checks the trusted hops: single addresses and Unix sockets only
 // (mechanisms I17).
 func (c *Config) checkProxy(bad func(string, string, ...any)) {

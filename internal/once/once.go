@@ -28,6 +28,7 @@ const (
 	Assertion                      // replay mark: (client, jti) of a client assertion
 	Idempotency                    // what a request with an Idempotency-Key made; read again, never spent
 	Challenge                      // mark: a step-up that somebody was asked for (mechanisms A15)
+	Reenrol                        // link with which somebody whose passkeys stopped working enrols another (mechanisms I5)
 )
 
 // Key is the hash under which a value is kept.

@@ -32,6 +32,7 @@ const (
 	FactorEnrol      Action = "factor.enrol"
 	FactorRemove     Action = "factor.remove"
 	FactorRename     Action = "factor.rename"
+	FactorReenrol    Action = "factor.reenrol" // with a link of the operator's, without another factor
 
 	SelfRead           Action = "self.read"
 	SelfWrite          Action = "self.write"
@@ -56,6 +57,9 @@ const (
 	RefreshLost    Action = "refresh.lost"    // the answer to a refresh did not arrive
 	ChallengeGive  Action = "challenge.give"  // somebody is asked for a step-up, and that is counted
 	RefreshMisused Action = "refresh.misused" // a refresh token was presented by another client or key
+
+	DeploymentRename Action = "deployment.rename"
+	DeploymentAdopt  Action = "deployment.adopt"
 
 	AdminRecover  Action = "admin.recover"
 	SetupIssue    Action = "setup.issue"
@@ -151,8 +155,8 @@ var builtin = []rule{
 
 	// First steps.
 	{
-		ID: "link", Kinds: []string{KindAnonymous}, Actions: []Action{SetupComplete, InvitationAccept}, Presented: true,
-		Text: "Whoever holds a live setup or invitation link may enrol with it, once.",
+		ID: "link", Kinds: []string{KindAnonymous}, Actions: []Action{SetupComplete, InvitationAccept, FactorReenrol}, Presented: true,
+		Text: "Whoever holds a live setup, invitation or re-enrolment link may enrol with it, once.",
 	},
 
 	// One's own account.
@@ -196,7 +200,7 @@ var builtin = []rule{
 	// The host and the server itself.
 	{
 		ID: "operator", Kinds: []string{KindOperator},
-		Actions: []Action{AdminRecover, SetupIssue, KeyRotate, Migrate, SandboxSeed, AuditExport},
+		Actions: []Action{AdminRecover, SetupIssue, KeyRotate, Migrate, SandboxSeed, AuditExport, DeploymentRename, DeploymentAdopt},
 		Text:    "Whoever is root on the host may do this, loudly.",
 	},
 	{

@@ -98,8 +98,8 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 	m1 := assurance.State{Sources: 1, MachineRung: 1}
 	allowed := map[string]string{
 		KindService:   "token.issue token.introspect token.revoke",
-		KindAnonymous: "setup.complete invitation.accept",
-		KindOperator:  "admin.recover setup.issue key.rotate migrate sandbox.seed audit.export",
+		KindAnonymous: "setup.complete invitation.accept factor.reenrol",
+		KindOperator:  "admin.recover setup.issue key.rotate migrate sandbox.seed audit.export deployment.rename deployment.adopt",
 		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused refresh.lost challenge.give session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count",
 		KindAgent:     "",
 		"client":      "",

@@ -236,6 +236,7 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.signinRoutes(handle)
 	s.setupRoutes(handle)
 	s.inviteRoutes(handle)
+	s.reenrolRoutes(handle)
 	s.accountRoutes(handle)
 	s.adminRoutes(handle)
 }

@@ -46,7 +46,7 @@ func (s *Store) deploymentChange(u *unit, c act.Change) bool {
 		u.changeOne("deployment", `UPDATE deployment SET adopted_at = $1, issuer = $2 WHERE one = 1 AND born = $3 AND adopted_at IS NULL`,
 			u.at.UnixMicro(), c.Issuer, BornDevelopment)
 	default:
-		return false
+		return s.handoverChange(u, c)
 	}
 	return true
 }

@@ -12,18 +12,25 @@ type LinkKind int
 const (
 	SetupLink LinkKind = iota
 	InviteLink
+	ReenrolLink // the issuer was renamed: a new passkey for an account that exists
 )
 
 func (k LinkKind) name() string {
-	if k == InviteLink {
+	switch k {
+	case InviteLink:
 		return "invitation"
+	case ReenrolLink:
+		return "passkey link"
 	}
 	return "setup link"
 }
 
 func (k LinkKind) place() string {
-	if k == InviteLink {
+	switch k {
+	case InviteLink:
 		return "Invitation"
+	case ReenrolLink:
+		return "New passkey"
 	}
 	return "Set up " + Product
 }
