@@ -221,6 +221,9 @@ func (v *view) Load(context.Context) (countersign.Credential, error) {
 // and what came of it is on the disk before the next process looks.
 func (v *view) Update(ctx context.Context, change func(countersign.Credential) (countersign.Credential, error)) (countersign.Credential, error) {
 	release, err := v.lock(ctx)
+	if errors.Is(err, errBusy) { // what the other process stored, or still stands, serves
+		return v.Load(ctx)
+	}
 	if err != nil {
 		return countersign.Credential{}, err
 	}

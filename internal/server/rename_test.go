@@ -120,7 +120,8 @@ func (s *site) person() *person {
 type secureJar struct{ http.CookieJar }
 
 func (j secureJar) SetCookies(u *url.URL, c []*http.Cookie) { j.CookieJar.SetCookies(asSecure(u), c) }
-func (j secureJar) Cookies(u *url.URL) []*http.Cookie       { return j.CookieJar.Cookies(asSecure(u)) }
+
+func (j secureJar) Cookies(u *url.URL) []*http.Cookie { return j.CookieJar.Cookies(asSecure(u)) }
 
 func asSecure(u *url.URL) *url.URL {
 	v := *u
