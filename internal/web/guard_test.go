@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,9 +144,9 @@ func TestPublic(t *testing.T) {
 func TestEgress(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	hits := 0
+	var hits atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hits++
+		hits.Add(1)
 		switch r.URL.Path {
 		case "/redirect":
 			http.Redirect(w, r, "/", http.StatusFound)
@@ -190,7 +191,7 @@ func TestEgress(t *testing.T) {
 	if _, err := get(open, srv.URL+"/slow"); err == nil || time.Since(start) > 2*time.Second {
 		t.Errorf("slow: %v", err)
 	}
-	before := hits
+	before := hits.Load()
 	for _, url := range []string{srv.URL, "https://127.0.0.1:" + u.Port(), "https://localhost:" + u.Port(), "https://[::ffff:127.0.0.1]:" + u.Port(), "http://example.com/", "https://169.254.169.254/", "ftp://x/", "https://2130706433/"} {
 		if _, err := get(Egress{Timeout: time.Second}, url); err == nil || !errors.Is(err, ErrEgress) && !strings.Contains(url, "2130706433") {
 			t.Errorf("%s: %v", url, err)
@@ -199,7 +200,7 @@ func TestEgress(t *testing.T) {
 	if _, err := get(Egress{Allow: []string{"127.0.0.1:1"}}, srv.URL); !errors.Is(err, ErrEgress) {
 		t.Errorf("another port: %v", err)
 	}
-	if hits != before {
+	if hits.Load() != before {
 		t.Error("a refused call reached the server")
 	}
 	if _, err := (Egress{}).dial(context.Background(), "tcp", srv.Listener.Addr().String()); !errors.Is(err, ErrEgress) {
