@@ -17,28 +17,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
-func TestPageHeaders(t *testing.T) {
-	a, b := httptest.NewRecorder(), httptest.NewRecorder()
-	n := PageHeaders(a)
-	if m := PageHeaders(b); m == n || len(n) < 22 {
-		t.Errorf("nonces %q, %q", n, m)
-	}
-	csp := a.Header().Get("Content-Security-Policy")
-	for _, want := range []string{"default-src 'none'", "script-src 'nonce-" + n + "'", "frame-ancestors 'none'", "base-uri 'none'"} {
-		if !strings.Contains(csp, want) {
-			t.Errorf("%q lacks %q", csp, want)
-		}
-	}
-	if strings.Contains(csp, "form-action") || strings.Contains(csp, "unsafe") {
-		t.Errorf("%q", csp)
-	}
-	for name, want := range map[string]string{"Cache-Control": "no-store", "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"} {
-		if got := a.Header().Get(name); got != want {
-			t.Errorf("%s: %q", name, got)
-		}
-	}
-}
-
 func TestOriginCheck(t *testing.T) {
 	c, err := NewOriginCheck("https://id.example.com")
 	if err != nil {
