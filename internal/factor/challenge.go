@@ -3,12 +3,12 @@ package factor
 import (
 	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/canon"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
@@ -34,12 +34,8 @@ func NewChallenge(key []byte, p once.Purpose, bound string, now time.Time) []byt
 }
 
 func challengeMAC(key []byte, p once.Purpose, bound string, body []byte) []byte {
-	m := hmac.New(sha256.New, key)
-	m.Write([]byte("countersign/v1/webauthn-challenge\x00"))
-	m.Write([]byte{byte(p)})
-	m.Write(body)
-	m.Write([]byte(bound))
-	return m.Sum(nil)[:20]
+	m := canon.M(key, canon.LabelWebAuthnChallenge, []byte{byte(p)}, body, []byte(bound))
+	return m[:20]
 }
 
 // CheckChallenge reads a challenge that a browser brought back, in base64url, and

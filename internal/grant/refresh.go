@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/canon"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/secret"
@@ -24,8 +25,6 @@ const (
 	refreshVersion     = 0x01
 	refreshPlain       = 53 // version, family, generation, secret
 	refreshSize        = 69 // and tag
-	labelNext          = "countersign/v1/rt-next"
-	labelTag           = "countersign/v1/rt-tag"
 	refreshTagSize     = 16
 	refreshSecretBytes = 32
 )
@@ -65,17 +64,10 @@ func (t Token) Text(keys RefreshKeys) secret.Value {
 	return secret.Encode(secret.Refresh, append(b, tag(keys.Tags()[0], b)...))
 }
 
-func mac(key []byte, label string, parts ...[]byte) []byte {
-	m := hmac.New(sha256.New, key)
-	m.Write([]byte(label))
-	m.Write([]byte{0})
-	for _, p := range parts {
-		m.Write(p)
-	}
-	return m.Sum(nil)
+func tag(key, plain []byte) []byte {
+	m := canon.M(key, canon.LabelRTTag, plain)
+	return m[:refreshTagSize]
 }
-
-func tag(key, plain []byte) []byte { return mac(key, labelTag, plain)[:refreshTagSize] }
 
 // ReadToken reads a refresh token and checks its tag in constant time. A made-up
 // token is told from a real one here, before any state is read or changed.
@@ -107,7 +99,7 @@ func (t Token) Next(key, salt []byte) Token {
 	n := Token{Family: t.Family, Gen: t.Gen + 1}
 	var gen [4]byte
 	binary.BigEndian.PutUint32(gen[:], n.Gen)
-	copy(n.Secret[:], mac(key, labelNext, t.Family[:], gen[:], salt, t.Secret[:]))
+	n.Secret = canon.M(key, canon.LabelRTNext, t.Family[:], gen[:], salt, t.Secret[:])
 	return n
 }
 

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/countersign-dev/countersign/internal/canon"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -60,7 +61,7 @@ func (r *Ring) OpenState(purpose, bound, sealed string, v any) error {
 }
 
 func stateAEAD(key []byte, purpose string) (cipher.AEAD, error) {
-	k, err := hkdf.Key(sha256.New, key, nil, "countersign/v1/state\x00"+purpose, 32)
+	k, err := hkdf.Key(sha256.New, key, nil, canon.LabelState+"\x00"+purpose, 32)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/canon"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
@@ -127,7 +128,7 @@ const MaxHandles = 16
 // AudienceKey derives K_aud of mechanisms C3 from the lineage key and the
 // registered audience.
 func AudienceKey(lineageKey []byte, audience string) ([]byte, error) {
-	return hkdf.Key(sha256.New, lineageKey, nil, "countersign/v1/lin\x00"+audience, 32)
+	return hkdf.Key(sha256.New, lineageKey, nil, canon.LabelLin+"\x00"+audience, 32)
 }
 
 // Handle is a node's name towards one audience: 12 characters.

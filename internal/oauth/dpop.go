@@ -2,12 +2,12 @@ package oauth
 
 import (
 	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"net/http"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/canon"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -61,12 +61,10 @@ func (s *Server) dpop(w http.ResponseWriter, r *http.Request, accessToken string
 // replica.
 func nonceAt(key []byte, now time.Time) string {
 	step := now.Unix() / int64(nonceStep/time.Second)
-	m := hmac.New(sha256.New, key)
-	m.Write([]byte("countersign/v1/dpop-nonce\x00"))
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], uint64(step))
-	m.Write(b[:])
-	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:18])
+	m := canon.M(key, canon.LabelDPoPNonce, b[:])
+	return base64.RawURLEncoding.EncodeToString(m[:18])
 }
 
 func nonceValid(keys [][]byte, nonce string, now time.Time) bool {

@@ -9,6 +9,8 @@ package once
 import (
 	"crypto/sha256"
 	"time"
+
+	"github.com/countersign-dev/countersign/internal/canon"
 )
 
 // Purpose types a value: one made for one purpose is never accepted for
@@ -38,7 +40,7 @@ type Key [32]byte
 // separated so that no two lists collide.
 func KeyOf(p Purpose, parts ...string) Key {
 	h := sha256.New()
-	h.Write([]byte("countersign/v1/consume\x00"))
+	h.Write([]byte(canon.LabelConsume + "\x00"))
 	h.Write([]byte{byte(p)})
 	for _, s := range parts {
 		n := len(s)

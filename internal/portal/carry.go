@@ -12,6 +12,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
@@ -198,4 +199,18 @@ func sentence(text string) string {
 		text = string(unicode.ToUpper(r)) + text[n:]
 	}
 	return strings.TrimSuffix(text, ".") + "."
+}
+
+// enrolOptions answers with the creation options for a passkey of h, bound to
+// this browser, the page's purpose and the person.
+func (s *Server) enrolOptions(w http.ResponseWriter, r *http.Request, purpose, person string, h factor.Holder) error {
+	bound, err := s.bindTo(w, r, purpose, person)
+	if err != nil {
+		return err
+	}
+	o, err := s.Ceremony.EnrolOptions(h, bound, s.now())
+	if err != nil {
+		return err
+	}
+	return publicKey(w, o)
 }

@@ -158,15 +158,7 @@ func (s *Server) inviteOptions(w http.ResponseWriter, r *http.Request) error {
 	if again != "" {
 		return linkOver("invitation")
 	}
-	bound, err := s.bindTo(w, r, sealedInvite, in.Person)
-	if err != nil {
-		return err
-	}
-	opts, err := s.Ceremony.EnrolOptions(in.holder(), bound, s.now())
-	if err != nil {
-		return err
-	}
-	return publicKey(w, opts)
+	return s.enrolOptions(w, r, sealedInvite, in.Person, in.holder())
 }
 
 var errWithdrawn = problem.New(problem.Denied, "invitation_withdrawn", "Whoever invited you can't invite people any more.").

@@ -98,15 +98,7 @@ func (s *Server) reenrolOptions(w http.ResponseWriter, r *http.Request) error {
 	if _, err := passkeyName(b.get("passkey_name")); err != nil {
 		return err
 	}
-	bound, err := s.bindTo(w, r, sealedReenrol, o.Person)
-	if err != nil {
-		return err
-	}
-	opts, err := s.Ceremony.EnrolOptions(o.holder(), bound, s.now())
-	if err != nil {
-		return err
-	}
-	return publicKey(w, opts)
+	return s.enrolOptions(w, r, sealedReenrol, o.Person, o.holder())
 }
 
 // reenrolFinish adds the passkey and opens a session, in one transaction that

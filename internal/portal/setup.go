@@ -213,15 +213,7 @@ func (s *Server) setupOptions(w http.ResponseWriter, r *http.Request) error {
 	if _, err := passkeyName(b.get("passkey_name")); err != nil {
 		return err
 	}
-	bound, err := s.bindTo(w, r, sealedSetup, o.Person)
-	if err != nil {
-		return err
-	}
-	opts, err := s.Ceremony.EnrolOptions(o.holder(), bound, s.now())
-	if err != nil {
-		return err
-	}
-	return publicKey(w, opts)
+	return s.enrolOptions(w, r, sealedSetup, o.Person, o.holder())
 }
 
 // linkOver is for the script of a page whose link stopped working meanwhile.

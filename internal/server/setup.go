@@ -59,7 +59,7 @@ func (s *State) Export(ctx context.Context, from uint64, fn func(audit.Line) err
 			rows, nums = append(rows, row), append(nums, seq)
 			return nil
 		})
-		if err != nil && !isEnough(err) {
+		if err != nil && !errors.Is(err, errEnough) {
 			return err
 		}
 		for i, row := range rows {
@@ -81,5 +81,3 @@ func (s *State) Export(ctx context.Context, from uint64, fn func(audit.Line) err
 // errEnough stops a read of rows after a batch: names are looked up between
 // batches, not inside one.
 var errEnough = errors.New("enough rows")
-
-func isEnough(err error) bool { return errors.Is(err, errEnough) }
