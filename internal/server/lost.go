@@ -24,53 +24,65 @@ const lostBatch = 1000
 // every answer was sent.
 func (s *State) cleanMarker() string { return filepath.Join(s.Config.DataDir, "clean-stop") }
 
-// keepLost looks, before anything is served, whether whoever served before died,
-// and if so keeps open the windows of what was rotated just before: those
-// clients may never have got their answer (mechanisms D9). A server that cannot
-// do it serves all the same: the clients sign in again.
-func (s *Server) keepLost(ctx context.Context) {
-	died, err := s.died(ctx)
+// keepLost looks whether whoever served before died, and if so keeps open the
+// windows of what was rotated just before: those clients may never have got their
+// answer (mechanisms D9). It reports whether that is settled: on PostgreSQL the
+// lease of whoever was killed a moment ago still runs, and only its end tells a
+// dead holder from a live replica. Until then the ordinary window of the same
+// network, which is longer than a lease, answers the clients, so that serving
+// need not wait. A server that cannot do it serves all the same: the clients sign
+// in again.
+func (s *Server) keepLost(ctx context.Context) (settled bool) {
+	died, settled, err := s.died(ctx)
 	if err == nil && died {
 		err = s.extendLost(ctx, s.pulse.Last())
 	}
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("keep the windows of answers that were lost", "err", err)
 	}
+	return settled || err != nil
+}
+
+// sequence runs the sequencer, once it is settled who held its lease: taking it
+// would hide whether the holder died.
+func (s *Server) sequence(settled bool) func(context.Context) {
+	return func(ctx context.Context) {
+		for ; !settled; settled = s.keepLost(ctx) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+		s.seq.Run(ctx)
+	}
 }
 
 // died reports whether the process that was last alive on this database ended
-// without being told to, and none is alive now.
-func (s *Server) died(ctx context.Context) (bool, error) {
+// without being told to, and none is alive now. settled is false while that
+// cannot be told yet.
+func (s *Server) died(ctx context.Context) (died, settled bool, err error) {
 	if s.Store.Engine() == "sqlite" { // this is the only process that serves
 		err := os.Remove(s.cleanMarker())
 		if errors.Is(err, os.ErrNotExist) {
-			return !s.pulse.Last().IsZero(), nil
+			return !s.pulse.Last().IsZero(), true, nil
 		}
 		if err == nil { // else a power cut could bring the marker back
 			err = syncDir(s.Config.DataDir)
 		}
-		return false, err
+		return false, true, err
 	}
 	// Any replica may hold the lease; the last one to end in good order gives it
 	// back. One that is held is renewed before it runs out, or its holder is dead.
 	if s.pulse.Until.IsZero() {
-		return false, nil
+		return false, true, nil
 	}
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
-		p, err := s.Store.Pulse(ctx)
-		if err != nil || p.Holder != s.pulse.Holder || !p.Until.Equal(s.pulse.Until) {
-			return false, err
-		}
-		if p.Until.Before(s.now()) {
-			return true, nil
-		}
-		select {
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
+	p, err := s.Store.Pulse(ctx)
+	if err != nil || p.Holder != s.pulse.Holder || !p.Until.Equal(s.pulse.Until) {
+		return false, true, err
 	}
-	return false, nil
+	died = p.Until.Before(s.now())
+	return died, died, nil
 }
 
 // extendLost gives the long window to every family that was rotated at most
