@@ -68,7 +68,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&t.configPath, "config", envOr("COUNTERSIGN_CONFIG", defaultConfig), "configuration file")
-	root.AddCommand(t.serve(), t.sandbox(), t.migrate(), t.checkConfig(), t.setupLink(), t.audit(), t.keys(), t.recover(), t.renameIssuer(), t.adopt(), version(stdout))
+	root.AddCommand(t.serve(), t.sandbox(), t.migrate(), t.checkConfig(), t.setupLink(), t.audit(), t.keys(), t.recover(), t.renameIssuer(), t.adopt(), t.quarantine(), version(stdout))
 	return strict(root)
 }
 
@@ -127,29 +127,38 @@ func (t *tool) serve() *cobra.Command {
 		Use: "serve", Short: "Serve", Args: cobra.NoArgs,
 		Long: "Serve the issuer of the configuration. A database of an earlier release is brought up to date first, after a copy of it was made.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := t.open(c.Context(), !noMigrate)
-			if err != nil {
-				return err
-			}
-			defer st.Close()
 			collectLess()
-			srv, err := server.New(st)
-			if err != nil {
-				return err
+			err := server.ErrEpoch
+			for errors.Is(err, server.ErrEpoch) && c.Context().Err() == nil {
+				err = t.serveEpoch(c.Context(), !noMigrate)
 			}
-			l, err := server.Listen(st.Config)
-			if err != nil {
-				return err
-			}
-			if err := t.offerSetup(c.Context(), st); err != nil {
-				return err
-			}
-			fmt.Fprintf(t.err, "countersignd: serving %s on %s\n", st.Config.Issuer, l.Public.Addr())
-			return srv.Run(c.Context(), l)
+			return err
 		},
 	}
 	c.Flags().BoolVar(&noMigrate, "no-migrate", false, "refuse a database of an earlier release instead of migrating it")
 	return c
+}
+
+// serveEpoch serves until the end, or until the deployment begins another epoch.
+func (t *tool) serveEpoch(ctx context.Context, migrate bool) error {
+	st, err := t.open(ctx, migrate)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	srv, err := server.New(st)
+	if err != nil {
+		return err
+	}
+	l, err := server.Listen(st.Config)
+	if err != nil {
+		return err
+	}
+	if err := t.offerSetup(ctx, st); err != nil {
+		return err
+	}
+	fmt.Fprintf(t.err, "countersignd: serving %s on %s\n", st.Config.Issuer, l.Public.Addr())
+	return srv.Run(ctx, l)
 }
 
 // collectLess lets the heap grow to three times what lives before the collector

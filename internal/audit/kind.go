@@ -92,6 +92,8 @@ const (
 
 	DeploymentRenamed Kind = 0x080c // another issuer: what the old one issued ended
 	DeploymentAdopted Kind = 0x080d // a development database became a real one
+
+	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
 )
 
 // Class is what retention is set by.
@@ -195,6 +197,8 @@ var kinds = map[Kind]kindInfo{
 
 	DeploymentRenamed: {"deployment.renamed", Authority, critical, "the operator of the machine <renamed|could not rename> the issuer[ from {from}][ to {to}]"},
 	DeploymentAdopted: {"deployment.adopted", Authority, critical, "the operator of the machine <made|could not make> a real deployment of a sample[, {to}]"},
+
+	QuarantineEntered: {"quarantine.entered", Log, plain, "the server went into quarantine"},
 }
 
 // Known reports whether k is in the table.

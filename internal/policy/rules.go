@@ -61,6 +61,8 @@ const (
 	DeploymentRename Action = "deployment.rename"
 	DeploymentAdopt  Action = "deployment.adopt"
 
+	QuarantineEnter Action = "quarantine.enter" // the database has gone back in time
+
 	AdminRecover  Action = "admin.recover"
 	SetupIssue    Action = "setup.issue"
 	ProofSpend    Action = "proof.spend" // a DPoP proof or client assertion was used where nothing else changes
@@ -200,14 +202,14 @@ var builtin = []rule{
 	// The host and the server itself.
 	{
 		ID: "operator", Kinds: []string{KindOperator},
-		Actions: []Action{AdminRecover, SetupIssue, KeyRotate, Migrate, SandboxSeed, AuditExport, DeploymentRename, DeploymentAdopt},
+		Actions: []Action{AdminRecover, SetupIssue, KeyRotate, Migrate, SandboxSeed, AuditExport, DeploymentRename, DeploymentAdopt, QuarantineEnter},
 		Text:    "Whoever is root on the host may do this, loudly.",
 	},
 	{
 		ID: "system", Kinds: []string{KindSystem},
 		Actions: []Action{
 			AuditSequence, FeedPublish, Expiry, SessionEnd, SessionSeen, GrantEnd, CodeMissed, CodeReused, RefreshMisused, RefreshLost, ChallengeGive,
-			KeyRotate, SandboxSeed, SetupIssue, ProofSpend, Refusals,
+			KeyRotate, SandboxSeed, SetupIssue, ProofSpend, Refusals, QuarantineEnter,
 		},
 		Text: "The server does this by itself.",
 	},

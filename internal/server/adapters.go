@@ -148,7 +148,7 @@ func (r revocations) RevocationsSince(ctx context.Context, at time.Time) ([]line
 
 func (s *Server) newFeed() *feed.Hub {
 	return feed.New(feed.Config{
-		Issuer: s.Config.Issuer, Epoch: logEpoch, Source: revocations{s.Store}, AudienceKey: s.Ring.AudienceKey,
+		Issuer: s.Config.Issuer, Epoch: s.epoch, Source: revocations{s.Store}, AudienceKey: s.Ring.AudienceKey,
 		Signer:       func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypFeed) },
 		Authenticate: s.enforcementPoint, Log: s.log, Now: s.now,
 	})
@@ -199,7 +199,7 @@ func serves(res resource.Resource, clientID string) bool {
 func (s *Server) newAdmin() (*admin.API, error) {
 	return admin.New(admin.Config{
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
-		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Epoch: logEpoch, Applied: s.applied, Now: s.now,
+		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Epoch: uint64(s.epoch), Applied: s.applied, Now: s.now,
 	})
 }
 

@@ -46,15 +46,17 @@ type Options struct {
 // State is an opened deployment without its surfaces: what the commands of
 // countersignd work on.
 type State struct {
-	Config *config.Config
-	Store  *store.Store
-	Ring   *keyring.Ring
-	Do     *act.Doer
-	Names  *store.RecordKeys
-	log    *slog.Logger
-	now    func() time.Time
-	origin string      // of the log
-	pulse  store.Pulse // of who served before, read before this process wrote anything
+	Config   *config.Config
+	Store    *store.Store
+	Ring     *keyring.Ring
+	Do       *act.Doer
+	Names    *store.RecordKeys
+	log      *slog.Logger
+	now      func() time.Time
+	origin   string // of the log
+	epoch    int64  // that the deployment was opened in
+	standing atomic.Pointer[standing]
+	pulse    store.Pulse // of who served before, read before this process wrote anything
 }
 
 // OpenState opens the database and the keys; it makes what a new deployment
@@ -126,6 +128,13 @@ func (s *State) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if dep, err = s.Store.Deployment(ctx); err != nil {
+		return err
+	}
+	s.epoch = dep.Epoch
+	if err := s.look(ctx); err != nil {
+		return err
+	}
 	if err := s.readOrigin(ctx); err != nil {
 		return err
 	}
@@ -140,7 +149,7 @@ func (s *State) readOrigin(ctx context.Context) (err error) {
 	if s.origin, ok, err = s.Store.LogOrigin(ctx); err != nil || ok {
 		return err
 	}
-	s.origin, err = audit.Origin(s.Config.Issuer, logEpoch)
+	s.origin, err = audit.Origin(s.Config.Issuer, uint64(s.epoch))
 	return err
 }
 
@@ -173,10 +182,6 @@ func (s *State) Close() error { return s.Store.Close() }
 
 // Origin is the origin of the deployment's log (mechanisms E8).
 func (s *State) Origin() (string, error) { return s.origin, nil }
-
-// logEpoch is the epoch of the log and the feed; restoring begins another, which
-// comes with restore.
-const logEpoch = 1
 
 // VerificationKey is the log's public key in note form, to be pinned.
 func (s *State) VerificationKey() (string, error) {

@@ -55,7 +55,7 @@ func (s *Server) Handler() (http.Handler, error) {
 		}
 		pages.ServeHTTP(w, r)
 	})
-	dev, err := s.development(split)
+	dev, err := s.development(s.released(split))
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,9 @@ func (s *Server) Ready(ctx context.Context) error {
 	if !s.ready.Load() {
 		return errors.New("starting or stopping")
 	}
+	if why := s.Quarantined(); why != "" {
+		return fmt.Errorf("in quarantine: %s; countersignd quarantine status says what to do", why)
+	}
 	if s.Store.Room() == store.ReserveUsed {
 		return errDisk
 	}
@@ -57,7 +60,8 @@ func Listen(cfg *config.Config) (Listeners, error) {
 	return l, nil
 }
 
-// Run serves until ctx ends, then lets requests under way finish.
+// Run serves until ctx ends, then lets requests under way finish. It ends with
+// ErrEpoch when the deployment has begun another epoch: open it anew and serve on.
 func (s *Server) Run(ctx context.Context, l Listeners) error {
 	h, err := s.Handler()
 	if err != nil {
@@ -84,6 +88,8 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 		public = tls.NewListener(public, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get, NextProtos: []string{"http/1.1"}})
 	}
 	go func() { errs <- pub.Serve(public) }()
+	moved := make(chan struct{})
+	wg.Go(func() { s.watchStanding(loops, sync.OnceFunc(func() { close(moved) })) })
 	ops := &http.Server{Handler: s.Operations(), ReadHeaderTimeout: 10 * time.Second}
 	if l.Operations != nil {
 		go func() { errs <- ops.Serve(l.Operations) }()
@@ -91,6 +97,8 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	s.ready.Store(true)
 	select {
 	case err = <-errs:
+	case <-moved:
+		err = ErrEpoch
 	case <-ctx.Done():
 		err = nil
 	}

@@ -15,6 +15,14 @@ type Deployment struct {
 	Issuer    string
 	CreatedAt time.Time
 	AdoptedAt time.Time // of a development deployment that became a real one; zero otherwise
+	// Epoch is the restore epoch, 1 for a database that never went back in time
+	// (mechanisms I10): the log and the feed go by it.
+	Epoch   int64
+	EpochAt time.Time // when it began: tokens issued before are refused; zero for the first
+	// Quarantined is when the deployment stopped issuing, because its database has
+	// gone back in time (mechanisms I8), and Why; zero if it has not.
+	Quarantined time.Time
+	Why         string
 }
 
 // How a deployment may be born.
@@ -42,11 +50,12 @@ func (s *Store) deploymentChange(u *unit, c act.Change) bool {
 	case Found:
 		u.then(`INSERT INTO deployment (one, id, born, issuer, created_at) VALUES (1, $1, $2, $3, $4)`,
 			c.ID, c.Born, c.Issuer, orNow(c.CreatedAt, u.at).UnixMicro())
+		u.node(c.ID, 0)
 	case Adopt:
 		u.changeOne("deployment", `UPDATE deployment SET adopted_at = $1, issuer = $2 WHERE one = 1 AND born = $3 AND adopted_at IS NULL`,
 			u.at.UnixMicro(), c.Issuer, BornDevelopment)
 	default:
-		return s.handoverChange(u, c)
+		return s.handoverChange(u, c) || s.restoreChange(u, c)
 	}
 	return true
 }
@@ -56,9 +65,10 @@ func (s *Store) deploymentChange(u *unit, c act.Change) bool {
 func (s *Store) Deployment(ctx context.Context) (Deployment, error) {
 	return need(ctx, s.db, "deployment", func(row Row) (Deployment, error) {
 		var d Deployment
-		var at, adopted int64
-		err := row.Scan(&d.ID, &d.Born, &d.Issuer, &at, &adopted)
-		d.CreatedAt, d.AdoptedAt = moment(at), moment(adopted)
+		var at, adopted, epochAt, frozen int64
+		err := row.Scan(&d.ID, &d.Born, &d.Issuer, &at, &adopted, &d.Epoch, &epochAt, &frozen, &d.Why)
+		d.CreatedAt, d.AdoptedAt, d.EpochAt, d.Quarantined = moment(at), moment(adopted), moment(epochAt), moment(frozen)
 		return d, err
-	}, `SELECT id, born, issuer, created_at, COALESCE(adopted_at, 0) FROM deployment WHERE one = 1`)
+	}, `SELECT d.id, d.born, d.issuer, d.created_at, COALESCE(d.adopted_at, 0), d.epoch, COALESCE(d.epoch_at, 0), COALESCE(n.frozen_at, 0), n.why
+FROM deployment d JOIN node n ON n.id = d.id WHERE d.one = 1`)
 }

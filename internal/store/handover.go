@@ -79,7 +79,7 @@ SELECT CAST($1 AS TEXT), id, kind, CAST($2 AS BIGINT), 0 FROM node WHERE kind BE
 // ended.
 func (u *unit) clear() {
 	u.check(0, refused(serverRunning), servingSQL, u.at.UnixMicro())
-	u.endWhere(`ended_at IS NULL AND kind <> $3`, "adopted", int64(-1)) // every node
+	u.endWhere(`ended_at IS NULL AND kind <> $3 AND id NOT IN (SELECT id FROM deployment)`, "adopted", int64(-1)) // every node but the deployment's
 	for _, table := range []string{
 		"membership", "people_group", "passkey", "session", "device", "consent", "access_grant", "refresh_family",
 		"client", "service", "resource", "record_key", "person", "once", "checkpoint",

@@ -26,8 +26,12 @@ func (s *Store) Load(ctx context.Context, action policy.Action, refs act.Refs) (
 			return s.freshen(ctx, f, &refs)
 		}
 	}
+	self, err := s.deploymentID(ctx)
+	if err != nil {
+		return act.Facts{}, err
+	}
 	epoch := s.cache.now()
-	l := loader{action: action, refs: &refs}
+	l := loader{action: action, refs: &refs, self: self}
 	if err := s.db.Snapshot(ctx, func(r Reader) error { l.r = r; return l.load(ctx) }); err != nil {
 		if problem.From(err) != nil {
 			return act.Facts{}, err
@@ -59,6 +63,7 @@ type loader struct {
 	r      Reader
 	action policy.Action
 	refs   *act.Refs
+	self   string // the deployment, "" while it is being founded
 	facts  act.Facts
 	moving []act.Expiry // what no version guards: never cached
 }
@@ -103,11 +108,11 @@ func (l *loader) nodes(ctx context.Context) error {
 	for _, res := range l.refs.Resources {
 		add("resource", res)
 	}
-	ids := make([]string, len(refs))
+	ids := make([]string, len(refs), len(refs)+1)
 	for i, r := range refs {
 		ids[i] = r.id
 	}
-	nodes, err := ancestors(ctx, l.r, ids)
+	nodes, err := l.above(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -122,6 +127,22 @@ func (l *loader) nodes(ctx context.Context) error {
 	}
 	l.ended(ids)
 	return nil
+}
+
+// above gives the nodes of ids and their ancestors. With them comes the deployment
+// itself, which nothing descends from: it is guarded by every act, so that one that
+// was decided before a quarantine began is decided again.
+func (l *loader) above(ctx context.Context, ids []string) ([]lineage.Node, error) {
+	if l.self != "" {
+		ids = append(ids, l.self)
+	}
+	nodes, err := ancestors(ctx, l.r, ids)
+	if i := slices.IndexFunc(nodes, func(n lineage.Node) bool { return n.ID == l.self }); i >= 0 {
+		l.facts.Input.Context.Quarantine = !nodes[i].Live()
+		l.guard(nodes[i])
+		nodes = slices.Delete(nodes, i, i+1)
+	}
+	return nodes, err
 }
 
 // guard has the commit re-check a node, once.

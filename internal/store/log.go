@@ -16,20 +16,22 @@ type head struct {
 	size  uint64
 	root  [32]byte
 	fence int64
+	held  bool // the deployment is in quarantine: the old name signs nothing more (mechanisms E12)
 }
 
 func readHead(ctx context.Context, r Reader) (head, error) {
 	return need(ctx, r, "log", func(row Row) (h head, err error) {
-		var size int64
+		var size, held int64
 		var root []byte
-		err = row.Scan(&size, &root, &h.fence)
+		err = row.Scan(&size, &root, &h.fence, &held)
+		h.held = held > 0
 		copy(h.root[:], root)
 		h.size = uint64(size)
 		if h.size == 0 {
 			h.root = audit.EmptyRoot
 		}
 		return h, err
-	}, `SELECT size, root, fence FROM log_head WHERE one = 1`)
+	}, `SELECT size, root, fence, (SELECT COUNT(*) FROM node n JOIN deployment d ON d.id = n.id WHERE n.frozen_at IS NOT NULL) FROM log_head WHERE one = 1`)
 }
 
 // Head implements audit.Source: what the sequencer last wrote.

@@ -268,7 +268,7 @@ func rootOf(note []byte) (root [32]byte, err error) {
 func (q *Sequencer) checkpoint(ctx context.Context, h head, more bool) error {
 	now := q.s.now()
 	asked := q.demand.Load()
-	if h.size == 0 || h.size == q.signed.size {
+	if h.size == 0 || h.size == q.signed.size || h.held {
 		q.demand.Store(false)
 		q.broadcast()
 		return nil

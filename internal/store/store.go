@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
@@ -25,7 +26,8 @@ type Store struct {
 	cache cache
 	known facts
 	keys  recordKeys
-	wake  chan struct{} // a local commit has news for the sequencer
+	self  atomic.Pointer[string] // the deployment's id, once there is one
+	wake  chan struct{}          // a local commit has news for the sequencer
 }
 
 var (

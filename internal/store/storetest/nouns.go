@@ -359,7 +359,7 @@ func testDeployment(t *testing.T, db Database) {
 	defer r.s.Close()
 	_, err := r.s.Deployment(r.ctx)
 	refused(t, err, problem.NotFound, "deployment_not_found")
-	d := store.Deployment{ID: "dpl_1", Born: store.BornDevelopment, Issuer: "http://localhost:8080", CreatedAt: start}
+	d := store.Deployment{ID: "dpl_1", Born: store.BornDevelopment, Issuer: "http://localhost:8080", CreatedAt: start, Epoch: 1}
 	r.do(store.Found{Deployment: d})
 	refused(t, r.try(store.Found{Deployment: d}), problem.Conflict, "deployment_exists")
 	same(t, must(r.s.Deployment(r.ctx))(t), d)

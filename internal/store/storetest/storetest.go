@@ -51,6 +51,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"grants", testGrants},
 		{"keys", testKeys},
 		{"deployment", testDeployment},
+		{"quarantine", testQuarantine},
+		{"the log in quarantine", testQuarantinedLog},
 		{"rename", testRename},
 		{"clear", testClear},
 		{"lineage", testLineage},

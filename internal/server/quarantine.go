@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/store"
+)
+
+// Quarantine (mechanisms I6 to I11). A database that has gone back in time would
+// revive whatever was revoked, removed or used since. So the deployment's own node
+// is frozen, which every act guards: policy then answers only the operator and the
+// server itself, the routes answer nobody, and the log's old name signs nothing.
+//
+// Whatever learns that the deployment has been farther than its database is calls
+// Remembered. What ends a quarantine moves the epoch, and a running server that
+// sees another epoch than it began with ends, to be started anew.
+
+// ErrEpoch says that the deployment has begun another epoch: open it anew.
+var ErrEpoch = errors.New("the deployment has begun a new epoch, with new names for its log and feed")
+
+// standing is what a running server goes by between two looks at the database.
+type standing struct {
+	quarantined bool
+	why         string
+}
+
+// Epoch is the restore epoch that this process opened the deployment in; the log
+// and the feed go by it.
+func (s *State) Epoch() int64 { return s.epoch }
+
+// look reads whether the deployment is in quarantine, and whether it still is in
+// the epoch that it was opened in.
+func (s *State) look(ctx context.Context) error {
+	d, err := s.Store.Deployment(ctx)
+	if err != nil {
+		return err
+	}
+	now := &standing{quarantined: !d.Quarantined.IsZero(), why: d.Why}
+	if was := s.standing.Swap(now); now.quarantined && (was == nil || !was.quarantined) {
+		s.log.Error("the database has gone back in time: in quarantine, nothing is issued", "why", d.Why, "next", "countersignd quarantine status")
+	}
+	if d.Epoch != s.epoch {
+		return ErrEpoch
+	}
+	return nil
+}
+
+// Quarantined says why nothing is issued; "" if all is well.
+func (s *State) Quarantined() string {
+	if st := s.standing.Load(); st != nil && st.quarantined {
+		return st.why
+	}
+	return ""
+}
+
+// Remembered tells of something outside the database that remembers how far this
+// deployment has been. If that is farther than the database is, the deployment goes
+// into quarantine; ahead reports it. Whoever calls MUST have checked that the
+// anchor is genuine: anybody can name a number.
+func (s *State) Remembered(ctx context.Context, a store.Anchor) (ahead bool, err error) {
+	size, _, err := s.Store.Head(ctx)
+	if err != nil || !a.Ahead(s.epoch, size) {
+		return false, err
+	}
+	what := map[string]string{
+		store.ByFile: "the side file", store.ByWitness: "a witness", store.ByFeed: "an enforcement point",
+		store.ByRefresh: "a refresh token", store.ByDatabase: "PostgreSQL",
+	}[a.By]
+	why := fmt.Sprintf("%s has seen %d records in epoch %d, the database has %d in epoch %d", what, a.HW, a.Epoch, size, s.epoch)
+	return true, s.Quarantine(ctx, why, a, system())
+}
+
+// Quarantine puts the deployment into quarantine, and keeps what was seen. One that
+// is in quarantine stays, and learns what else was seen.
+func (s *State) Quarantine(ctx context.Context, why string, a store.Anchor, as act.Refs) error {
+	seen, err := s.Store.Seen(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Quarantined() != "" && !a.Ahead(seen.Epoch, seen.HW) && !slices.ContainsFunc(a.Kids, func(k string) bool { return !slices.Contains(seen.Kids, k) }) {
+		return nil
+	}
+	far := farthest(seen, a)
+	_, err = s.Do.Do(ctx, act.Intent{
+		Action: policy.QuarantineEnter, Kind: audit.QuarantineEntered, Refs: as,
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{store.Quarantine{Why: why, Seen: far}},
+				Parts:   []audit.Part{{Body: map[string]any{"reason": why, "seen": far.HW, "epoch": far.Epoch, "by": far.By}}},
+			}, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.look(ctx); !errors.Is(err, ErrEpoch) {
+		return err
+	}
+	return nil
+}
+
+// farthest joins what two anchors know.
+func farthest(a, b store.Anchor) store.Anchor {
+	kids := slices.Concat(a.Kids, b.Kids)
+	slices.Sort(kids)
+	if b.Ahead(a.Epoch, a.HW) || a.By == "" {
+		a = b
+	}
+	a.Kids = slices.Compact(kids)
+	return a
+}
+
+// watchStanding looks at the database twice a second, for what another process
+// found or did. moved is called once the deployment is in another epoch.
+func (s *State) watchStanding(ctx context.Context, moved func()) {
+	every(ctx, 500*time.Millisecond, func(ctx context.Context) {
+		switch err := s.look(ctx); {
+		case errors.Is(err, ErrEpoch):
+			moved()
+		case err != nil && ctx.Err() == nil:
+			s.log.Warn("look whether the deployment is in quarantine", "err", err)
+		}
+	})
+}
+
+// errQuarantine is what every route answers in quarantine.
+var errQuarantine = func() *problem.Error {
+	p := problem.New(problem.Unavailable, policy.CodeQuarantine, "This server's data was restored from a backup and is being checked. Until its operator is done, it answers nobody.").
+		WithHint("Try again later. Its operator sees more with: countersignd quarantine status")
+	p.RetryAfter = time.Minute
+	return p
+}()
+
+// released lets nothing through while the deployment is in quarantine but what
+// pages are made of.
+func (s *Server) released(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.Path; {
+		case s.Quarantined() == "" || strings.HasPrefix(path, "/static/"):
+			next.ServeHTTP(w, r)
+		case path == "/v1" || strings.HasPrefix(path, "/v1/"):
+			s.admin.Render(w, r, errQuarantine)
+		case isAPI(path):
+			w.Header().Set("Retry-After", "60")
+			s.renderAPI(w, r, errQuarantine)
+		default:
+			w.Header().Set("Retry-After", "60")
+			s.portal.RenderError(w, r, errQuarantine)
+		}
+	})
+}

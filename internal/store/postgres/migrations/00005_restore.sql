@@ -1,0 +1,17 @@
+-- +goose Up
+
+-- The restore epoch: it moves each time the database has gone back in time and
+-- the deployment left its quarantine (mechanisms I10). The log and the feed go by
+-- it. epoch_at is when it began; tokens issued before are refused.
+ALTER TABLE deployment ADD COLUMN epoch BIGINT NOT NULL DEFAULT 1;
+ALTER TABLE deployment ADD COLUMN epoch_at BIGINT;
+
+-- The deployment is a node: frozen is in quarantine, and every act guards it.
+INSERT INTO node (id, kind, version) SELECT id, 0, 1 FROM deployment;
+
+-- What a deployment knows about itself, by name.
+CREATE TABLE deployment_fact (
+	name  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+	value TEXT COLLATE "C" NOT NULL,
+	at    BIGINT           NOT NULL
+);

@@ -1,0 +1,101 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/store"
+)
+
+// testQuarantine: a quarantine is seen by every load, cached or not, stops what was
+// decided before it began, and keeps the farthest that was seen.
+func testQuarantine(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	dana := r.person("dana")
+	cl := r.client("app")
+	refs := act.Refs{Kind: policy.KindPerson, Actor: dana.ID, Client: cl.ID}
+	loaded := func() act.Facts { t.Helper(); return must(r.s.Load(r.ctx, policy.TokenIssue, refs))(t) }
+	if loaded().Input.Context.Quarantine {
+		t.Error("in quarantine before there is a deployment")
+	}
+	r.do(store.Found{Deployment: store.Deployment{ID: "dpl_1", Born: store.BornProduction, Issuer: "https://id.example.com", CreatedAt: start}})
+	refs.Kind = policy.KindAgent // not what was cached
+	before := loaded()
+	if before.Input.Context.Quarantine || loaded().Input.Context.Quarantine {
+		t.Error("in quarantine for nothing")
+	}
+	for _, n := range before.Nodes {
+		if n.ID == "dpl_1" {
+			t.Error("the deployment is an ancestor of a token")
+		}
+	}
+
+	seen := store.Anchor{By: store.ByFeed, Epoch: 1, HW: 500, Kids: []string{"k1"}}
+	r.do(store.Quarantine{Why: "a test", Seen: seen})
+	for range 2 {
+		if !loaded().Input.Context.Quarantine {
+			t.Error("a load does not see the quarantine")
+		}
+	}
+	d := must(r.s.Deployment(r.ctx))(t)
+	if d.Why != "a test" || d.Quarantined.IsZero() || d.Epoch != 1 {
+		t.Errorf("%+v", d)
+	}
+	w := r.write(audit.TokenIssued, "", nil)
+	w.Guard = before.Guard
+	if err := r.s.Commit(r.ctx, w); !errors.Is(err, act.ErrStale) {
+		t.Errorf("what was decided before the quarantine was committed in it: %v", err)
+	}
+	same(t, must(r.s.Seen(r.ctx))(t), seen)
+
+	seen.HW = 700
+	r.do(store.Quarantine{Why: "another", Seen: seen})
+	again := must(r.s.Deployment(r.ctx))(t)
+	if again.Why != "a test" || !again.Quarantined.Equal(d.Quarantined) {
+		t.Errorf("the first reason is gone: %+v", again)
+	}
+	same(t, must(r.s.Seen(r.ctx))(t), seen)
+}
+
+// testQuarantinedLog: in quarantine records are numbered, and the log's name signs
+// nothing more.
+func testQuarantinedLog(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	r.do(store.Found{Deployment: store.Deployment{ID: "dpl_1", Born: store.BornProduction, Issuer: "https://id.example.com", CreatedAt: start}})
+	q := sequencer(t, r.s, func(o *store.SequencerOptions) { o.Every = time.Nanosecond })
+	step := func() {
+		t.Helper()
+		if _, err := q.Step(r.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step()
+	if size, _, err := r.s.LastCheckpoint(r.ctx); err != nil || size != 1 {
+		t.Fatalf("signed %d: %v", size, err)
+	}
+	r.do(store.Quarantine{Why: "a test", Seen: store.Anchor{By: store.ByWitness, Epoch: 1, HW: 9}})
+	step()
+	if size, _ := must2(r.s.Head(r.ctx))(t); size != 2 {
+		t.Errorf("numbered %d", size)
+	}
+	if size, _, err := r.s.LastCheckpoint(r.ctx); err != nil || size != 1 {
+		t.Errorf("signed %d in quarantine: %v", size, err)
+	}
+}
+
+// must2 is must for two values.
+func must2[T, U any](v T, u U, err error) func(t testing.TB) (T, U) {
+	return func(t testing.TB) (T, U) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v, u
+	}
+}
