@@ -32,7 +32,7 @@ const (
 // factor is what the ladder needs to know of a person's method.
 type factor struct {
 	nature nature
-	typed  bool     // a code or password that somebody can be talked into typing elsewhere
+	code   bool     // a code that is read and typed; of two factors one at most may be that
 	bound  bool     // answers only the right verifier: phishing-resistant by construction
 	amr    []string // for methods whose amr does not depend on the event
 }
@@ -42,17 +42,26 @@ type factor struct {
 type factors map[Method]factor
 
 // personal are the methods of this release. A method that is added later adds
-// its row here and its cells to the ladder's test.
+// its row here and its cells to the ladder's test. None that is typed is bound:
+// whoever can be talked into typing it elsewhere has given it away.
 var personal = factors{
 	Passkey:     {nature: possession, bound: true},
 	SecurityKey: {nature: possession, bound: true},
+	Password:    {nature: knowledge, amr: []string{"pwd"}},
+	TOTP:        {nature: possession, code: true, amr: []string{"otp"}},
 }
 
 // event is a proof that counts.
 type event struct {
 	Proof
 	factor
-	rung Rung // what this event reaches alone
+	rung   Rung // what this event reaches alone
+	capped bool // it is worth less than its method says: its facts do not count
+}
+
+// capped reports whether the event counts for no more than Cap at now.
+func (p Proof) capped(now time.Time) bool {
+	return p.Cap != None && (p.CapUntil.IsZero() || now.Before(p.CapUntil))
 }
 
 // live reports whether a proof says something about subject at now.
@@ -71,7 +80,11 @@ func (f factors) events(subject string, proofs []Proof, now time.Time) []event {
 		if !ok || !live(p, subject, now) {
 			continue
 		}
-		out = append(out, event{Proof: p, factor: kind, rung: alone(p, kind)})
+		e := event{Proof: p, factor: kind, rung: alone(p, kind)}
+		if p.capped(now) {
+			e.rung, e.capped = min(e.rung, p.Cap), true
+		}
+		out = append(out, e)
 	}
 	slices.SortFunc(out, func(a, b event) int {
 		return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.rung, a.rung),
@@ -112,13 +125,14 @@ func (f factors) pairs(events []event) []Pair {
 }
 
 // two finds the freshest two events that are two factors: of different natures,
-// at most one of them typed. events are newest first, so the first older one
+// at most one of them a typed code. A password with a code is two factors (SP
+// 800-63B-4, AAL2); two codes are not. events are newest first, so the first older one
 // with any partner is the answer.
 func two(events []event) (newer, older int, ok bool) {
 	for older := range events {
 		for newer := range older {
 			a, b := events[newer], events[older]
-			if a.nature != b.nature && !(a.typed && b.typed) {
+			if a.nature != b.nature && !(a.code && b.code) {
 				return newer, older, true
 			}
 		}

@@ -14,19 +14,19 @@ const (
 	dana = "usr_dana"
 
 	// Methods of later releases, as the table will know them.
-	password Method = "password"
-	totp     Method = "totp"
-	push     Method = "push"
+	push Method = "push"
+	pin  Method = "pin" // a code that somebody knows, so that two codes differ in nature
 )
 
-// wider is the table with factors that this release does not have, so that the
-// cells of rung 2 are tested before the first method that needs them.
+// wider is the table with factors that this release does not have, so that every
+// cell of rung 2 is tested.
 var wider = factors{
 	Passkey:     personal[Passkey],
 	SecurityKey: personal[SecurityKey],
-	password:    {nature: knowledge, typed: true, amr: []string{"pwd"}},
-	totp:        {nature: possession, typed: true, amr: []string{"otp"}},
+	Password:    personal[Password],
+	TOTP:        personal[TOTP],
 	push:        {nature: possession, amr: []string{"mca"}},
+	pin:         {nature: knowledge, code: true, amr: []string{"pin"}},
 }
 
 func key(age time.Duration, with ...func(*Proof)) Proof {
@@ -96,16 +96,19 @@ func TestTwoFactors(t *testing.T) {
 		want   Rung
 	}{
 		{"nothing", nil, None},
-		{"a password", []Proof{other(password, 0)}, Single},
-		{"a code", []Proof{other(totp, 0)}, Single},
-		{"a password twice", []Proof{other(password, 0), other(password, time.Minute)}, Single},
+		{"a password", []Proof{other(Password, 0)}, Single},
+		{"a code", []Proof{other(TOTP, 0)}, Single},
+		{"a password twice", []Proof{other(Password, 0), other(Password, time.Minute)}, Single},
 		{"two keys without verification", []Proof{key(0), key(0, roaming, named("cred_2"))}, Single},
 		{"a key and a push: both something one has", []Proof{key(0), other(push, 0)}, Single},
-		{"both typed", []Proof{other(password, 0), other(totp, 0)}, Single},
-		{"one typed", []Proof{other(password, 0), other(push, 0)}, Multi},
-		{"password and unverified key", []Proof{other(password, 0), key(0)}, Multi},
+		{"a password and a code", []Proof{other(Password, 0), other(TOTP, 0)}, Multi},
+		{"two codes of different natures", []Proof{other(pin, 0), other(TOTP, 0)}, Single},
+		{"a code twice", []Proof{other(TOTP, 0), other(TOTP, time.Minute)}, Single},
+		{"a code and an unverified key: both something one has", []Proof{other(TOTP, 0), key(0)}, Single},
+		{"one typed", []Proof{other(Password, 0), other(push, 0)}, Multi},
+		{"password and unverified key", []Proof{other(Password, 0), key(0)}, Multi},
 		{"user-verified key alone", []Proof{key(0, uv, synced)}, Phishing},
-		{"everything typed beside a verified key", []Proof{other(password, 0), other(totp, 0), key(0, uv)}, Phishing},
+		{"everything typed beside a verified key", []Proof{other(Password, 0), other(TOTP, 0), key(0, uv)}, Phishing},
 	} {
 		if got := best(wider.pairs(wider.events(dana, c.proofs, t0))); got != c.want {
 			t.Errorf("%s: rung %d, want %d", c.name, got, c.want)
@@ -114,7 +117,7 @@ func TestTwoFactors(t *testing.T) {
 }
 
 func TestPairsOfTwoFactorsSayWhichAndWhen(t *testing.T) {
-	s := wider.evaluate(dana, []Proof{other(password, 3*time.Minute), key(time.Minute)}, t0)
+	s := wider.evaluate(dana, []Proof{other(Password, 3*time.Minute), key(time.Minute)}, t0)
 	want := State{
 		Pairs: []Pair{
 			{Rung: Single, AuthTime: at(-time.Minute), AMR: []string{"swk", "pop"}, Credentials: []string{"cred_key"}},
@@ -125,11 +128,11 @@ func TestPairsOfTwoFactorsSayWhichAndWhen(t *testing.T) {
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Error(diff)
 	}
-	s = wider.evaluate(dana, []Proof{other(password, 0)}, t0)
+	s = wider.evaluate(dana, []Proof{other(Password, 0)}, t0)
 	if s.PhishingResistant || s.HardwareBound || !s.HumanPresent {
 		t.Errorf("a password's facts: %+v", s)
 	}
-	anonymous := other(password, 0)
+	anonymous := other(Password, 0)
 	anonymous.Credential = ""
 	if p := wider.evaluate(dana, []Proof{anonymous}, t0).Best(); p.Credentials != nil {
 		t.Errorf("a factor without an id is named %q", p.Credentials)
@@ -138,7 +141,7 @@ func TestPairsOfTwoFactorsSayWhichAndWhen(t *testing.T) {
 
 func TestANewerWeakerEventMovesNothing(t *testing.T) {
 	strong := key(time.Hour, uv, hard, attested)
-	for _, weak := range []Proof{other(password, time.Minute), other(totp, time.Minute), key(time.Minute, named("cred_2"))} {
+	for _, weak := range []Proof{other(Password, time.Minute), other(TOTP, time.Minute), key(time.Minute, named("cred_2"))} {
 		pairs := wider.pairs(wider.events(dana, []Proof{strong, weak}, t0))
 		if len(pairs) != 4 || !pairs[0].AuthTime.Equal(weak.At) {
 			t.Fatalf("%s: %+v", weak.Method, pairs)
@@ -159,7 +162,7 @@ func TestANewerWeakerEventMovesNothing(t *testing.T) {
 }
 
 func TestTwoFreshFactorsAreFresherThanOneOldKey(t *testing.T) {
-	s := wider.evaluate(dana, []Proof{key(time.Hour, uv), other(password, time.Minute), other(push, 2*time.Minute)}, t0)
+	s := wider.evaluate(dana, []Proof{key(time.Hour, uv), other(Password, time.Minute), other(push, 2*time.Minute)}, t0)
 	p, _ := s.Pair(Multi)
 	if diff := cmp.Diff(Pair{Rung: Multi, AuthTime: at(-2 * time.Minute), AMR: []string{"pwd", "mca", "mfa"}, Credentials: []string{"cred_password", "cred_push"}}, p); diff != "" {
 		t.Error(diff)
@@ -245,7 +248,7 @@ func TestMachines(t *testing.T) {
 func anyProof() *rapid.Generator[Proof] {
 	return rapid.Custom(func(t *rapid.T) Proof {
 		return Proof{
-			Method:        rapid.SampledFrom([]Method{Passkey, SecurityKey, password, totp, push, Invitation, ClientSecret}).Draw(t, "m"),
+			Method:        rapid.SampledFrom([]Method{Passkey, SecurityKey, Password, TOTP, push, pin, Invitation, ClientSecret}).Draw(t, "m"),
 			Subject:       rapid.SampledFrom([]string{dana, dana, dana, "usr_sam"}).Draw(t, "s"),
 			Credential:    fmt.Sprint("cred_", rapid.IntRange(0, 3).Draw(t, "c")),
 			At:            at(time.Duration(rapid.IntRange(-10, 1).Draw(t, "at")) * time.Minute),
@@ -253,8 +256,64 @@ func anyProof() *rapid.Generator[Proof] {
 			HardwareBound: rapid.Bool().Draw(t, "hw"),
 			Attested:      rapid.Bool().Draw(t, "att"),
 			Synced:        rapid.Bool().Draw(t, "syn"),
+			Cap:           rapid.SampledFrom([]Rung{None, None, None, Single, Multi, Hardware}).Draw(t, "cap"),
+			CapUntil:      rapid.SampledFrom([]time.Time{{}, at(-time.Minute), t0, at(time.Minute)}).Draw(t, "until"),
 		}
 	})
+}
+
+// The two factors of a whole sign-in with everything typed: what they reach, and
+// what they never do.
+func TestAPasswordAndACodeAreTwoFactorsAndNoMore(t *testing.T) {
+	s := Evaluate(dana, []Proof{other(Password, time.Minute), other(TOTP, 0)}, t0)
+	want := State{
+		Pairs: []Pair{
+			{Rung: Single, AuthTime: t0, AMR: []string{"otp"}, Credentials: []string{"cred_totp"}},
+			{Rung: Multi, AuthTime: at(-time.Minute), AMR: []string{"otp", "pwd", "mfa"}, Credentials: []string{"cred_totp", "cred_password"}},
+		},
+		HumanPresent: true,
+	}
+	if diff := cmp.Diff(want, s); diff != "" {
+		t.Error(diff)
+	}
+	for _, m := range []Method{Password, TOTP} { // whatever a proof of theirs claims
+		p := other(m, 0)
+		p.UserVerified, p.HardwareBound, p.Attested, p.PhishingResistant = true, true, true, true
+		if s := Evaluate(dana, []Proof{p}, t0); s.Best().Rung != Single || s.PhishingResistant || s.HardwareBound {
+			t.Errorf("%s: %+v", m, s)
+		}
+	}
+}
+
+func TestACapHoldsUntilItsEnd(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		cap   Rung
+		until time.Time
+		want  Rung
+	}{
+		{"none", None, time.Time{}, Hardware},
+		{"two factors, for ever", Multi, time.Time{}, Multi},
+		{"two factors, for a minute more", Multi, at(time.Minute), Multi},
+		{"two factors, until now", Multi, t0, Hardware},
+		{"one factor", Single, at(time.Minute), Single},
+		{"above what it reaches", Hardware, time.Time{}, Hardware},
+	} {
+		p := key(0, uv, hard, attested)
+		p.Cap, p.CapUntil = c.cap, c.until
+		s := Evaluate(dana, []Proof{p}, t0)
+		if s.Best().Rung != c.want {
+			t.Errorf("%s: rung %d, want %d", c.name, s.Best().Rung, c.want)
+		}
+		if facts := s.PhishingResistant && s.HardwareBound; facts != (c.want == Hardware && c.cap == None || c.until.Equal(t0)) {
+			t.Errorf("%s: facts %+v", c.name, s)
+		}
+	}
+	both := key(0, uv)
+	both.Cap = Single
+	if s := Evaluate(dana, []Proof{both, other(Password, 0)}, t0); s.Best().Rung != Multi {
+		t.Errorf("a capped key beside a password: rung %d", s.Best().Rung)
+	}
 }
 
 // reach is the rung of a set of events, said as the page says it and slowly.
@@ -262,16 +321,20 @@ func reach(ps []Proof) Rung {
 	r := None
 	for _, p := range ps {
 		f := wider[p.Method]
-		r = max(r, Single)
+		alone := Single
 		if f.bound && p.UserVerified {
-			r = max(r, Phishing)
+			alone = Phishing
 			if p.HardwareBound && p.Attested && !p.Synced {
-				r = Hardware
+				alone = Hardware
 			}
 		}
+		if p.Cap != None && (p.CapUntil.IsZero() || p.CapUntil.After(t0)) {
+			alone = min(alone, p.Cap)
+		}
+		r = max(r, alone)
 		for _, q := range ps {
 			g := wider[q.Method]
-			if f.nature != g.nature && (!f.typed || !g.typed) {
+			if f.nature != g.nature && (!f.code || !g.code) {
 				r = max(r, Multi)
 			}
 		}

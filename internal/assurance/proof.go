@@ -12,6 +12,8 @@ type Method string
 const (
 	Passkey       Method = "passkey"
 	SecurityKey   Method = "security_key"
+	Password      Method = "password"
+	TOTP          Method = "totp"
 	ClientSecret  Method = "client_secret"
 	PrivateKeyJWT Method = "private_key_jwt"
 	DPoP          Method = "dpop"
@@ -34,6 +36,8 @@ type Proof struct {
 	Attested          bool      `json:"att,omitempty"` // attestation verified against a trusted root
 	Synced            bool      `json:"syn,omitempty"` // backup eligible
 	SenderBound       bool      `json:"sb,omitempty"`
+	Cap               Rung      `json:"cap,omitempty"` // this event alone reaches no more; None: what its method reaches
+	CapUntil          time.Time `json:"cu,omitzero"`   // when Cap stops: a factor on probation. Zero: it never does
 	Source            string    `json:"src,omitempty"` // which independent authority vouches (mechanisms F1)
 	For               string    `json:"for,omitempty"` // the interaction a step-up was made for; it counts for that one only (mechanisms A21)
 }

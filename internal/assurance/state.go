@@ -30,8 +30,8 @@ func (f factors) evaluate(subject string, proofs []Proof, now time.Time) State {
 	events := f.events(subject, proofs, now)
 	s := State{Pairs: f.pairs(events), HumanPresent: len(events) > 0}
 	for _, e := range events {
-		s.PhishingResistant = s.PhishingResistant || e.bound
-		s.HardwareBound = s.HardwareBound || e.bound && e.HardwareBound && !e.Synced
+		s.PhishingResistant = s.PhishingResistant || e.bound && !e.capped
+		s.HardwareBound = s.HardwareBound || e.bound && !e.capped && e.HardwareBound && !e.Synced
 	}
 	var sources []string
 	for _, p := range proofs {

@@ -43,6 +43,16 @@ const (
 	FactorRenamed  Kind = 0x0303
 	FactorUsed     Kind = 0x0304
 
+	FactorTried     Kind = 0x0305 // a guess was paid for, before it was looked at
+	FactorMissed    Kind = 0x0306 // a guess was wrong
+	FactorLocked    Kind = 0x0307 // guesses from one source are not looked at for a while
+	FactorOff       Kind = 0x0308 // too many wrong in a row: off for that source
+	FactorReplaced  Kind = 0x0309
+	FactorRefreshed Kind = 0x030a // what verifies a password is kept in a stronger form
+	FactorAllowed   Kind = 0x030b // an administrator lets people use a kind
+	FactorForbidden Kind = 0x030c
+	FactorImported  Kind = 0x030d // with a person who comes from another system
+
 	PersonCreated       Kind = 0x0401
 	PersonInvited       Kind = 0x0402
 	InvitationAccepted  Kind = 0x0403
@@ -147,6 +157,16 @@ var kinds = map[Kind]kindInfo{
 	FactorRemoved:  {"factor.removed", Identity, critical, "{who} <removed|was not allowed to remove> [{with}|a way to sign in][, {name}][ of {whom}]"},
 	FactorRenamed:  {"factor.renamed", Identity, plain, "{who} <renamed|was not allowed to rename> [{with}|a way to sign in][ to {name}]"},
 	FactorUsed:     {"factor.used", Access, plain, "{who} <used|could not use> [{with}|a way to sign in][, {name}]"},
+
+	FactorTried:     {"factor.tried", Access, plain, "somebody tried [{with}|a way to sign in] for [{who}|an account]"},
+	FactorMissed:    {"factor.missed", Access, plain, "somebody got [{with}|a way to sign in] wrong for [{who}|an account][ from {network}]"},
+	FactorLocked:    {"factor.locked", Access, plain, "[{with}|a way to sign in] was got wrong too often for [{who}|an account], so no more is looked at from there for a while[, last from {network}]"},
+	FactorOff:       {"factor.off", Identity, plain, "[{with}|a way to sign in] of [{who}|an account] was got wrong a hundred times in a row and is off from there"},
+	FactorReplaced:  {"factor.replaced", Identity, critical, "{who} <replaced|was not allowed to replace> [{with}|a way to sign in][, {name}]"},
+	FactorRefreshed: {"factor.refreshed", Identity, plain, "the password of {who} is kept in a stronger form"},
+	FactorAllowed:   {"factor.allowed", Authority, critical, "{who} <allowed|could not allow> people to sign in with [{with}|a further factor]"},
+	FactorForbidden: {"factor.forbidden", Authority, critical, "{who} <stopped|could not stop> people from signing in with [{with}|a factor]"},
+	FactorImported:  {"factor.imported", Identity, critical, "{who} <came|could not come> from another system with [{with}|a factor]"},
 
 	PersonCreated:       {"person.created", Identity, plain, "{who} <created|was not allowed to create> an account[ for {whom}]"},
 	PersonInvited:       {"person.invited", Identity, plain, "{who} <invited|was not allowed to invite> {whom}"},

@@ -26,6 +26,7 @@ const (
 	// Uses that the mechanisms do not name.
 	LabelState             = "countersign/v1/state"              // HKDF: keys that seal our own short-lived state
 	LabelDPoPNonce         = "countersign/v1/dpop-nonce"         // M: nonces of RFC 9449
+	LabelGuess             = "countersign/v1/guess"              // H: names of the budgets of guesses
 	LabelWebAuthnChallenge = "countersign/v1/webauthn-challenge" // M: challenges of sign-in and enrolment
 )
 

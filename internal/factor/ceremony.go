@@ -251,10 +251,10 @@ func (c *Ceremony) session(p once.Purpose, bound string, response []byte, now ti
 
 // proof is what using the passkey proves.
 func (p Passkey) proof(at time.Time, verified bool) assurance.Proof {
-	return assurance.Proof{
+	return probation(assurance.Proof{
 		Method: assurance.Passkey, Subject: p.Person, Credential: p.ID, At: at.UTC().Truncate(time.Microsecond), UserVerified: verified,
 		PhishingResistant: true, HardwareBound: !p.BackupEligible, Attested: p.Attestation == "verified", Synced: p.BackupEligible,
-	}
+	}, p.ProbationUntil)
 }
 
 // refused is the one answer to a ceremony that did not verify; why is for the

@@ -1,6 +1,17 @@
-// Package factor owns what people prove themselves with: passkeys and security
-// keys in this release; passwords, codes and recovery join them here. The
-// WebAuthn ceremony is in ceremony.go; pages are the portal's.
+// Package factor owns what people prove themselves with. Every factor is a
+// lineage node of kind credential below its person, and so ends sessions that
+// began with it when it ends. It is of one Kind, and whatever the kind has a
+// name, a time of creation and last use, and perhaps a probation: Factor, which
+// FactorsOf lists together.
+//
+// A passkey is a public key (Passkey, Enrol, Use; the ceremony is in
+// ceremony.go). Every other kind is verified by a secret that this deployment
+// keeps sealed (Secret, Add, Used, Replace): a new one adds its Kind and its
+// entry in kinds, its row in assurance, and how it is verified; listing, naming,
+// removing, replacing, the maximum and the last way in are here already.
+//
+// Which kinds people may use is state (Allow); what somebody guesses is paid for
+// before it is looked at (Take). Pages are the portal's.
 package factor
 
 import (
@@ -30,10 +41,11 @@ type Passkey struct {
 	RPID           string
 	CreatedAt      time.Time
 	UsedAt         time.Time
+	ProbationUntil time.Time // until then it counts for two factors and no more; zero: no probation
 	Node           lineage.Node
 }
 
-// Enrol adds a passkey to a person.
+// Enrol adds a passkey to a person, who must have fewer than their kind's Max.
 type Enrol struct{ Passkey }
 
 // Use remembers a use: counter and backup state.
@@ -44,12 +56,17 @@ type Use struct {
 	At          time.Time
 }
 
-// Rename names a passkey.
+// Rename names a factor of any kind.
 type Rename struct{ ID, Name string }
 
-// Remove ends a passkey; the last one of a person is refused by the store's
-// conditional write (ErrLast). Sessions that descend from it end with it.
-type Remove struct{ ID, Person string }
+// Remove ends a factor of any kind. The store's conditional write refuses what
+// would leave the person no way to sign in (last_factor), and, unless Weaken is
+// set, what would leave them none that is phishing-resistant where this one is
+// (last_passkey). Sessions that descend from it end with it.
+type Remove struct {
+	ID, Person string
+	Weaken     bool
+}
 
 // Change marks Enrol as a change.
 func (Enrol) Change() {}
@@ -65,6 +82,20 @@ func (Remove) Change() {}
 
 // Store reads factors.
 type Store interface {
+	Passkeys
+	// FactorsOf lists a person's live factors of every kind, oldest first.
+	FactorsOf(ctx context.Context, person string) ([]Factor, error)
+	// SecretsOf gives a person's live secrets of a kind, oldest first.
+	SecretsOf(ctx context.Context, person string, k Kind) ([]Secret, error)
+	// Allowed says which kinds people may use here.
+	Allowed(context.Context) (Kinds, error)
+	// KnownDevice reports whether a person has signed in from a device that is
+	// live.
+	KnownDevice(ctx context.Context, person, device string) (bool, error)
+}
+
+// Passkeys reads passkeys.
+type Passkeys interface {
 	Passkey(ctx context.Context, id string) (Passkey, error)
 	// PasskeyByCredentialID finds by the authenticator's own name.
 	PasskeyByCredentialID(ctx context.Context, credentialID []byte) (Passkey, error)

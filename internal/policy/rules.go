@@ -32,12 +32,17 @@ const (
 	FactorEnrol      Action = "factor.enrol"
 	FactorRemove     Action = "factor.remove"
 	FactorRename     Action = "factor.rename"
+	FactorRevoke     Action = "factor.revoke"  // somebody else's is removed
+	FactorAllow      Action = "factor.allow"   // which kinds people may use
+	FactorTry        Action = "factor.try"     // somebody guesses: it is paid for and recorded before it is looked at
+	FactorRefresh    Action = "factor.refresh" // what verifies a password is kept in a stronger form
 	FactorReenrol    Action = "factor.reenrol" // with a link of the operator's, without another factor
 
 	SelfRead           Action = "self.read"
 	SelfWrite          Action = "self.write"
 	PersonRead         Action = "person.read"
 	PersonInvite       Action = "person.invite"
+	PersonImport       Action = "person.import" // with a password's hash from another system
 	PersonDisable      Action = "person.disable"
 	PersonEnable       Action = "person.enable"
 	PersonErase        Action = "person.erase"
@@ -92,6 +97,7 @@ type rule struct {
 	Actions   []Action
 	Whose     whose          `json:",omitempty"`
 	Group     string         `json:",omitempty"` // the principal must be a member
+	NoPasskey bool           `json:",omitempty"` // only for an account without a passkey that counts
 	Presented bool           `json:",omitempty"` // the act presents a live setup or invitation link
 	Machine   assurance.Rung `json:",omitempty"` // at least this rung of a machine
 	Ask       assurance.Ask
@@ -169,6 +175,12 @@ var builtin = []rule{
 		Public: "This needs a recent phishing-resistant sign-in",
 	},
 	{
+		ID: "factor.typed", Kinds: person, Actions: []Action{FactorEnrol, FactorRemove, FactorRename}, Whose: own, NoPasskey: true,
+		Ask:    rung(assurance.Multi, 5*time.Minute),
+		Text:   "Changing how you sign in needs a sign-in with two factors from the last 5 minutes, as long as you have no passkey.",
+		Public: "This needs a recent sign-in with two factors",
+	},
+	{
 		ID: "self", Kinds: person, Actions: []Action{SelfRead}, Whose: own,
 		Ask:    rung(assurance.Single, 0),
 		Text:   "Anybody signed in may read what is theirs.",
@@ -186,16 +198,16 @@ var builtin = []rule{
 	{
 		ID: "admin.write", Kinds: person, Group: Administrators,
 		Actions: []Action{
-			PersonInvite, PersonDisable, PersonEnable, GroupWrite, ClientWrite, ClientSecretRotate, ResourceWrite, KeyRotate,
+			PersonInvite, PersonImport, PersonDisable, PersonEnable, FactorAllow, GroupWrite, ClientWrite, ClientSecretRotate, ResourceWrite, KeyRotate,
 		},
 		Ask:    rung(assurance.Phishing, 15*time.Minute),
 		Text:   "Changing the deployment needs an administrator's phishing-resistant sign-in from the last 15 minutes.",
 		Public: "This needs a recent phishing-resistant sign-in",
 	},
 	{
-		ID: "admin.erase", Kinds: person, Group: Administrators, Actions: []Action{PersonErase},
+		ID: "admin.erase", Kinds: person, Group: Administrators, Actions: []Action{PersonErase, FactorRevoke},
 		Ask:    rung(assurance.Phishing, 5*time.Minute),
-		Text:   "Erasing a person needs an administrator's phishing-resistant sign-in from the last 5 minutes.",
+		Text:   "Erasing a person, or taking a way to sign in from them, needs an administrator's phishing-resistant sign-in from the last 5 minutes.",
 		Public: "This needs a recent phishing-resistant sign-in",
 	},
 
@@ -209,7 +221,7 @@ var builtin = []rule{
 		ID: "system", Kinds: []string{KindSystem},
 		Actions: []Action{
 			AuditSequence, FeedPublish, Expiry, SessionEnd, SessionSeen, GrantEnd, CodeMissed, CodeReused, RefreshMisused, RefreshLost, ChallengeGive,
-			KeyRotate, SandboxSeed, SetupIssue, ProofSpend, Refusals, QuarantineEnter,
+			KeyRotate, SandboxSeed, SetupIssue, ProofSpend, Refusals, QuarantineEnter, FactorTry, FactorRefresh,
 		},
 		Text: "The server does this by itself.",
 	},

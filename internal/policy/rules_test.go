@@ -28,8 +28,8 @@ var forPeople = []expected{
 	{"self.read", 1, 0, dana, false},
 	{"session.prove consent.give self.write", 2, 0, dana, false},
 	{"person.read group.read client.read resource.read session.read audit.read", 2, 12 * time.Hour, "", true},
-	{"person.invite person.disable person.enable group.write client.write resource.write key.rotate client.secret.rotate", 3, 15 * time.Minute, "", true},
-	{"person.erase", 3, 5 * time.Minute, "", true},
+	{"person.invite person.import factor.allow person.disable person.enable group.write client.write resource.write key.rotate client.secret.rotate", 3, 15 * time.Minute, "", true},
+	{"person.erase factor.revoke", 3, 5 * time.Minute, "", true},
 }
 
 func TestEveryRuleForPeople(t *testing.T) {
@@ -94,13 +94,49 @@ func TestEveryRuleForPeople(t *testing.T) {
 	}
 }
 
+// Changing factors needs what they protect: with a passkey that counts, a
+// passkey; without one, the two factors there are. One's own only.
+func TestFactorsNeedWhatTheyProtect(t *testing.T) {
+	for _, a := range []Action{FactorEnrol, FactorRemove, FactorRename} {
+		for _, c := range []struct {
+			bare  bool
+			rung  assurance.Rung
+			age   time.Duration
+			owner string
+			want  Outcome
+			ask   assurance.Rung
+		}{
+			{true, 0, 0, dana, StepUp, 2},
+			{true, 1, 0, dana, StepUp, 2},
+			{true, 2, 5 * time.Minute, dana, Allow, 0},
+			{true, 2, 5*time.Minute + 1, dana, StepUp, 2},
+			{true, 4, 0, dana, Allow, 0},
+			{false, 2, 0, dana, StepUp, 3},
+			{false, 3, 5 * time.Minute, dana, Allow, 0},
+			{true, 4, 0, sam, Deny, 0},
+			{true, 4, 0, "", Deny, 0},
+		} {
+			in := asking(a, showing(c.rung, c.age), c.owner, Administrators)
+			in.Context.NoPasskey = c.bare
+			if d := Builtin().Decide(in, nil); d.Outcome != c.want || d.Ask.Rung != c.ask {
+				t.Errorf("%s %+v: %+v", a, c, d)
+			}
+		}
+	}
+	in := asking(PersonErase, showing(2, 0), "", Administrators)
+	in.Context.NoPasskey = true
+	if d := Builtin().Decide(in, nil); d.Outcome != StepUp || d.Ask.Rung != assurance.Phishing {
+		t.Errorf("an account without a passkey makes another act cheaper: %+v", d)
+	}
+}
+
 func TestEveryRuleForTheOthers(t *testing.T) {
 	m1 := assurance.State{Sources: 1, MachineRung: 1}
 	allowed := map[string]string{
 		KindService:   "token.issue token.introspect token.revoke",
 		KindAnonymous: "setup.complete invitation.accept factor.reenrol",
 		KindOperator:  "admin.recover setup.issue key.rotate migrate sandbox.seed audit.export deployment.rename deployment.adopt quarantine.enter",
-		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused refresh.lost challenge.give session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count quarantine.enter",
+		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused refresh.lost challenge.give session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count quarantine.enter factor.try factor.refresh",
 		KindAgent:     "",
 		"client":      "",
 		"":            "",
@@ -168,6 +204,7 @@ func TestTheVersionIsTheContent(t *testing.T) {
 		"group":  func(r *rule) { r.Group = "x" },
 		"whose":  func(r *rule) { r.Whose = others },
 		"link":   func(r *rule) { r.Presented = true },
+		"bare":   func(r *rule) { r.NoPasskey = true },
 		"m":      func(r *rule) { r.Machine = 1 },
 		"action": func(r *rule) { r.Actions = []Action{"x"} },
 		"kind":   func(r *rule) { r.Kinds = []string{KindAgent} },

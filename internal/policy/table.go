@@ -76,6 +76,9 @@ func (t *table) candidates(in Input) []assurance.Ask {
 // about reports whether the rule speaks of this resource. What has no owner is
 // nobody's own.
 func (r *rule) about(in *Input) bool {
+	if r.NoPasskey && !in.Context.NoPasskey {
+		return false
+	}
 	mine := in.Principal.ID != "" && in.Resource.Owner == in.Principal.ID
 	switch r.Whose {
 	case own:

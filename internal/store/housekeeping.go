@@ -28,6 +28,11 @@ var sweeps = []struct {
 		[]string{`DELETE FROM once WHERE (purpose, hash) IN (SELECT purpose, hash FROM once WHERE expires_at < $1 LIMIT $2)`},
 	},
 	{
+		"budgets of guesses", 0,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM attempt WHERE keep < $1 LIMIT $2) due`,
+		[]string{`DELETE FROM attempt WHERE bucket IN (SELECT bucket FROM attempt WHERE keep < $1 LIMIT $2)`},
+	},
+	{
 		"closed refresh windows", time.Second, // mechanisms D3: the salt goes when its window closes
 		`SELECT COUNT(*) FROM (SELECT 1 FROM refresh_family WHERE salt IS NOT NULL AND net_until < $1 AND window_until < $1 LIMIT $2) due`,
 		[]string{`UPDATE refresh_family SET salt = NULL WHERE id IN (

@@ -1,12 +1,16 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -31,7 +35,7 @@ func (s *Store) Load(ctx context.Context, action policy.Action, refs act.Refs) (
 		return act.Facts{}, err
 	}
 	epoch := s.cache.now()
-	l := loader{action: action, refs: &refs, self: self}
+	l := loader{action: action, refs: &refs, self: self, at: s.now()}
 	if err := s.db.Snapshot(ctx, func(r Reader) error { l.r = r; return l.load(ctx) }); err != nil {
 		if problem.From(err) != nil {
 			return act.Facts{}, err
@@ -64,12 +68,13 @@ type loader struct {
 	action policy.Action
 	refs   *act.Refs
 	self   string // the deployment, "" while it is being founded
+	at     time.Time
 	facts  act.Facts
 	moving []act.Expiry // what no version guards: never cached
 }
 
 func (l *loader) load(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{l.nodes, l.principal, l.remembered, l.scopes, l.targets} {
+	for _, step := range []func(context.Context) error{l.nodes, l.principal, l.remembered, l.scopes, l.targets, l.factors} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -242,6 +247,9 @@ func (l *loader) remembered(ctx context.Context) error {
 		if err := l.standing(ctx); err != nil {
 			return err
 		}
+		if err := l.typed(ctx); err != nil {
+			return err
+		}
 	}
 	if id := l.refs.Grant; id != "" {
 		var expires int64
@@ -298,6 +306,41 @@ func (l *loader) standing(ctx context.Context) error {
 	return nil
 }
 
+// typed drops the proofs of a session that were made in a way that is off now:
+// off is judged at use (security, invariant 3).
+func (l *loader) typed(ctx context.Context) error {
+	isTyped := func(p assurance.Proof) bool { return p.Method == assurance.Password || p.Method == assurance.TOTP }
+	if !slices.ContainsFunc(l.facts.Proofs, isTyped) {
+		return nil
+	}
+	on, err := allowedKinds(ctx, l.r)
+	l.facts.Proofs = slices.DeleteFunc(l.facts.Proofs, func(p assurance.Proof) bool { return isTyped(p) && !on[factor.Kind(p.Method)] })
+	return err
+}
+
+// factors says whether the account whose factors are about to change has a
+// passkey that counts: changing them needs at least what they protect. The
+// person's version guards it, because every change of factors moves that.
+func (l *loader) factors(ctx context.Context) error {
+	if l.action != policy.FactorEnrol && l.action != policy.FactorRemove && l.action != policy.FactorRename {
+		return nil
+	}
+	in := &l.facts.Input
+	owner := cmp.Or(in.Resource.Owner, l.refs.Owner)
+	if owner == "" {
+		return nil
+	}
+	n, ok, err := one(ctx, l.r, scanNode, `SELECT `+nodeCols+` FROM node n WHERE n.id = $1`, owner)
+	if err != nil || !ok {
+		return err
+	}
+	l.guard(n)
+	strong, _, err := one(ctx, l.r, scanInt, `SELECT COUNT(*) FROM passkey k JOIN node n ON n.id = k.id
+WHERE k.person = $1 AND n.ended_at IS NULL AND n.frozen_at IS NULL AND COALESCE(k.probation_until, 0) <= $2`, owner, l.at.UnixMicro())
+	in.Context.NoPasskey = err == nil && strong == 0
+	return err
+}
+
 // standard are the scopes of OpenID Connect, which belong to no resource.
 var standard = []string{"openid", "profile", "email", "offline_access"}
 
@@ -345,7 +388,7 @@ var owners = map[lineage.Kind]struct{ kind, sql string }{
 	lineage.Grant:      {"grant", `SELECT person FROM access_grant WHERE id = $1 UNION ALL SELECT person FROM consent WHERE id = $1`},
 	lineage.Family:     {"family", `SELECT person FROM refresh_family WHERE id = $1`},
 	lineage.Client:     {"client", `SELECT owner FROM client WHERE id = $1`},
-	lineage.Credential: {"passkey", `SELECT person FROM passkey WHERE id = $1`},
+	lineage.Credential: {"factor", `SELECT person FROM passkey WHERE id = $1 UNION ALL SELECT person FROM factor WHERE id = $2`},
 }
 
 // targets guards what the act is about and finds whose it is: the one owner of
@@ -376,7 +419,11 @@ func (l *loader) targets(ctx context.Context) error {
 		what := owners[n.Kind]
 		owner := ""
 		if what.sql != "" {
-			if owner, _, err = one(ctx, l.r, scanString, what.sql, id); err != nil {
+			args := []any{id}
+			if strings.Contains(what.sql, "$2") {
+				args = append(args, id)
+			}
+			if owner, _, err = one(ctx, l.r, scanString, what.sql, args...); err != nil {
 				return err
 			}
 		}

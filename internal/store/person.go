@@ -55,6 +55,7 @@ func (s *Store) erase(u *unit, id string) {
 	u.end(id, "erased")
 	u.then(`DELETE FROM record_key WHERE person = $1`, id)
 	u.then(`DELETE FROM passkey WHERE person = $1`, id)
+	u.then(`DELETE FROM factor WHERE person = $1`, id)
 	u.then(`DELETE FROM session WHERE person = $1`, id)
 	u.then(`UPDATE access_grant SET proofs = '[]' WHERE person = $1`, id)
 	u.then(`UPDATE refresh_family SET network = '' WHERE person = $1`, id)
@@ -71,7 +72,8 @@ func orNow(t, now time.Time) time.Time {
 }
 
 const personSQL = `SELECT p.subject, p.name, p.username, p.email, p.email_verified, p.created_at,
-(SELECT COUNT(*) FROM passkey k JOIN node kn ON kn.id = k.id WHERE k.person = p.id AND kn.ended_at IS NULL AND kn.frozen_at IS NULL), ` +
+(SELECT COUNT(*) FROM passkey k JOIN node kn ON kn.id = k.id WHERE k.person = p.id AND kn.ended_at IS NULL AND kn.frozen_at IS NULL) +
+(SELECT COUNT(*) FROM factor f JOIN node fn ON fn.id = f.id WHERE f.person = p.id AND fn.ended_at IS NULL AND fn.frozen_at IS NULL), ` +
 	nodeCols + ` FROM person p JOIN node n ON n.id = p.id `
 
 func scanPerson(row Row) (account.Person, error) {

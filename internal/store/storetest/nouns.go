@@ -217,9 +217,9 @@ func testFactors(t *testing.T, db Database) {
 	same(t, must(r.s.Passkey(r.ctx, a.ID))(t), a)
 
 	other := r.person("sam")
-	refused(t, r.try(factor.Remove{ID: a.ID, Person: other.ID}), problem.NotFound, "passkey_not_found")
+	refused(t, r.try(factor.Remove{ID: a.ID, Person: other.ID}), problem.NotFound, "factor_not_found")
 	record := r.do(factor.Remove{ID: a.ID, Person: p.ID})
-	refused(t, r.try(factor.Remove{ID: a.ID, Person: p.ID}), problem.NotFound, "passkey_not_found")
+	refused(t, r.try(factor.Remove{ID: a.ID, Person: p.ID}), problem.NotFound, "factor_not_found")
 	refused(t, r.try(factor.Remove{ID: b.ID, Person: p.ID}), problem.Conflict, "last_factor")
 	same(t, must(r.s.PasskeysOf(r.ctx, p.ID))(t), []factor.Passkey{b})
 	if n := node(t, r, a.ID); n.Live() || n.Why != "removed" || n.Version != 3 {
