@@ -132,7 +132,7 @@ func say(l audit.Line) string {
 }
 
 func (t *tool) auditVerify() *cobra.Command {
-	var against string
+	var against []string
 	c := &cobra.Command{
 		Use: "verify", Short: "Prove the audit log whole", Args: cobra.NoArgs,
 		Long: "Recompute every entry, commitment, tile and root of the log and check every signed checkpoint. With --against, compare with a checkpoint kept elsewhere: only that shows whether the end was cut off. Without it, the checkpoint in the data folder is used if there is one. Exit code 3 if anything is wrong.",
@@ -142,39 +142,61 @@ func (t *tool) auditVerify() *cobra.Command {
 				return err
 			}
 			defer st.Close()
-			o := audit.Options{Keys: st.Names}
-			if o.VKey, err = st.VerificationKey(); err != nil {
-				return err
-			}
-			from := against
-			if from == "" {
-				if p := filepath.Join(st.Config.DataDir, "checkpoint"); exists(p) {
-					from = p
-				}
-			}
-			if from != "" {
-				if o.Against, err = os.ReadFile(from); err != nil {
-					return err
-				}
-			}
-			rep, err := audit.Verify(c.Context(), st.Store, o)
+			outside, err := t.outside(st, against)
 			if err != nil {
 				return err
 			}
-			for _, l := range rep.Lines() {
-				fmt.Fprintln(t.out, l)
+			reports, err := st.Verify(c.Context(), outside, audit.Options{Keys: st.Names})
+			if err != nil {
+				return err
 			}
-			if from != "" {
-				fmt.Fprintf(t.out, "Compared with the checkpoint in %s.\n", from)
-			}
-			if !rep.OK() {
-				return &findings{1}
-			}
-			return nil
+			return t.verified(reports, outside)
 		},
 	}
-	c.Flags().StringVar(&against, "against", "", "file with a checkpoint kept elsewhere")
+	c.Flags().StringArrayVar(&against, "against", nil, "file with a checkpoint kept elsewhere; may be given again")
 	return c
+}
+
+// outside reads the checkpoints to compare with: those named, or the one beside the
+// database.
+func (t *tool) outside(st *server.State, against []string) (out []server.Outside, err error) {
+	if len(against) == 0 {
+		if p := filepath.Join(st.Config.DataDir, "checkpoint"); exists(p) {
+			against = []string{p}
+		}
+	}
+	for _, p := range against {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, server.Outside{Where: p, Text: text})
+	}
+	return out, nil
+}
+
+// verified says what was found; the last line of each epoch says what could not be
+// excluded.
+func (t *tool) verified(reports []server.EpochReport, outside []server.Outside) error {
+	faults := 0
+	for _, r := range reports {
+		if len(reports) > 1 {
+			fmt.Fprintf(t.out, "Epoch %d, %s:\n", r.Epoch.N, r.Epoch.Origin)
+		}
+		for _, l := range r.Lines() {
+			fmt.Fprintln(t.out, l)
+		}
+		if !r.OK() {
+			faults++
+		}
+	}
+	for _, o := range outside {
+		fmt.Fprintf(t.out, "Compared with the checkpoint in %s.\n", o.Where)
+	}
+	if faults > 0 {
+		return &findings{faults}
+	}
+	return nil
 }
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }

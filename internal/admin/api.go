@@ -89,7 +89,6 @@ type Config struct {
 	State     State
 	Log       Log
 	Tree      Published
-	Epoch     uint64 // of the log
 	// Applied waits a bounded time until the enforcement points that are
 	// connected have applied a record, and says whether all have. nil: the
 	// parameter wait is refused.
@@ -112,7 +111,7 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil || c.Tree == nil || c.Epoch == 0 {
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil || c.Tree == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
 	adoptHuma()

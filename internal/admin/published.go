@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -18,6 +17,15 @@ import (
 
 // Published reads what the log is published from.
 type Published interface {
+	// Epoch gives one of the log's epochs; problem.NotFound if there is none.
+	Epoch(ctx context.Context, n uint64) (PublishedEpoch, error)
+	// Entry gives the entry of a record, the epoch that it is in and its index
+	// there, -1 while it has none; problem.NotFound if there is no such record.
+	Entry(ctx context.Context, record string) (epoch uint64, index int64, entry []byte, err error)
+}
+
+// PublishedEpoch is one epoch of the log.
+type PublishedEpoch interface {
 	audit.TileStore
 	// LastCheckpoint gives the largest signed checkpoint; problem.NotFound if
 	// there is none yet.
@@ -25,9 +33,6 @@ type Published interface {
 	// Rows gives the integrated records from an index on, in order, until fn
 	// fails.
 	Rows(ctx context.Context, from uint64, fn func(seq uint64, row audit.Row) error) error
-	// Entry gives the entry of a record and its index, -1 while it has none;
-	// problem.NotFound if there is no such record.
-	Entry(ctx context.Context, record string) (index int64, entry []byte, err error)
 }
 
 // readTiles is what reading the tree takes: who may read the log may check it.
@@ -57,34 +62,32 @@ func (a *API) answering(h func(http.ResponseWriter, *http.Request) error) http.H
 
 var errNoSuchLog = problem.New(problem.NotFound, "not_found", "There is no such part of the log.")
 
-// ours refuses logs of other epochs.
-func (a *API) ours(r *http.Request) error {
-	if r.PathValue("epoch") != strconv.FormatUint(a.Epoch, 10) {
-		return errNoSuchLog
+// epoch finds the epoch that a request is about: one that was closed stays
+// published.
+func (a *API) epoch(r *http.Request) (PublishedEpoch, error) {
+	text := r.PathValue("epoch")
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || strconv.FormatUint(n, 10) != text {
+		return nil, errNoSuchLog
 	}
-	return nil
+	e, err := a.Tree.Epoch(r.Context(), n)
+	if errors.Is(err, problem.NotFound) {
+		err = errNoSuchLog
+	}
+	return e, err
 }
 
 func (a *API) checkpoint(w http.ResponseWriter, r *http.Request) error {
-	if err := a.ours(r); err != nil {
+	e, err := a.epoch(r)
+	if err != nil {
 		return err
 	}
-	_, text, err := a.latest(r.Context())
+	_, text, err := e.LastCheckpoint(r.Context())
 	if err != nil {
 		return err
 	}
 	publish(w, "text/plain; charset=utf-8", "public, max-age=1", text)
 	return nil
-}
-
-// latest is the newest checkpoint, if it is of this epoch. The rest of its origin
-// is the issuer's name when the log began.
-func (a *API) latest(ctx context.Context) (size uint64, text []byte, err error) {
-	size, text, err = a.Tree.LastCheckpoint(ctx)
-	if origin, _, _ := bytes.Cut(text, []byte("\n")); err == nil && !bytes.HasSuffix(origin, []byte("/log/"+strconv.FormatUint(a.Epoch, 10))) {
-		err = errNoSuchLog
-	}
-	return size, text, err
 }
 
 // tile answers a tile or a bundle. One that is full never changes; the partial
@@ -93,18 +96,19 @@ func (a *API) tile(w http.ResponseWriter, r *http.Request) error {
 	if _, err := a.admit(r, readTiles); err != nil {
 		return err
 	}
-	if err := a.ours(r); err != nil {
+	e, err := a.epoch(r)
+	if err != nil {
 		return err
 	}
 	level, n, width, err := audit.ParseTilePath("tile/" + r.PathValue("path"))
 	if err != nil || n > 1<<53 { // no log is that long, and its indexes would run over
 		return errNoSuchLog
 	}
-	read := a.hashes
+	read := hashes
 	if level == audit.EntryLevel {
-		read = a.bundle
+		read = bundle
 	}
-	data, err := read(r.Context(), level, n, width)
+	data, err := read(r.Context(), e, level, n, width)
 	if err != nil {
 		return err
 	}
@@ -116,8 +120,8 @@ func (a *API) tile(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (a *API) hashes(ctx context.Context, level int, n uint64, width int) ([]byte, error) {
-	data, err := a.Tree.Tile(ctx, level, n)
+func hashes(ctx context.Context, e PublishedEpoch, level int, n uint64, width int) ([]byte, error) {
+	data, err := e.Tile(ctx, level, n)
 	switch {
 	case errors.Is(err, audit.ErrNoTile):
 		return nil, errNoSuchLog.Because(err)
@@ -131,9 +135,9 @@ func (a *API) hashes(ctx context.Context, level int, n uint64, width int) ([]byt
 
 var errWide = errors.New("admin: the bundle is complete")
 
-func (a *API) bundle(ctx context.Context, _ int, n uint64, width int) ([]byte, error) {
+func bundle(ctx context.Context, e PublishedEpoch, _ int, n uint64, width int) ([]byte, error) {
 	entries := make([][]byte, 0, width)
-	err := a.Tree.Rows(ctx, n*audit.TileWidth, func(_ uint64, row audit.Row) error {
+	err := e.Rows(ctx, n*audit.TileWidth, func(_ uint64, row audit.Row) error {
 		entries = append(entries, slices.Clone(row.Entry))
 		if len(entries) == width {
 			return errWide
@@ -171,11 +175,15 @@ type (
 // prove writes the proof of a record under the newest checkpoint, with the
 // record's entry as its extra data: whoever has the log's key needs no more.
 func (a *API) prove(ctx context.Context, _ *call, in *proofIn) (*proofOut, error) {
-	index, entry, err := a.Tree.Entry(ctx, in.ID)
+	n, index, entry, err := a.Tree.Entry(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	size, text, err := a.latest(ctx)
+	e, err := a.Tree.Epoch(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	size, text, err := e.LastCheckpoint(ctx)
 	if err != nil && !errors.Is(err, problem.NotFound) {
 		return nil, err
 	}
@@ -184,7 +192,7 @@ func (a *API) prove(ctx context.Context, _ *call, in *proofIn) (*proofOut, error
 		p.RetryAfter = time.Second
 		return nil, p
 	}
-	path, err := audit.Inclusion(ctx, a.Tree, size, uint64(index))
+	path, err := audit.Inclusion(ctx, e, size, uint64(index))
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.seed("", group.Create{Group: r.admins}, create, client.Create{Client: r.cli})
 	r.api, err = admin.New(admin.Config{
-		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Access: s, State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Epoch: 1, Now: clock,
+		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Access: s, State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock,
 		Applied: func(_ context.Context, record string) (bool, error) { r.waited <- record; return true, nil },
 	})
 	r.ok(err)
@@ -129,9 +129,12 @@ func (i issued) Issued(ctx context.Context, record string) ([]lineage.Node, erro
 
 type treeOf struct{ *store.Store }
 
-func (t treeOf) Entry(ctx context.Context, record string) (int64, []byte, error) {
-	v, err := t.RecordByID(ctx, record)
-	return v.Seq, v.Entry, err
+func (t treeOf) Epoch(ctx context.Context, n uint64) (admin.PublishedEpoch, error) {
+	return t.EpochAt(ctx, n)
+}
+
+func (t treeOf) Entry(ctx context.Context, record string) (uint64, int64, []byte, error) {
+	return t.Place(ctx, record)
 }
 
 type logOf struct{ *rig }

@@ -75,6 +75,8 @@ const (
 	Migrate       Action = "migrate"
 	SandboxSeed   Action = "sandbox.seed"
 	AuditSequence Action = "audit.sequence"
+	LogOpen       Action = "log.open"     // a new epoch of the log
+	AuditRetain   Action = "audit.retain" // how long records are kept, holds, pruning
 	FeedPublish   Action = "feed.publish"
 	Expiry        Action = "expiry"
 )
@@ -214,7 +216,7 @@ var builtin = []rule{
 	// The host and the server itself.
 	{
 		ID: "operator", Kinds: []string{KindOperator},
-		Actions: []Action{AdminRecover, SetupIssue, KeyRotate, Migrate, SandboxSeed, AuditExport, DeploymentRename, DeploymentAdopt, QuarantineEnter},
+		Actions: []Action{AdminRecover, SetupIssue, KeyRotate, Migrate, SandboxSeed, AuditExport, DeploymentRename, DeploymentAdopt, QuarantineEnter, LogOpen, AuditRetain},
 		Text:    "Whoever is root on the host may do this, loudly.",
 	},
 	{

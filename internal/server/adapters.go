@@ -199,7 +199,7 @@ func serves(res resource.Resource, clientID string) bool {
 func (s *Server) newAdmin() (*admin.API, error) {
 	return admin.New(admin.Config{
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
-		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Epoch: uint64(s.epoch), Applied: s.applied, Now: s.now,
+		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Applied: s.applied, Now: s.now,
 	})
 }
 
@@ -219,10 +219,14 @@ func (a auditLog) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]aud
 // published gives the API what the log is published from.
 type published struct{ *store.Store }
 
-// Entry gives the entry of a record and its index.
-func (p published) Entry(ctx context.Context, record string) (int64, []byte, error) {
-	r, err := p.RecordByID(ctx, record)
-	return r.Seq, r.Entry, err
+// Epoch gives one epoch of the log.
+func (p published) Epoch(ctx context.Context, n uint64) (admin.PublishedEpoch, error) {
+	return p.EpochAt(ctx, n)
+}
+
+// Entry gives the entry of a record and where it is.
+func (p published) Entry(ctx context.Context, record string) (epoch uint64, index int64, entry []byte, err error) {
+	return p.Place(ctx, record)
 }
 
 // appliedWait is how long a request waits for enforcement points.

@@ -72,7 +72,7 @@ func (s *State) Adopt(ctx context.Context, to, username string) (link string, er
 	if err := os.Remove(filepath.Join(c.DataDir, "checkpoint")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	if err := errors.Join(s.readOrigin(ctx), s.Ring.Reload(ctx)); err != nil {
+	if err := errors.Join(s.readEpoch(ctx), s.Ring.Reload(ctx)); err != nil {
 		return "", err
 	}
 	if err := s.builtIns(ctx); err != nil {

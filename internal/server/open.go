@@ -4,7 +4,6 @@ package server
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -53,8 +52,8 @@ type State struct {
 	Names    *store.RecordKeys
 	log      *slog.Logger
 	now      func() time.Time
-	origin   string // of the log
-	epoch    int64  // that the deployment was opened in
+	tree     store.Epoch // of the log, the one that grows
+	epoch    int64       // that the deployment was opened in
 	standing atomic.Pointer[standing]
 	pulse    store.Pulse // of who served before, read before this process wrote anything
 }
@@ -135,22 +134,10 @@ func (s *State) open(ctx context.Context) (err error) {
 	if err := s.look(ctx); err != nil {
 		return err
 	}
-	if err := s.readOrigin(ctx); err != nil {
+	if err := s.readEpoch(ctx); err != nil {
 		return err
 	}
 	return s.builtIns(ctx)
-}
-
-// readOrigin finds the name of the log: that of the issuer under which it was
-// first signed, which it keeps when the issuer is renamed; whoever pinned its key
-// goes on verifying.
-func (s *State) readOrigin(ctx context.Context) (err error) {
-	var ok bool
-	if s.origin, ok, err = s.Store.LogOrigin(ctx); err != nil || ok {
-		return err
-	}
-	s.origin, err = audit.Origin(s.Config.Issuer, uint64(s.epoch))
-	return err
 }
 
 // checkDeployment refuses a database that belongs to something else (mechanisms
@@ -179,45 +166,6 @@ func (s *State) setupMarker() string { return filepath.Join(s.Config.DataDir, "s
 
 // Close releases the database.
 func (s *State) Close() error { return s.Store.Close() }
-
-// Origin is the origin of the deployment's log (mechanisms E8).
-func (s *State) Origin() (string, error) { return s.origin, nil }
-
-// VerificationKey is the log's public key in note form, to be pinned.
-func (s *State) VerificationKey() (string, error) {
-	origin, err := s.Origin()
-	if err != nil {
-		return "", err
-	}
-	k, err := s.Ring.LogKey()
-	if err != nil {
-		return "", err
-	}
-	return audit.VKey(origin, k.Public().(ed25519.PublicKey))
-}
-
-// Sequencer gives the loop that numbers records and signs checkpoints. kept and
-// grown may be nil.
-func (s *State) Sequencer(kept func(size uint64, note []byte), grown func(size uint64)) (*store.Sequencer, error) {
-	origin, err := s.Origin()
-	if err != nil {
-		return nil, err
-	}
-	key, err := s.Ring.LogKey()
-	if err != nil {
-		return nil, err
-	}
-	signer, err := audit.NewCheckpointSigner(origin, key)
-	if err != nil {
-		return nil, err
-	}
-	return s.Store.Sequencer(store.SequencerOptions{
-		Origin: origin, Log: s.log, Kept: kept, Grown: grown,
-		Sign: func(origin string, size uint64, root [32]byte) ([]byte, error) {
-			return audit.SignCheckpoint(signer, origin, size, root)
-		},
-	}), nil
-}
 
 // Server is a deployment with its surfaces and loops.
 type Server struct {

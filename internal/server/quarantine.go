@@ -69,6 +69,9 @@ func (s *State) Quarantined() string {
 // anchor is genuine: anybody can name a number.
 func (s *State) Remembered(ctx context.Context, a store.Anchor) (ahead bool, err error) {
 	size, _, err := s.Store.Head(ctx)
+	if err == nil && a.By == store.ByFeed { // its numbers go on from epoch to epoch
+		size, err = s.Store.Numbered(ctx)
+	}
 	if err != nil || !a.Ahead(s.epoch, size) {
 		return false, err
 	}

@@ -52,7 +52,7 @@ func (s *State) Export(ctx context.Context, from uint64, fn func(audit.Line) err
 	for {
 		var rows []audit.Row
 		var nums []uint64
-		err := s.Store.Rows(ctx, from, func(seq uint64, row audit.Row) error {
+		err := s.Store.Records(ctx, from, func(seq uint64, row audit.Row) error {
 			if len(rows) == batch {
 				return errEnough
 			}

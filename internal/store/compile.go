@@ -17,6 +17,7 @@ type unit struct {
 	fails   []func(context.Context) error // parallel to Must; nil: act.ErrStale
 	touched []string
 	after   []func() // run once the unit is durable
+	last    []Stmt   // behind the record
 	at      time.Time
 	record  string
 }
@@ -87,7 +88,7 @@ func (u *unit) changeOne(what, sql string, args ...any) {
 func (s *Store) change(u *unit, c act.Change) error {
 	for _, noun := range [...]func(*unit, act.Change) bool{
 		s.lineageChange, s.onceChange, s.personChange, s.groupChange, s.clientChange, s.resourceChange,
-		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange,
+		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange,
 	} {
 		if noun(u, c) {
 			return nil

@@ -86,6 +86,8 @@ func (u *unit) clear() {
 	} {
 		u.then(`DELETE FROM ` + table)
 	}
+	u.then(`DELETE FROM cosignature`)
+	u.then(`UPDATE log_epoch SET origin = ''`)
 	u.then(`UPDATE keyring SET withdrawn_at = $1 WHERE withdrawn_at IS NULL`, u.at.UnixMicro())
 }
 
@@ -94,12 +96,6 @@ func (u *unit) clear() {
 func (s *Store) Serving(ctx context.Context) (bool, error) {
 	n, err := need(ctx, s.db, "lease", scanInt, servingSQL, s.now().UnixMicro())
 	return n > 0, err
-}
-
-// LogOrigin is the origin in the oldest checkpoint that is kept: the name of the
-// log, which it has for ever. ok is false while nothing was signed.
-func (s *Store) LogOrigin(ctx context.Context) (origin string, ok bool, err error) {
-	return one(ctx, s.db, scanString, `SELECT origin FROM checkpoint ORDER BY size LIMIT 1`)
 }
 
 // Issued counts the sessions and grants that live.

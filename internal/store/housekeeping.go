@@ -44,12 +44,24 @@ SELECT id FROM refresh_family WHERE salt IS NOT NULL AND net_until < $1 AND wind
 		[]string{`DELETE FROM revocation WHERE (record_id, node) IN (SELECT record_id, node FROM revocation WHERE at < $1 AND seq IS NOT NULL LIMIT $2)`},
 	},
 	{
-		"old checkpoints", time.Hour, // after an hour, the last one of each hour stays
-		`SELECT COUNT(*) FROM (SELECT 1 FROM checkpoint WHERE at < $1 AND size NOT IN (SELECT MAX(size) FROM checkpoint GROUP BY at / 3600000000) LIMIT $2) due`,
-		[]string{`DELETE FROM checkpoint WHERE size IN (
-SELECT size FROM checkpoint WHERE at < $1 AND size NOT IN (SELECT MAX(size) FROM checkpoint GROUP BY at / 3600000000) LIMIT $2)`},
+		"old checkpoints", time.Hour, // after an hour, the last one of each hour stays, and the last cosigned one
+		`SELECT COUNT(*) FROM (SELECT 1 FROM checkpoint WHERE at < $1 AND ` + superseded + ` LIMIT $2) due`,
+		[]string{
+			`DELETE FROM checkpoint WHERE (epoch, size) IN (SELECT epoch, size FROM checkpoint WHERE at < $1 AND ` + superseded + ` LIMIT $2)`,
+			`DELETE FROM cosignature WHERE at < $1 AND (epoch, size) IN (
+SELECT x.epoch, x.size FROM cosignature x LEFT JOIN checkpoint c ON c.epoch = x.epoch AND c.size = x.size WHERE c.size IS NULL LIMIT $2)`,
+		},
+	},
+	{
+		"processes that are gone", 7 * 24 * time.Hour,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM log_writer WHERE closed_at < $1 OR lost_at < $1 LIMIT $2) due`,
+		[]string{`DELETE FROM log_writer WHERE id IN (SELECT id FROM log_writer WHERE closed_at < $1 OR lost_at < $1 LIMIT $2)`},
 	},
 }
+
+// superseded is a condition on checkpoints that no hour needs.
+const superseded = `(epoch, size) NOT IN (SELECT epoch, MAX(size) FROM checkpoint GROUP BY epoch, at / 3600000000)
+AND (epoch, size) NOT IN (SELECT epoch, MAX(size) FROM cosignature GROUP BY epoch, at / 3600000000)`
 
 // DeleteExpired forgets what is past its use, in small transactions, until
 // nothing is due or ctx ends. It is called by a loop, once a minute or so.
@@ -89,7 +101,7 @@ type Counts struct {
 func (s *Store) Counts(ctx context.Context) (Counts, error) {
 	var c Counts
 	var top, unnumbered int64
-	err := s.db.Query(ctx, `SELECT h.size, COALESCE((SELECT MAX(size) FROM checkpoint), 0), COALESCE((SELECT MAX(seq) FROM audit), -1) + 1,
+	err := s.db.Query(ctx, `SELECT h.size, h.base + COALESCE((SELECT MAX(size) FROM checkpoint WHERE epoch = h.epoch), 0), COALESCE((SELECT MAX(seq) FROM audit), -1) + 1,
 (SELECT COUNT(*) FROM audit WHERE seq IS NULL) FROM log_head h`, nil, func(row Row) error {
 		return row.Scan(&c.Records, &c.Signed, &top, &unnumbered)
 	})

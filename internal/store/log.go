@@ -5,51 +5,65 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/countersign-dev/countersign/internal/audit"
 )
 
 var _ audit.Source = (*Store)(nil)
 
+// head is where the log stands. size counts the records of all epochs; the tree is
+// of size less base.
 type head struct {
 	size  uint64
 	root  [32]byte
 	fence int64
 	held  bool // the deployment is in quarantine: the old name signs nothing more (mechanisms E12)
+	epoch uint64
+	base  uint64
 }
+
+// tree is the size of the tree.
+func (h head) tree() uint64 { return h.size - h.base }
 
 func readHead(ctx context.Context, r Reader) (head, error) {
 	return need(ctx, r, "log", func(row Row) (h head, err error) {
-		var size, held int64
+		var size, held, epoch, base int64
 		var root []byte
-		err = row.Scan(&size, &root, &h.fence, &held)
+		err = row.Scan(&size, &root, &h.fence, &held, &epoch, &base)
 		h.held = held > 0
 		copy(h.root[:], root)
-		h.size = uint64(size)
-		if h.size == 0 {
+		h.size, h.epoch, h.base = uint64(size), uint64(epoch), uint64(base)
+		if h.tree() == 0 {
 			h.root = audit.EmptyRoot
 		}
 		return h, err
-	}, `SELECT size, root, fence, (SELECT COUNT(*) FROM node n JOIN deployment d ON d.id = n.id WHERE n.frozen_at IS NOT NULL) FROM log_head WHERE one = 1`)
+	}, `SELECT size, root, fence, (SELECT COUNT(*) FROM node n JOIN deployment d ON d.id = n.id WHERE n.frozen_at IS NOT NULL), epoch, base FROM log_head WHERE one = 1`)
 }
 
-// Head implements audit.Source: what the sequencer last wrote.
+// Head implements audit.Source, as do the methods below, for the epoch that grows:
+// what the sequencer last wrote.
 func (s *Store) Head(ctx context.Context) (size uint64, root [32]byte, err error) {
 	h, err := readHead(ctx, s.db)
-	return h.size, h.root, err
+	return h.tree(), h.root, err
 }
 
 // Tile implements audit.TileStore.
 func (s *Store) Tile(ctx context.Context, level int, n uint64) ([]byte, error) {
-	return tiles{s.db}.Tile(ctx, level, n)
+	h, err := readHead(ctx, s.db)
+	if err != nil {
+		return nil, err
+	}
+	return tiles{s.db, h.epoch}.Tile(ctx, level, n)
 }
 
-// tiles reads tiles in a snapshot.
-type tiles struct{ r Reader }
+// tiles reads an epoch's tiles in a snapshot.
+type tiles struct {
+	r     Reader
+	epoch uint64
+}
 
 func (t tiles) Tile(ctx context.Context, level int, n uint64) ([]byte, error) {
-	data, ok, err := one(ctx, t.r, scanBytes, `SELECT data FROM tile WHERE level = $1 AND n = $2`, int64(level), int64(n))
+	data, ok, err := one(ctx, t.r, scanBytes, `SELECT data FROM tile WHERE level = $1 AND n = $2`, tileLevel(t.epoch, level), int64(n))
 	if err != nil {
 		return nil, fmt.Errorf("store: read a tile: %w", err)
 	}
@@ -73,8 +87,23 @@ const rowsPage = 1000
 // order. An engine that numbers a record as it is written has some that the
 // sequencer has not reached: a moment's worth, and what a killed server left.
 func (s *Store) Rows(ctx context.Context, from uint64, fn func(seq uint64, row audit.Row) error) error {
+	l, err := s.Log(ctx)
+	if err != nil {
+		return err
+	}
+	return l.Rows(ctx, from, fn)
+}
+
+// Records calls fn with every integrated record of all epochs, from a number on, in
+// order; an error of fn ends it and is returned.
+func (s *Store) Records(ctx context.Context, from uint64, fn func(seq uint64, row audit.Row) error) error {
+	return s.records(ctx, from, ^uint64(0)>>1, fn)
+}
+
+func (s *Store) records(ctx context.Context, from, end uint64, fn func(seq uint64, row audit.Row) error) error {
 	for next := int64(from); ; {
-		page, err := all(ctx, s.db, scanRecord, rowSQL+`WHERE a.seq >= $1 AND a.seq < (SELECT size FROM log_head WHERE one = 1) ORDER BY a.seq LIMIT $2`, next, int64(rowsPage))
+		page, err := all(ctx, s.db, scanRecord, rowSQL+`WHERE a.seq >= $1 AND a.seq < $2 AND a.seq < (SELECT size FROM log_head WHERE one = 1)
+ORDER BY a.seq LIMIT $3`, next, int64(end), int64(rowsPage))
 		if err != nil {
 			return fmt.Errorf("store: read records: %w", err)
 		}
@@ -105,39 +134,11 @@ func scanKept(row Row) (kept, error) {
 
 // Checkpoints implements audit.Source.
 func (s *Store) Checkpoints(ctx context.Context, from uint64, fn func(size uint64, text []byte) error) error {
-	for next := from; ; {
-		page, err := all(ctx, s.db, scanKept, `SELECT size, note FROM checkpoint WHERE size >= $1 ORDER BY size LIMIT $2`, int64(next), int64(rowsPage))
-		if err != nil {
-			return fmt.Errorf("store: read checkpoints: %w", err)
-		}
-		for _, k := range page {
-			if err := fn(k.size, k.note); err != nil {
-				return err
-			}
-			next = k.size + 1
-		}
-		if len(page) < rowsPage {
-			return nil
-		}
+	l, err := s.Log(ctx)
+	if err != nil {
+		return err
 	}
-}
-
-// LastCheckpoint gives the largest signed checkpoint; problem.NotFound if there
-// is none yet.
-func (s *Store) LastCheckpoint(ctx context.Context) (size uint64, text []byte, err error) {
-	k, err := need(ctx, s.db, "checkpoint", scanKept, `SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1`)
-	return k.size, k.note, err
-}
-
-// LastSigned gives the size of the largest signed checkpoint and when it was
-// signed; problem.NotFound if there is none yet.
-func (s *Store) LastSigned(ctx context.Context) (size uint64, at time.Time, err error) {
-	type signed struct{ size, at int64 }
-	k, err := need(ctx, s.db, "checkpoint", func(row Row) (k signed, err error) {
-		err = row.Scan(&k.size, &k.at)
-		return k, err
-	}, `SELECT size, at FROM checkpoint ORDER BY size DESC LIMIT 1`)
-	return uint64(k.size), time.UnixMicro(k.at).UTC(), err
+	return l.Checkpoints(ctx, from, fn)
 }
 
 // numberBatch is how many records one step of the sequencer integrates.
@@ -189,20 +190,20 @@ var errFenced = errors.New("store: another sequencer has taken over")
 // integrate numbers what is pending and grows the tree over it, in one
 // transaction guarded by the head's size and the fence. more reports whether
 // there is more to do.
-func (s *Store) integrate(ctx context.Context, fence int64) (h head, more bool, err error) {
+func (s *Store) integrate(ctx context.Context, epoch uint64, fence int64) (h head, more bool, err error) {
 	var u unit
 	err = s.db.Snapshot(ctx, func(r Reader) error {
 		if h, err = readHead(ctx, r); err != nil {
 			return err
 		}
-		if h.fence != fence {
+		if h.fence != fence || h.epoch != epoch {
 			return errFenced
 		}
 		p, err := readPending(ctx, r, h.size)
 		if err != nil || len(p.leaves) == 0 {
 			return err
 		}
-		root, grown, err := audit.Integrate(ctx, tiles{r}, h.size, p.leaves)
+		root, grown, err := audit.Integrate(ctx, tiles{r, h.epoch}, h.tree(), p.leaves)
 		if err != nil {
 			return err
 		}
@@ -242,7 +243,8 @@ var numberSQL = newTexts(func(n int) string {
 
 func (s *Store) grow(u *unit, h head, p pending, root [32]byte, grown []audit.Tile) {
 	size := int64(h.size) + int64(len(p.leaves))
-	u.must(1, nil, `UPDATE log_head SET size = $1, root = $2 WHERE one = 1 AND size = $3 AND fence = $4`, size, root[:], int64(h.size), h.fence)
+	u.must(1, nil, `UPDATE log_head SET size = $1, root = $2 WHERE one = 1 AND size = $3 AND fence = $4 AND epoch = $5`,
+		size, root[:], int64(h.size), h.fence, int64(h.epoch))
 	for i := 0; i < len(p.ids); {
 		n := 1
 		for _, c := range numberChunks {
@@ -260,7 +262,7 @@ func (s *Store) grow(u *unit, h head, p pending, root [32]byte, grown []audit.Ti
 	}
 	for _, t := range grown {
 		u.then(`INSERT INTO tile (level, n, data) VALUES ($1, $2, $3) ON CONFLICT (level, n) DO UPDATE SET data = excluded.data`,
-			int64(t.Level), int64(t.N), t.Data)
+			tileLevel(h.epoch, t.Level), int64(t.N), t.Data)
 	}
 	u.then(`UPDATE revocation SET seq = (SELECT a.seq FROM audit a WHERE a.id = revocation.record_id)
 WHERE seq IS NULL AND EXISTS (SELECT 1 FROM audit a WHERE a.id = revocation.record_id AND a.seq < $1)`, size)

@@ -25,6 +25,13 @@ const leaseTime = 2 * time.Second
 type SequencerOptions struct {
 	// Origin names the log (audit.Origin).
 	Origin string
+	// Epoch is the log's epoch that it grows; 0: 1. It stands still when another
+	// one was opened.
+	Epoch uint64
+	// Known gives the checkpoints of this log that are kept outside the database,
+	// each with the epoch that it is of; nothing is signed unless the log extends
+	// them (mechanisms E8). May be nil.
+	Known func(ctx context.Context) ([]KnownCheckpoint, error)
 	// Sign makes the signed note of a checkpoint (audit.SignCheckpoint).
 	Sign func(origin string, size uint64, root [32]byte) ([]byte, error)
 	// Kept is called with each new checkpoint, once it is durable: the side
@@ -39,6 +46,14 @@ type SequencerOptions struct {
 	Poll  time.Duration // most time between two steps; 0: 500 ms
 	Every time.Duration // most time between two checkpoints while there is news; 0: 1 s
 	Lease time.Duration // how long a silent holder keeps the lease; 0: 2 s
+}
+
+// KnownCheckpoint is a checkpoint of ours, its signature verified.
+type KnownCheckpoint struct {
+	Where string // in words
+	Epoch uint64
+	Size  uint64
+	Root  [32]byte
 }
 
 // Sequencer numbers records, grows the tree and signs it (mechanisms E6, E8). Any
@@ -62,6 +77,8 @@ type Sequencer struct {
 	mu     sync.Mutex
 	news   chan struct{} // closed and renewed after each checkpoint
 	fault  atomic.Pointer[error]
+
+	refused atomic.Pointer[error]
 }
 
 // Sequencer makes a sequencer; Run runs it.
@@ -75,6 +92,9 @@ func (s *Store) Sequencer(o SequencerOptions) *Sequencer {
 	set(&o.Poll, 500*time.Millisecond)
 	set(&o.Every, time.Second)
 	set(&o.Lease, leaseTime)
+	if o.Epoch == 0 {
+		o.Epoch = 1
+	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -134,6 +154,9 @@ func (q *Sequencer) note(err error) {
 
 // Fault is why the log does not grow, nil while it does: part of readiness.
 func (q *Sequencer) Fault() error {
+	if err := q.refusal(); err != nil {
+		return err
+	}
 	if p := q.fault.Load(); p != nil {
 		return *p
 	}
@@ -149,7 +172,7 @@ func (q *Sequencer) Step(ctx context.Context) (more bool, err error) {
 		q.demand.Store(false) // whoever waits asks again
 		return false, err
 	}
-	h, more, err := q.s.integrate(ctx, q.fence)
+	h, more, err := q.s.integrate(ctx, q.o.Epoch, q.fence)
 	if errors.Is(err, errFenced) {
 		q.fence = 0
 		return false, err
@@ -159,6 +182,9 @@ func (q *Sequencer) Step(ctx context.Context) (more bool, err error) {
 	}
 	if q.o.Grown != nil && h.size > 0 {
 		q.o.Grown(h.size)
+	}
+	if err := q.refusal(); err != nil {
+		return false, err
 	}
 	if err := q.checkpoint(ctx, h, more); err != nil {
 		return false, err
@@ -216,8 +242,11 @@ func (q *Sequencer) resume(ctx context.Context) (fence int64, err error) {
 			return err
 		}
 		fence = h.fence
-		if h.size > 0 {
-			root, err := audit.Root(ctx, tiles{r}, h.size)
+		if h.epoch != q.o.Epoch {
+			return fmt.Errorf("store: the log is in epoch %d, and this process works on epoch %d: start it again", h.epoch, q.o.Epoch)
+		}
+		if h.tree() > 0 {
+			root, err := audit.Root(ctx, tiles{r, h.epoch}, h.tree())
 			if err != nil {
 				return fmt.Errorf("store: the log's tiles: %w", err)
 			}
@@ -225,7 +254,12 @@ func (q *Sequencer) resume(ctx context.Context) (fence int64, err error) {
 				return errors.New("store: the log's head is not the root of its tiles")
 			}
 		}
-		last, ok, err := one(ctx, r, scanKept, `SELECT size, note FROM checkpoint WHERE origin = $1 ORDER BY size DESC LIMIT 1`, q.o.Origin)
+		if !h.held { // else it is known to have gone back
+			if err := q.known(ctx, r, h); err != nil {
+				return err
+			}
+		}
+		last, ok, err := one(ctx, r, scanKept, `SELECT size, note FROM checkpoint WHERE epoch = $1 ORDER BY size DESC LIMIT 1`, int64(q.o.Epoch))
 		if err != nil || !ok {
 			return err
 		}
@@ -238,11 +272,75 @@ func (q *Sequencer) resume(ctx context.Context) (fence int64, err error) {
 	return fence, err
 }
 
-func (q *Sequencer) extends(ctx context.Context, r Reader, h head) error {
-	if h.size < q.signed.size {
-		return fmt.Errorf("store: the log has %d records, a checkpoint of ours %d: it has gone back", h.size, q.signed.size)
+// known compares the log with the checkpoints that are kept outside.
+func (q *Sequencer) known(ctx context.Context, r Reader, h head) error {
+	if q.o.Known == nil {
+		return nil
 	}
-	if err := audit.Extends(ctx, tiles{r}, q.signed.size, q.signed.root, h.size, h.root); err != nil {
+	list, err := q.o.Known(ctx)
+	if err != nil {
+		return fmt.Errorf("store: read the checkpoints kept outside: %w", err)
+	}
+	for _, k := range list {
+		if err := compare(ctx, r, h, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare says why the log is not one that has grown out of a known checkpoint:
+// *Forked.
+func compare(ctx context.Context, r Reader, h head, k KnownCheckpoint) error {
+	switch {
+	case k.Epoch < h.epoch:
+		return nil // what became of it is in the first entry of the epoch after it
+	case k.Epoch > h.epoch:
+		return &Forked{fmt.Sprintf("the log is in epoch %d, and %s has a checkpoint of epoch %d: it has gone back", h.epoch, k.Where, k.Epoch)}
+	case k.Size > h.tree():
+		return &Forked{fmt.Sprintf("the log has %d records, and %s has a checkpoint of %d: it has gone back", h.tree(), k.Where, k.Size)}
+	}
+	err := audit.Extends(ctx, tiles{r, h.epoch}, k.Size, k.Root, h.tree(), h.root)
+	if errors.Is(err, audit.ErrInconsistent) {
+		return &Forked{fmt.Sprintf("the log does not extend the checkpoint of %d records that %s has", k.Size, k.Where)}
+	}
+	return err
+}
+
+// Forked says that the log is not one that has grown out of a checkpoint of its
+// own: its epoch must never be signed again (mechanisms E12).
+type Forked struct{ What string }
+
+// Error implements error.
+func (f *Forked) Error() string { return "store: " + f.What }
+
+// CompareKnown says whether the log, as it is now, has grown out of a checkpoint
+// of its own: *Forked if not.
+func (s *Store) CompareKnown(ctx context.Context, k KnownCheckpoint) error {
+	return s.db.Snapshot(ctx, func(r Reader) error {
+		h, err := readHead(ctx, r)
+		if err != nil {
+			return err
+		}
+		return compare(ctx, r, h, k)
+	})
+}
+
+// Refuse stops all signing for good: the log was found to have forked.
+func (q *Sequencer) Refuse(err error) { q.refused.CompareAndSwap(nil, &err) }
+
+func (q *Sequencer) refusal() error {
+	if p := q.refused.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (q *Sequencer) extends(ctx context.Context, r Reader, h head) error {
+	if h.tree() < q.signed.size {
+		return &Forked{fmt.Sprintf("the log has %d records, a checkpoint of ours %d: it has gone back", h.tree(), q.signed.size)}
+	}
+	if err := audit.Extends(ctx, tiles{r, h.epoch}, q.signed.size, q.signed.root, h.tree(), h.root); err != nil {
 		return fmt.Errorf("store: the log does not extend its last checkpoint: %w", err)
 	}
 	return nil
@@ -268,7 +366,7 @@ func rootOf(note []byte) (root [32]byte, err error) {
 func (q *Sequencer) checkpoint(ctx context.Context, h head, more bool) error {
 	now := q.s.now()
 	asked := q.demand.Load()
-	if h.size == 0 || h.size == q.signed.size || h.held {
+	if h.tree() == 0 || h.tree() == q.signed.size || h.held {
 		q.demand.Store(false)
 		q.broadcast()
 		return nil
@@ -282,14 +380,14 @@ func (q *Sequencer) checkpoint(ctx context.Context, h head, more bool) error {
 			return err
 		}
 	}
-	note, err := q.o.Sign(q.o.Origin, h.size, h.root)
+	note, err := q.o.Sign(q.o.Origin, h.tree(), h.root)
 	if err != nil {
 		return fmt.Errorf("store: sign a checkpoint: %w", err)
 	}
 	var u unit
-	u.check(1, nil, `SELECT COUNT(*) FROM log_head WHERE fence = $1`, q.fence)
-	u.then(`INSERT INTO checkpoint (origin, size, at, note) VALUES ($1, $2, $3, $4) ON CONFLICT (origin, size) DO NOTHING`,
-		q.o.Origin, int64(h.size), now.UnixMicro(), note)
+	u.check(1, nil, `SELECT COUNT(*) FROM log_head WHERE fence = $1 AND epoch = $2`, q.fence, int64(q.o.Epoch))
+	u.then(`INSERT INTO checkpoint (origin, size, at, note, epoch) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (origin, size) DO NOTHING`,
+		q.o.Origin, int64(h.tree()), now.UnixMicro(), note, int64(q.o.Epoch))
 	err = q.s.db.Write(ctx, u.Unit)
 	var missed *Missed
 	if errors.As(err, &missed) {
@@ -299,9 +397,9 @@ func (q *Sequencer) checkpoint(ctx context.Context, h head, more bool) error {
 	if err != nil {
 		return fmt.Errorf("store: keep a checkpoint: %w", err)
 	}
-	q.signed.size, q.signed.root, q.signed.at = h.size, h.root, now
+	q.signed.size, q.signed.root, q.signed.at = h.tree(), h.root, now
 	if q.o.Kept != nil {
-		q.o.Kept(h.size, note)
+		q.o.Kept(h.tree(), note)
 	}
 	q.broadcast()
 	return nil
@@ -326,7 +424,8 @@ func (q *Sequencer) next() <-chan struct{} {
 func (q *Sequencer) CheckpointNow(ctx context.Context, recordID string) error {
 	for {
 		news := q.next()
-		n, _, err := one(ctx, q.s.db, scanInt, `SELECT COUNT(*) FROM audit a WHERE a.id = $1 AND a.seq < (SELECT MAX(size) FROM checkpoint)`, recordID)
+		n, _, err := one(ctx, q.s.db, scanInt, `SELECT COUNT(*) FROM audit a, log_head h
+WHERE a.id = $1 AND a.seq < h.base + (SELECT MAX(size) FROM checkpoint WHERE epoch = h.epoch)`, recordID)
 		if err != nil {
 			return fmt.Errorf("store: read checkpoints: %w", err)
 		}

@@ -72,6 +72,7 @@ func (s *Store) Commit(ctx context.Context, w act.Write) error {
 	if err != nil {
 		return err
 	}
+	u.Then = append(u.Then, u.last...)
 	if err := s.db.Write(ctx, u.Unit); err != nil {
 		return s.failed(ctx, &u, w, err)
 	}

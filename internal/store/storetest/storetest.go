@@ -78,6 +78,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"two sequencers", testTwoSequencers},
 		{"fence", testFence},
 		{"edits", testEdits},
+		{"epochs", testEpochs},
+		{"known checkpoints", testKnown},
 		{"housekeeping", testHousekeeping},
 		{"size", testSize},
 	} {
@@ -287,14 +289,19 @@ var logKey = ed25519.NewKeyFromSeed([]byte("countersign store tests: 32 byte"))
 
 const origin = "id.example.com/log/1"
 
-func vkey(t testing.TB) string {
+func vkey(t testing.TB) string { return vkeyOf(t, origin) }
+
+func vkeyOf(t testing.TB, origin string) string {
 	return must(audit.VKey(origin, logKey.Public().(ed25519.PublicKey)))(t)
 }
 
 // sequencer makes a sequencer that signs with logKey.
 func sequencer(t testing.TB, s *store.Store, change func(*store.SequencerOptions)) *store.Sequencer {
-	signer := must(audit.NewCheckpointSigner(origin, logKey))(t)
 	o := store.SequencerOptions{Origin: origin, Sign: func(origin string, size uint64, root [32]byte) ([]byte, error) {
+		signer, err := audit.NewCheckpointSigner(origin, logKey)
+		if err != nil {
+			return nil, err
+		}
 		return audit.SignCheckpoint(signer, origin, size, root)
 	}}
 	if change != nil {
