@@ -206,7 +206,7 @@ var kinds = map[Kind]kindInfo{
 	LogOpened:       {"log.opened", Log, critical, "the log was opened[, {origin}]"},
 	WriterStarted:   {"writer.started", Log, plain, "a server process started[, version {version}]"},
 	WriterBeat:      {"writer.beat", Log, plain, "a server process vouched for what it wrote"},
-	RefusalsCounted: {"refusals.counted", Log, plain, "[{total} ]requests of unknown callers were refused[ between {from}][ and {to}]"},
+	RefusalsCounted: {"refusals.counted", Log, plain, "requests of unknown callers were refused[: {total}][ between {from}][ and {to}]"},
 	SetupOffered:    {"setup.offered", Log, plain, "A setup link was made"},
 	SetupCompleted:  {"setup.completed", Authority, critical, "{who} completed the setup and <became|did not become> the first administrator"},
 	AdminRecovered:  {"admin.recovered", Authority, critical, "the operator of the machine <recovered|could not recover> an administrator[, {who}]"},

@@ -91,7 +91,7 @@ func TestSentence(t *testing.T) {
 			"The operator added Sam to group release",
 		},
 		{Record{Kind: ClientCreated, Parts: []Part{{Person: dana}}, Refused: true}, "Dana was not allowed to register an application"},
-		{Record{Kind: RefusalsCounted, Parts: []Part{{Body: map[string]any{"total": 12}}}}, "12 requests of unknown callers were refused"},
+		{Record{Kind: RefusalsCounted, Parts: []Part{{Body: map[string]any{"total": 12}}}}, "Requests of unknown callers were refused: 12"},
 		{Record{Kind: SetupCompleted, Parts: []Part{{Person: dana}}}, "Dana completed the setup and became the first administrator"},
 		{Record{Kind: PersonErased}, "Someone erased a person"},
 	} {

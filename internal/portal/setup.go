@@ -294,7 +294,8 @@ func (s *Server) newcomer(r *http.Request, o opened, bound string, b body) (newc
 		return n, err
 	}
 	n.intent = act.Intent{
-		Refs: act.Refs{Kind: policy.KindAnonymous, Presented: true}, For: portalItself, Spend: []once.Spend{challenge}, Quiet: true,
+		Refs: act.Refs{Kind: policy.KindAnonymous, Actor: o.Person, Presented: true}, Proofs: []assurance.Proof{proof},
+		For: portalItself, Spend: []once.Spend{challenge}, Quiet: true,
 	}
 	if n.session.NewDevice == nil {
 		n.intent.Refs.Under = []string{n.session.Device}

@@ -74,6 +74,12 @@ func TestSetup(t *testing.T) {
 			t.Errorf("no record of %s in %v", k, kinds)
 		}
 	}
+	lines, _, err := r.server.Log.Page(t.Context(), dana.ID, "", 10)
+	check(t, err)
+	first := lines[len(lines)-1]
+	if first.Kind != audit.SetupCompleted || first.Assurance != "phr" || first.Proofs != "passkey" {
+		t.Errorf("the record does not say with what: %+v", first)
+	}
 	// It is closed for good: nobody learns who from the bare page.
 	closed := r.browser().get("/setup")
 	closed.shows(t, 200, "Already done")

@@ -415,6 +415,11 @@ func (n *newcomer) reads() {
 			n.t.Errorf("the record says too little: %s", r)
 		}
 	}
+	for _, kind := range []string{"setup.completed", "invitation.accepted"} { // by somebody who was nobody yet
+		if r := seen[kind]; len(r.Persons) == 0 || r.ACR != "phr" || r.Proofs != "passkey" || len(r.Reasons) == 0 {
+			n.t.Errorf("the record says too little: %s", r)
+		}
+	}
 	r := n.countersignd("audit", "list")
 	for _, want := range []string{"Dana Example", "proofs: passkey", "assurance: phr", "because: "} {
 		if !strings.Contains(r.Stdout, want) {
