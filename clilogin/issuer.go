@@ -3,7 +3,9 @@ package clilogin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,25 +26,32 @@ type Sandbox struct {
 const DefaultIssuer = "http://localhost:8787"
 
 // FindSandbox reads $XDG_STATE_HOME/countersign/sandbox.json (~/.local/state
-// without it); ok is false if there is none, or others could have written it.
-func FindSandbox() (s Sandbox, ok bool) {
+// without it). The error is fs.ErrNotExist if there is none, and has code
+// CodeIssuerUnknown if it is not to be believed: it is open to others, or
+// it cannot be read.
+func FindSandbox() (s Sandbox, err error) {
 	dir, err := base("XDG_STATE_HOME", func() (string, error) {
 		home, err := os.UserHomeDir()
 		return filepath.Join(home, ".local", "state"), err
 	})
 	if err != nil {
-		return Sandbox{}, false
+		return Sandbox{}, err
 	}
 	path := filepath.Join(dir, "countersign", "sandbox.json")
 	info, err := os.Stat(path)
-	if err != nil || open(info.Mode()) {
-		return Sandbox{}, false
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if open(info.Mode()) {
+		return Sandbox{}, fault(problem.Invalid, CodeIssuerUnknown, path+" is open to other users, so what it says of the sandbox is not believed.").
+			WithHint("chmod 600 " + path)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil || json.Unmarshal(text, &s) != nil || s.Issuer == "" {
-		return Sandbox{}, false
+		return Sandbox{}, fault(problem.Invalid, CodeIssuerUnknown, path+" does not say where the sandbox is.").Because(err).
+			WithHint("start the sandbox again, or name the server")
 	}
-	return s, true
+	return s, nil
 }
 
 // FindIssuer says at which server to sign in: the one that is named, the one
@@ -53,15 +62,18 @@ func (p *Profile) FindIssuer(ctx context.Context, named string) (string, error) 
 	if named != "" {
 		return checkIssuer(named)
 	}
-	sandbox, running := FindSandbox()
+	sandbox, unknown := FindSandbox()
 	if c, err := p.Credential(); err == nil {
 		u, err := url.Parse(c.Issuer)
-		if err != nil || u.Scheme == "https" || !running {
+		if err != nil || u.Scheme == "https" || unknown != nil {
 			return c.Issuer, nil
 		}
 	}
-	if running {
+	switch {
+	case unknown == nil:
 		return checkIssuer(sandbox.Issuer)
+	case !errors.Is(unknown, fs.ErrNotExist): // another server than the one that is meant could answer
+		return "", unknown
 	}
 	probe, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
