@@ -137,7 +137,7 @@ func present(r *http.Request, f web.Form) (presented, error) {
 	}
 	if r.Header.Get("Authorization") != "" {
 		id, pass, ok := r.BasicAuth()
-		if !ok {
+		if !ok || !web.IsText(id) || !web.IsText(unescape(id)) {
 			return p, errClient
 		}
 		p.basic = true

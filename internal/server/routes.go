@@ -12,6 +12,10 @@ import (
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
+// maxQuery is the most a page's query may be; the longest holds a sealed
+// authorization request.
+const maxQuery = 64 << 10
+
 // Handler is everything the public listener serves: two muxes with different
 // defences. The API takes tokens and has no cookies; pages take cookies and
 // refuse what another site sends.
@@ -33,6 +37,9 @@ func (s *Server) Handler() (http.Handler, error) {
 	guarded := func(pattern string, h web.Handler) {
 		browse(pattern, func(w http.ResponseWriter, r *http.Request) error {
 			if err := origin.Check(r); err != nil {
+				return err
+			}
+			if err := web.CheckQuery(r, maxQuery); err != nil {
 				return err
 			}
 			return h(w, r)

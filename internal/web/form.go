@@ -51,6 +51,13 @@ func ParseForm(r *http.Request, max int, repeatable ...string) (Form, error) {
 	return parse(text, max, repeatable)
 }
 
+// CheckQuery refuses a query that ParseForm would refuse: for what reads single
+// parameters of it beside a body.
+func CheckQuery(r *http.Request, max int) error {
+	_, err := parse(r.URL.RawQuery, max, nil)
+	return err
+}
+
 func body(r *http.Request, max int) (string, error) {
 	types := r.Header.Values("Content-Type")
 	if len(types) != 1 {
@@ -117,10 +124,9 @@ func readPair(pair string) (name, value string, ok bool) {
 	if err1 != nil || err2 != nil || strings.IndexByte(pair, ';') >= 0 {
 		return "", "", false
 	}
-	for _, s := range [...]string{name, value} {
-		if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
-			return "", "", false
-		}
-	}
-	return name, value, true
+	return name, value, IsText(name) && IsText(value)
 }
+
+// IsText reports whether s is text that every database takes: valid UTF-8
+// without NUL.
+func IsText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
