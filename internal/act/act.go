@@ -87,7 +87,8 @@ type Intent struct {
 	Spend []once.Spend
 	// Prepare reads what only this act needs; it runs before each try.
 	Prepare func(context.Context) error
-	// Changes is pure; a problem it returns refuses the act and is recorded.
+	// Changes is pure; a problem it returns refuses the act and is recorded, with
+	// the parts returned beside it.
 	Changes func(*Facts, policy.Decision) (Effect, error)
 	// Seal makes what is handed out, e.g. signs the token; its jti is the
 	// record's id. It runs before Commit, and nothing leaves before Commit.

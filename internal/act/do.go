@@ -105,13 +105,13 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	dec := d.decide(&facts, in, at)
 	rec := audit.Record{ID: id.New(id.Record), Kind: in.Kind, At: at}
 	if dec.Outcome != policy.Allow {
-		return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, dec.Problem(d.Ladder))
+		return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, nil, dec.Problem(d.Ladder))
 	}
 	var eff Effect
 	if in.Changes != nil {
 		if eff, err = in.Changes(&facts, dec); err != nil {
 			if p := problem.From(err); p != nil && p.Kind != problem.Unavailable {
-				return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, p)
+				return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, eff.Parts, p)
 			}
 			return Outcome{}, err
 		}
@@ -181,8 +181,9 @@ func (d *Doer) decide(f *Facts, in Intent, at time.Time) policy.Decision {
 	return d.Policy.Decide(f.Input, in.Attainable)
 }
 
-// refuse records a refusal, and nothing else, and gives the problem.
-func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decision, rec audit.Record, p *problem.Error) error {
+// refuse records a refusal with whom it concerns, and nothing else, and gives the
+// problem.
+func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decision, rec audit.Record, about []audit.Part, p *problem.Error) error {
 	if in.Quiet {
 		if d.Refused != nil {
 			d.Refused(in.Action, p.Code)
@@ -190,7 +191,7 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 		return p
 	}
 	rec.Refused = true
-	d.describe(&rec, in, f, dec, Effect{}, p.Code)
+	d.describe(&rec, in, f, dec, Effect{Parts: about}, p.Code)
 	row, err := d.Writer.Seal(ctx, rec, d.Keys)
 	if err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)

@@ -330,3 +330,55 @@ func TestActivity(t *testing.T) {
 	}
 	b.get("/account/activity?before=rec_0").shows(t, 200, "Empty")
 }
+
+// TestConfirmationsEnd: each page and form that asks to confirm does so twice in
+// five minutes for one kind of act, and then says when to come back (mechanisms
+// A15). What was confirmed is not asked again.
+func TestConfirmationsEnd(t *testing.T) {
+	r := newRig(t)
+	b := r.browser()
+	b.setUp()
+	dana := r.person("dana@example.com")
+	keys, err := r.store.PasskeysOf(t.Context(), dana.ID)
+	check(t, err)
+	counted := 0
+	for _, pattern := range r.patterns {
+		method, path, _ := strings.Cut(pattern, " ")
+		if strings.HasPrefix(path, "/step-up") || strings.HasPrefix(path, "/signout") || strings.HasPrefix(path, "/switch") {
+			continue
+		}
+		r.clock.move(6 * time.Minute) // the proof is too old, and what was counted before too
+		ask := func() answer {
+			if method == "GET" {
+				return b.get(strings.TrimSuffix(path, "{$}") + "?id=" + keys[0].ID)
+			}
+			return b.post(path, "id", keys[0].ID, "display_name", "Sam", "passkey_name", "x")
+		}
+		if a := ask(); a.status != 303 || !strings.HasPrefix(a.location, "/step-up?next=") {
+			continue // asks for nothing, or of the script
+		}
+		counted++
+		ask().sent(t, "/step-up?next=")
+		a := ask()
+		a.shows(t, 429, "Too many attempts")
+		if !strings.Contains(a.body, "asked twice") || !strings.Contains(a.body, "try again") {
+			t.Errorf("%s: the page does not say why or until when: %s", pattern, a.body)
+		}
+		r.clock.move(5*time.Minute + time.Second)
+		ask().sent(t, "/step-up?next=")
+		b.stepUp(0, "/account")
+		for range 3 {
+			if a := ask(); strings.HasPrefix(a.location, "/step-up") || a.status == 429 {
+				t.Errorf("%s: asked again right after it was confirmed: %d", pattern, a.status)
+			}
+		}
+	}
+	if counted < 5 {
+		t.Errorf("only %d routes ask to confirm", counted)
+	}
+	lines, _, err := r.server.Log.Page(t.Context(), dana.ID, "", 50)
+	check(t, err)
+	if !slices.ContainsFunc(lines, func(l audit.Line) bool { return l.Kind == audit.StepUpAsked && l.Refused }) {
+		t.Error("no record that it was asked too often")
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // notices are what a page says of what was just done, by a fixed key: text in a
@@ -56,9 +57,23 @@ func withQuery(path string, pairs ...string) string {
 	return path + "?" + q.Encode()
 }
 
-// confirmFirst is the step-up page that leads back to a page of ours. why is a
-// key of ownActions.
-func confirmFirst(page, why string) string { return withQuery("/step-up", "next", page, "why", why) }
+// confirmFirst sends the browser to confirm that it is the person, before the
+// act, and to a page of ours then. why is a key of ownActions. Whoever comes back
+// again and again without having confirmed is told to wait (mechanisms A15).
+func (s *Server) confirmFirst(w http.ResponseWriter, r *http.Request, in act.Intent, page, why string) error {
+	err := s.Do.Challenge(r.Context(), s.Store, act.Challenge{
+		Person: in.Refs.Actor, Session: in.Refs.Session, Class: string(in.Action), Ref: web.RecordOf(r).Ref(),
+	})
+	if p := problem.From(err); p != nil && p.Code == policy.CodeTooMany {
+		throttled := problem.New(problem.Throttled, p.Code, "You were asked twice in the last five minutes to confirm that it's you for this.").Because(err)
+		throttled.RetryAfter = p.RetryAfter
+		return throttled
+	}
+	if err != nil {
+		return err
+	}
+	return seeOther(w, r, withQuery("/step-up", "next", page, "why", why))
+}
 
 // may reports whether the act would be allowed now, before its page asks for
 // anything. A sign-in that is too old for it is confirmed first: then the
@@ -73,7 +88,7 @@ func (s *Server) may(w http.ResponseWriter, r *http.Request, in act.Intent, page
 	case dec.Outcome == policy.Allow:
 		return true, nil
 	case dec.Outcome == policy.StepUp:
-		return false, seeOther(w, r, confirmFirst(page, why))
+		return false, s.confirmFirst(w, r, in, page, why)
 	}
 	return false, dec.Problem(s.Ladder)
 }
@@ -91,7 +106,7 @@ func (s *Server) perform(w http.ResponseWriter, r *http.Request, in act.Intent, 
 		_, err = s.Do.Do(r.Context(), in)
 	}
 	if dec.Outcome == policy.StepUp || errors.Is(err, problem.StepUp) {
-		return false, seeOther(w, r, confirmFirst(page, why))
+		return false, s.confirmFirst(w, r, in, page, why)
 	}
 	return err == nil, err
 }
