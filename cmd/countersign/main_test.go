@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,8 +79,27 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"set": cmdSet, "counts": cmdCounts, "expire": cmdExpire, "exits": cmdExits, "mode": cmdMode,
 			"parallel": cmdParallel, "interrupt": cmdInterrupt, "edit": cmdEdit, "authorized": cmdAuthorized, "samekey": cmdSameKey,
+			"browsed": cmdBrowsed,
 		},
 	})
+}
+
+// browsed PATTERN: what the browser saw matches. The command may end before its
+// browser has read the last page, so this waits for it.
+func cmdBrowsed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: browsed PATTERN")
+	}
+	want := regexp.MustCompile(args[0])
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		seen, _ := os.ReadFile(ts.Getenv("BROWSER_LOG"))
+		if want.Match(seen) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("the browser saw %q, which does not match %s", seen, want)
+		}
+	}
 }
 
 func of(ts *testscript.TestScript) *issuer { return ts.Value("issuer").(*issuer) }
