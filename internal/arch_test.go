@@ -51,7 +51,7 @@ var layers = map[int][]string{
 var domainPackages = []string{
 	"internal/lineage", "internal/once", "internal/audit", "internal/act",
 	"internal/account", "internal/group", "internal/client", "internal/resource", "internal/factor", "internal/session", "internal/grant", "internal/ruleset",
-	"internal/workload", "internal/agent", "internal/approval", "internal/keyring", "internal/ca",
+	"internal/workload", "internal/agent", "internal/approval", "internal/keyring", "internal/ca", "internal/notice",
 }
 
 // sideways are the imports inside a layer. Base packages may all use problem,
@@ -61,6 +61,7 @@ var sideways = map[string][]string{
 	"internal/policy": {"internal/assurance", "internal/risk"}, // a decision speaks of rungs and bands
 	"internal/act":    {"internal/lineage", "internal/once", "internal/audit"},
 	"internal/grant":  {"internal/client", "internal/resource"}, // a grant is to a client, for resources
+	"internal/notice": {"internal/account"},                     // who is told is a person
 	"pep":             {"."},                                    // local policy is an addition to the SDK
 	"clilogin":        {"."},                                    // and so is a login
 	"internal/server": {"internal/config"},

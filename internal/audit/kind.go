@@ -103,6 +103,20 @@ const (
 	DeploymentRenamed Kind = 0x080c // another issuer: what the old one issued ended
 	DeploymentAdopted Kind = 0x080d // a development database became a real one
 
+	AlertRaised          Kind = 0x0820 // something that administrators should look at
+	AlertCleared         Kind = 0x0821 // a state that an alert was about is over
+	WebhookCreated       Kind = 0x0822
+	WebhookUpdated       Kind = 0x0823
+	WebhookEnded         Kind = 0x0824
+	WebhookSecretRotated Kind = 0x0825
+	DeliveryResent       Kind = 0x0826 // a dead letter is tried again
+	DeliveryDiscarded    Kind = 0x0827
+	SecretLeaked         Kind = 0x0828 // a token or secret of ours was reported as leaked
+	EmailChanged         Kind = 0x0829
+	EmailAsked           Kind = 0x082a // a link that proves an address was asked for
+	EmailLinked          Kind = 0x082b // … and made, to be sent there
+	EmailVerified        Kind = 0x082c
+
 	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
 )
 
@@ -217,6 +231,20 @@ var kinds = map[Kind]kindInfo{
 
 	DeploymentRenamed: {"deployment.renamed", Authority, critical, "the operator of the machine <renamed|could not rename> the issuer[ from {from}][ to {to}]"},
 	DeploymentAdopted: {"deployment.adopted", Authority, critical, "the operator of the machine <made|could not make> a real deployment of a sample[, {to}]"},
+
+	AlertRaised:          {"alert.raised", Log, plain, "alert: [{title}|something needs a look][, {detail}]"},
+	AlertCleared:         {"alert.cleared", Log, plain, "over: [{title}|what an alert was about]"},
+	WebhookCreated:       {"webhook.created", Authority, plain, "{who} <made|was not allowed to make> [webhook {name}|a webhook]"},
+	WebhookUpdated:       {"webhook.updated", Authority, plain, "{who} <changed|was not allowed to change> [webhook {name}|a webhook]"},
+	WebhookEnded:         {"webhook.ended", Authority, plain, "{who} <removed|was not allowed to remove> [webhook {name}|a webhook]"},
+	WebhookSecretRotated: {"webhook.secret_rotated", Authority, plain, "{who} <changed|was not allowed to change> the secret of [webhook {name}|a webhook]"},
+	DeliveryResent:       {"delivery.resent", Log, plain, "{who} <sent|was not allowed to send> a notice again"},
+	DeliveryDiscarded:    {"delivery.discarded", Log, plain, "{who} <discarded|was not allowed to discard> a notice that could not be delivered"},
+	SecretLeaked:         {"secret.leaked", Authority, critical, "{who} <reported|was not allowed to report> that [{what}|a secret] leaked[, of {client}][, so {done}]"},
+	EmailChanged:         {"email.changed", Identity, plain, "{who} <changed|was not allowed to change> the e-mail address[ of {whom}]"},
+	EmailAsked:           {"email.asked", Access, plain, "{who} <asked|was not allowed to ask> for a link that proves an e-mail address"},
+	EmailLinked:          {"email.linked", Access, plain, "a link that proves an e-mail address was made[ for {who}]"},
+	EmailVerified:        {"email.verified", Identity, plain, "{who} <proved|could not prove> an e-mail address"},
 
 	QuarantineEntered: {"quarantine.entered", Log, plain, "the server went into quarantine"},
 }

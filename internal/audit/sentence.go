@@ -17,8 +17,8 @@ import (
 //
 // The words come from the kind's template. {who} is the first person concerned,
 // else the general part's "by"; {whom} is the second, else "whom"; any other
-// {name} is the member of that name in a part, the first that has it, or in the
-// facts. [a|b] is the first choice of which nothing is missing, or nothing.
+// {actor} is who acted, whoever is concerned. {name} is the member of that name in
+// a part, the first that has it, or in the facts. [a|b] is the first choice of which nothing is missing, or nothing.
 // <a|b> is a, or b if the act was refused; {who} and {whom} outside brackets
 // become "someone". A refused act ends with its "reason".
 func Sentence(row Row, parts []OpenPart, names func(id string) string) string {
@@ -26,6 +26,22 @@ func Sentence(row Row, parts []OpenPart, names func(id string) string) string {
 	if words == "" {
 		return "a record of a later release, kind " + strconv.Itoa(int(row.Kind))
 	}
+	s := sentenceOf(row, parts, names)
+	text := s.say(words)
+	if reason := s.value("reason"); reason != "" {
+		text += ": " + reason
+	}
+	return text
+}
+
+// Say tells the same in other words, for somebody else; the template is as
+// Sentence has it. It does not add the reason.
+func Say(words string, row Row, parts []OpenPart, names func(id string) string) string {
+	s := sentenceOf(row, parts, names)
+	return s.say(words)
+}
+
+func sentenceOf(row Row, parts []OpenPart, names func(id string) string) sentence {
 	s := sentence{row: row, names: names}
 	for _, p := range parts {
 		if p.Pseudonym != ([16]byte{}) {
@@ -39,12 +55,13 @@ func Sentence(row Row, parts []OpenPart, names func(id string) string) string {
 	if json.Unmarshal(row.Facts, &facts) == nil {
 		s.fields = append(s.fields, facts)
 	}
+	return s
+}
+
+func (s *sentence) say(words string) string {
 	text, _ := s.render(words, false)
 	if r, n := utf8.DecodeRuneInString(text); n > 0 {
 		text = string(unicode.ToUpper(r)) + text[n:]
-	}
-	if reason := s.value("reason"); reason != "" {
-		text += ": " + reason
 	}
 	return text
 }
@@ -135,6 +152,8 @@ func (s *sentence) refused() bool {
 
 func (s *sentence) value(name string) string {
 	switch {
+	case name == "actor":
+		return s.actor()
 	case name == "who" && len(s.persons) > 0:
 		return s.persons[0]
 	case name == "whom" && len(s.persons) > 1:
@@ -151,6 +170,22 @@ func (s *sentence) value(name string) string {
 		return s.itself()
 	}
 	return ""
+}
+
+// actor is who acted: a process of ours, a service, or the first person.
+func (s *sentence) actor() string {
+	if v := s.itself(); v != "" {
+		return v
+	}
+	for _, f := range s.fields {
+		if v, _ := f["service"].(string); v != "" && f["kind"] == "service" {
+			return s.name(v)
+		}
+	}
+	if len(s.persons) > 0 {
+		return s.persons[0]
+	}
+	return "someone"
 }
 
 // itself is who acted when it was nobody with a name: the facts say the kind of

@@ -41,6 +41,9 @@ func TestKinds(t *testing.T) {
 		"client.created": 0x0601, "client.updated": 0x0602, "client.ended": 0x0603, "client.secret_rotated": 0x0604, "key.published": 0x0701,
 		"key.activated": 0x0702, "key.retired": 0x0703, "log.opened": 0x0801, "writer.started": 0x0802, "writer.beat": 0x0803,
 		"refusals.counted": 0x0804, "setup.completed": 0x0805, "admin.recovered": 0x0806, "policy.published": 0x0807, "migrated": 0x0808,
+		"alert.raised": 0x0820, "alert.cleared": 0x0821, "webhook.created": 0x0822, "webhook.updated": 0x0823, "webhook.ended": 0x0824,
+		"webhook.secret_rotated": 0x0825, "delivery.resent": 0x0826, "delivery.discarded": 0x0827, "secret.leaked": 0x0828,
+		"email.changed": 0x0829, "email.asked": 0x082a, "email.linked": 0x082b, "email.verified": 0x082c,
 	} {
 		if k, _ := KindOf(name); k != n {
 			t.Errorf("%s is %#04x, was %#04x", name, uint16(k), uint16(n))

@@ -33,6 +33,7 @@ type Config struct {
 	Keys       Keys       `yaml:"keys"`
 	Proxy      Proxy      `yaml:"proxy,omitempty"`
 	Egress     Egress     `yaml:"egress,omitempty"`
+	Mail       Mail       `yaml:"mail,omitempty"`
 	Log        Log        `yaml:"log,omitempty"`
 
 	// DataDir holds the side files: anchor, setup link, checkpoints.
@@ -91,6 +92,21 @@ type Egress struct {
 	Allow   []string `yaml:"allow,omitempty"` // host:port that need not be public
 }
 
+// Mail is the relay that takes the deployment's mail; without a host none is
+// sent, and recovery and notices say so.
+type Mail struct {
+	Host string `yaml:"host,omitempty"`
+	Port int    `yaml:"port,omitempty"` // 0: 587, or 465 with implicit TLS
+	// TLS is starttls (default: required, a relay without it gets nothing),
+	// implicit, or none, which only a relay on this machine may have.
+	TLS          string `yaml:"tls,omitempty"`
+	Username     string `yaml:"username,omitempty"`
+	Password     string `yaml:"password,omitempty"`
+	PasswordFile string `yaml:"password_file,omitempty"`
+	From         string `yaml:"from,omitempty"` // address, with a name if wanted
+	ReplyTo      string `yaml:"reply_to,omitempty"`
+}
+
 // Log is how the process logs.
 type Log struct {
 	Format string `yaml:"format,omitempty"` // json (default) or text
@@ -127,7 +143,10 @@ func Parse(b []byte, env []string) (*Config, error) {
 	}
 	var faults []error
 	faults = append(faults, override(c, env)...)
-	for _, s := range []secretField{{&c.Database.Postgres, &c.Database.PostgresFile, "database.postgres"}} {
+	for _, s := range []secretField{
+		{&c.Database.Postgres, &c.Database.PostgresFile, "database.postgres"},
+		{&c.Mail.Password, &c.Mail.PasswordFile, "mail.password"},
+	} {
 		if *s.file == "" {
 			continue
 		}
@@ -163,6 +182,7 @@ func (c *Config) defaults() {
 	if c.Keys.KEKFile == "" && c.DataDir != "" {
 		c.Keys.KEKFile = filepath.Join(c.DataDir, "kek.json")
 	}
+	c.Mail.defaults()
 	if c.Log.Format == "" {
 		c.Log.Format = "json"
 	}
@@ -233,6 +253,7 @@ func (c *Config) check() []error {
 			bad("egress.proxy", "%q is not an http or https URL", c.Egress.Proxy)
 		}
 	}
+	c.Mail.check(bad)
 	if c.Log.Format != "json" && c.Log.Format != "text" {
 		bad("log.format", "json or text, not %q", c.Log.Format)
 	}

@@ -29,6 +29,8 @@ const (
 	Record     = "rec_"
 	Invitation = "inv_"
 	Policy     = "pol_"
+	Webhook    = "whk_"
+	Delivery   = "dlv_"
 )
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -31,6 +31,9 @@ const (
 	Idempotency                    // what a request with an Idempotency-Key made; read again, never spent
 	Challenge                      // mark: a step-up that somebody was asked for (mechanisms A15)
 	Reenrol                        // link with which somebody whose passkeys stopped working enrols another (mechanisms I5)
+
+	EmailVerify Purpose = 24 // link that proves an e-mail address
+	AlertMark   Purpose = 25 // mark: an alert that was raised, so that it is not raised again at once
 )
 
 // Key is the hash under which a value is kept.

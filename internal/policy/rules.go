@@ -63,6 +63,15 @@ const (
 	ChallengeGive  Action = "challenge.give"  // somebody is asked for a step-up, and that is counted
 	RefreshMisused Action = "refresh.misused" // a refresh token was presented by another client or key
 
+	WebhookRead     Action = "webhook.read"
+	WebhookWrite    Action = "webhook.write"
+	DeliveryResend  Action = "delivery.resend"
+	LeakReport      Action = "leak.report"
+	EmailChange     Action = "email.change"
+	EmailAsk        Action = "email.ask"    // for a link that proves one's address
+	EmailVerify     Action = "email.verify" // with that link
+	NotificationRun Action = "notification.run"
+
 	DeploymentRename Action = "deployment.rename"
 	DeploymentAdopt  Action = "deployment.adopt"
 
@@ -169,7 +178,24 @@ var builtin = []rule{
 		Text: "Whoever holds a live setup, invitation or re-enrolment link may enrol with it, once.",
 	},
 
+	{
+		ID: "email.link", Kinds: []string{KindAnonymous}, Actions: []Action{EmailVerify}, Presented: true,
+		Text: "Whoever holds a live link that was sent to an address proves that address, and nothing else.",
+	},
+
 	// One's own account.
+	{
+		ID: "email", Kinds: person, Actions: []Action{EmailChange, EmailAsk}, Whose: own,
+		Ask:    rung(assurance.Multi, 5*time.Minute),
+		Text:   "Changing where notices of your account go needs a sign-in with two factors from the last 5 minutes.",
+		Public: "This needs a recent sign-in",
+	},
+	{
+		ID: "leak", Kinds: person, Actions: []Action{LeakReport},
+		Ask:    rung(assurance.Multi, 0),
+		Text:   "Anybody signed in may report a leaked secret: who can show it could do worse with it.",
+		Public: "This needs a finished sign-in",
+	},
 	{
 		ID: "factor", Kinds: person, Actions: []Action{FactorEnrol, FactorRemove, FactorRename}, Whose: own,
 		Ask:    rung(assurance.Phishing, 5*time.Minute),
@@ -211,6 +237,24 @@ var builtin = []rule{
 		Ask:    rung(assurance.Phishing, 5*time.Minute),
 		Text:   "Erasing a person, or taking a way to sign in from them, needs an administrator's phishing-resistant sign-in from the last 5 minutes.",
 		Public: "This needs a recent phishing-resistant sign-in",
+	},
+
+	// Notices: receivers, and what could not be delivered.
+	{
+		ID: "notice.read", Kinds: person, Group: Administrators, Actions: []Action{WebhookRead},
+		Ask:    rung(assurance.Multi, 12*time.Hour),
+		Text:   "Reading the deployment's state needs an administrator's sign-in with two factors from the last 12 hours.",
+		Public: "This needs a sign-in of today",
+	},
+	{
+		ID: "notice.write", Kinds: person, Group: Administrators, Actions: []Action{WebhookWrite, DeliveryResend},
+		Ask:    rung(assurance.Phishing, 15*time.Minute),
+		Text:   "Changing the deployment needs an administrator's phishing-resistant sign-in from the last 15 minutes.",
+		Public: "This needs a recent phishing-resistant sign-in",
+	},
+	{
+		ID: "notice.deliver", Kinds: []string{KindSystem}, Actions: []Action{NotificationRun},
+		Text: "The server tells what happened, by itself.",
 	},
 
 	// The host and the server itself.

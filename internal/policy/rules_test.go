@@ -29,6 +29,10 @@ var forPeople = []expected{
 	{"session.prove consent.give self.write", 2, 0, dana, false},
 	{"person.read group.read client.read resource.read session.read audit.read", 2, 12 * time.Hour, "", true},
 	{"person.invite person.import factor.allow person.disable person.enable group.write client.write resource.write key.rotate client.secret.rotate", 3, 15 * time.Minute, "", true},
+	{"webhook.read", 2, 12 * time.Hour, "", true},
+	{"webhook.write delivery.resend", 3, 15 * time.Minute, "", true},
+	{"email.change email.ask", 2, 5 * time.Minute, dana, false},
+	{"leak.report", 2, 0, "", false},
 	{"person.erase factor.revoke", 3, 5 * time.Minute, "", true},
 }
 
@@ -141,6 +145,8 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 		"client":      "",
 		"":            "",
 	}
+	allowed[KindAnonymous] += " email.verify"
+	allowed[KindSystem] += " notification.run"
 	var every []Action
 	for _, r := range builtin {
 		every = append(every, r.Actions...)

@@ -183,7 +183,7 @@ func (s *Server) signInFinish(w http.ResponseWriter, r *http.Request) error {
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
 				Changes: []act.Change{open, got.Use}, Leaf: open.ID,
-				Parts: []audit.Part{{Person: who.ID, Body: map[string]any{"session": open.ID, "device": open.Device, "with": "passkey", "network": open.Network}}},
+				Parts: []audit.Part{{Person: who.ID, Body: map[string]any{"session": open.ID, "device": open.Device, "new_device": open.NewDevice != nil, "with": "passkey", "network": open.Network}}},
 			}, nil
 		},
 	})

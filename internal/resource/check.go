@@ -30,6 +30,9 @@ const (
 // (OpenID Connect Core section 5.4): a resource's must not pass for them.
 var identity = []string{"openid", "profile", "email", "address", "phone", "offline_access"}
 
+// Identity reports whether a scope belongs to the authorization server itself.
+func Identity(scope string) bool { return slices.Contains(identity, scope) }
+
 func invalid(code, format string, args ...any) *problem.Error {
 	return problem.Newf(problem.Invalid, code, format, args...)
 }
@@ -109,7 +112,7 @@ func checkScope(s Scope) error {
 	switch {
 	case !token(s.Name):
 		return invalid("scope_invalid", "%.80q is not a scope (RFC 6749 section 3.3).", s.Name)
-	case slices.Contains(identity, s.Name) || s.Name == "*":
+	case Identity(s.Name) || s.Name == "*":
 		return invalid("scope_invalid", "The scope %s has a meaning of its own.", s.Name)
 	case !shown(s.Description, 200):
 		return invalid("scope_invalid", "The description of %s has at most 200 characters and no control characters.", s.Name)

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
@@ -160,3 +161,19 @@ func check(body string) string {
 	}
 	return string(out[:])
 }
+
+// webhookPrefix is what secrets of webhooks begin with everywhere (Standard
+// Webhooks 1.0): receivers' libraries and scanners know it.
+const webhookPrefix = "whsec_"
+
+// NewWebhook makes the secret of a webhook, 256 random bits: the bytes, which
+// sign, and their text, which is told to the receiver.
+func NewWebhook() (raw []byte, told Value) {
+	raw = make([]byte, 32)
+	rand.Read(raw)
+	return raw, Value{webhookPrefix + base64.StdEncoding.EncodeToString(raw)}
+}
+
+// Given wraps a secret that others made, such as the password of a mail relay,
+// so that it redacts itself.
+func Given(text string) Value { return Value{text} }

@@ -23,6 +23,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/hsm"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/notify"
 	"github.com/countersign-dev/countersign/internal/oauth"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal"
@@ -50,6 +51,7 @@ type State struct {
 	Ring     *keyring.Ring
 	Do       *act.Doer
 	Names    *store.RecordKeys
+	Sealer   keyring.Sealer // the key-encryption key
 	log      *slog.Logger
 	now      func() time.Time
 	tree     store.Epoch // of the log, the one that grows
@@ -118,7 +120,7 @@ func (s *State) open(ctx context.Context) (err error) {
 	if s.Ring, err = keyring.Open(ctx, s.Store, kek, s.now); err != nil {
 		return err
 	}
-	s.Names = s.Store.RecordKeys(kek)
+	s.Names, s.Sealer = s.Store.RecordKeys(kek), kek
 	s.Do = &act.Doer{
 		Store: s.Store, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
 	}
@@ -176,6 +178,7 @@ type Server struct {
 	portal   *portal.Server
 	admin    *admin.API
 	proxies  *web.Proxies
+	notices  *notify.Notifier
 	counters *audit.Counters
 	metrics  *metrics
 	ready    atomic.Bool
@@ -193,7 +196,10 @@ func New(st *State) (*Server, error) {
 		return nil, err
 	}
 	s.hub = s.newFeed()
-	if s.seq, err = st.Sequencer(s.keepCheckpoint, func(uint64) { s.hub.Wake() }); err != nil {
+	if s.seq, err = st.Sequencer(s.keepCheckpoint, func(uint64) { s.hub.Wake(); s.notices.Wake() }); err != nil {
+		return nil, err
+	}
+	if s.notices, err = s.newNotifier(); err != nil {
 		return nil, err
 	}
 	s.Do.Checkpoint = s.seq.CheckpointNow

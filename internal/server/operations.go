@@ -55,6 +55,7 @@ func newMetrics(s *Server) *metrics {
 			}
 			return 0
 		}),
+		noticeMetrics{s},
 		gauge("countersign_feed_subscribers", "Connected enforcement points.", func() float64 { return float64(s.hub.Stats().Subscribers) }),
 	)
 	return m

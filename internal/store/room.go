@@ -35,3 +35,20 @@ func (s *Store) TendReserve() error {
 	}
 	return nil
 }
+
+// Freer is an engine on a disk of this machine.
+type Freer interface {
+	// Free is how many bytes are free on the disk of the database; ok is false
+	// where that cannot be known.
+	Free() (bytes uint64, ok bool, err error)
+}
+
+// Free is how many bytes are free on the disk of the database; ok is false if
+// that is not a disk of this machine, or cannot be known.
+func (s *Store) Free() (bytes uint64, ok bool, err error) {
+	f, ok := s.db.(Freer)
+	if !ok {
+		return 0, false, nil
+	}
+	return f.Free()
+}

@@ -107,6 +107,24 @@ func (e Egress) allowed(addr string) bool {
 	})
 }
 
+// Dial connects to host:port behind the guard, for what is not HTTP; the address
+// that was judged is the one that is connected to.
+func (e Egress) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if e.Timeout == 0 {
+		e.Timeout = 5 * time.Second
+	}
+	return e.dial(ctx, network, addr)
+}
+
+// Allowed reports whether a host, or host:port, may have any address and may be
+// spoken to without TLS.
+func (e Egress) Allowed(host string) bool {
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		host = net.JoinHostPort(strings.Trim(host, "[]"), "80")
+	}
+	return e.allowed(host)
+}
+
 // dial connects. The control function sees the resolved address of each
 // attempt, so a name that resolves differently the second time gains nothing.
 func (e Egress) dial(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -110,3 +110,9 @@ func (e *engine) Room() store.Room { return store.Room(e.reserve.state.Load()) }
 
 // TendReserve implements store.Reserver.
 func (e *engine) TendReserve() error { return e.reserve.tend() }
+
+// Free implements store.Freer.
+func (e *engine) Free() (bytes uint64, ok bool, err error) {
+	bytes, err = freeBytes(e.reserve.path)
+	return bytes, freeKnown, err
+}

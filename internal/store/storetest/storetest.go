@@ -81,6 +81,10 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"epochs", testEpochs},
 		{"known checkpoints", testKnown},
 		{"housekeeping", testHousekeeping},
+		{"webhooks", testWebhooks},
+		{"deliveries", testDeliveries},
+		{"standing alerts", testStanding},
+		{"look", testLook},
 		{"size", testSize},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, fresh(t)) })

@@ -1,0 +1,154 @@
+package notice
+
+import "github.com/countersign-dev/countersign/internal/audit"
+
+// whom says which person a record is about.
+type whom int
+
+const (
+	nobody whom = iota
+	actor       // who acted
+	object      // to whom it happened: the second person concerned, else the first
+)
+
+// rule says who is told of a kind of record, and how. A rule with a person and no
+// title stands on their account page only.
+type rule struct {
+	to     whom
+	title  string           // of the message; templates as audit.Sentence has them
+	text   string           // what happened, said to the person
+	only   func(Event) bool // nil: always
+	admins bool             // told to administrators' receivers, beside persons
+	before bool             // the address that was is told, too
+	proves bool             // the message carries the link that proves an address
+	often  bool             // may happen often, and is told only so much in an hour
+	link   bool             // the noun may put a link of its own into it
+}
+
+// noOne is for what only the log is told: routine, or the log about itself.
+var noOne = rule{}
+
+func isNewDevice(e Event) bool { return e.Field("new_device") == true }
+
+// table is who is told of what. A kind that is not in it fails a test: whoever
+// adds one decides.
+var table = map[audit.Kind]rule{
+	// Tokens and grants.
+	audit.TokenIssued:     noOne,
+	audit.TokenRefreshed:  noOne,
+	audit.RefreshReplayed: noOne,
+	audit.RefreshReused: {to: object, often: true, admins: true, title: "An app was signed out", text: "An old token was used again[ by {client}]. " +
+		"It may have been copied, so everything that it belonged to was ended. Sign in to the app again if you use it."},
+	audit.CodeIssued: noOne,
+	audit.CodeReused: {to: object, often: true, admins: true, title: "An app was signed out", text: "A sign-in code was used twice[ by {client}]. " +
+		"It may have been copied, so what it gave was ended. Sign in to the app again if you use it."},
+	audit.TokenRevoked: noOne,
+	audit.TokenRefused: noOne,
+	audit.GrantOpened:  noOne,
+	audit.GrantEnded:   {to: object, often: true, only: byOther, title: "An app can no longer act for you", text: "What [{client}|an app] could do for you was ended by {actor}."},
+	audit.ProofSeen:    noOne,
+	audit.RefreshLost:  noOne,
+
+	// Sessions.
+	audit.SessionOpened: {
+		to: actor, often: true, only: isNewDevice, title: "New sign-in to your account",
+		text: "Somebody signed in to your account[ with {with}], in a browser that was not used before.",
+	},
+	audit.SessionEnded:     {to: object, often: true, only: byOther, title: "You were signed out", text: "A session of yours was ended by {actor}."},
+	audit.SigninRefused:    {to: actor},
+	audit.StepUpDone:       noOne,
+	audit.StepUpAsked:      noOne,
+	audit.StepUpRefused:    {to: actor},
+	audit.ConsentGiven:     {to: actor, often: true, title: "An app may act for you", text: "You let [{client}|an app] use[ {scope}| your account]."},
+	audit.ConsentWithdrawn: {to: actor},
+	audit.DeviceSeen:       {to: actor, often: true, title: "New device", text: "Your account was used on a new device[, {name}]."},
+	audit.DeviceEnded:      {to: object, often: true, only: byOther, title: "A device was signed out", text: "A device of yours[, {name},] was signed out by {actor}."},
+	audit.SessionSeen:      noOne,
+
+	// Ways to sign in: each change is told on every channel (security, invariant 9).
+	audit.FactorEnrolled: {to: object, admins: true, title: "A way to sign in was added", text: "[{with}|A way to sign in][, {name},] was added to your account."},
+	audit.FactorRemoved:  {to: object, admins: true, title: "A way to sign in was removed", text: "[{with}|A way to sign in][, {name},] was removed from your account by {actor}."},
+	audit.FactorRenamed:  {to: object, admins: true, title: "A way to sign in was renamed", text: "[{with}|A way to sign in] of your account was renamed[ to {name}]."},
+	audit.FactorUsed:     noOne,
+	audit.FactorReplaced: {to: object, admins: true, title: "A way to sign in was replaced", text: "[{with}|A way to sign in][, {name},] of your account was replaced."},
+	audit.FactorTried:    noOne,
+	audit.FactorMissed:   {to: object},
+	audit.FactorLocked: {to: object, often: true, admins: true, title: "Wrong guesses at your account", text: "Somebody got [{with}|a way to sign in] of your account wrong too often, " +
+		"so nothing more is looked at from there for a while. Your passkeys always work."},
+	audit.FactorOff: {to: object, admins: true, title: "A hundred wrong guesses at your account", text: "Somebody got [{with}|a way to sign in] of your account wrong a hundred times in a row. " +
+		"It does not work from there any more. Your passkeys always work."},
+	audit.FactorRefreshed: noOne,
+	audit.FactorAllowed:   {admins: true},
+	audit.FactorForbidden: {admins: true},
+	audit.FactorImported:  {to: object, admins: true},
+
+	// People and groups.
+	audit.PersonCreated:       {admins: true},
+	audit.PersonInvited:       {admins: true},
+	audit.InvitationAccepted:  {to: actor, admins: true},
+	audit.InvitationWithdrawn: {admins: true},
+	audit.PersonDisabled:      {to: object, admins: true, title: "Your account was disabled", text: "Your account was disabled by {actor}. You can't sign in until it is enabled again."},
+	audit.PersonEnabled:       {to: object, admins: true, title: "Your account was enabled", text: "Your account was enabled by {actor}. You can sign in again."},
+	audit.PersonErased:        {admins: true},
+	audit.PersonUpdated:       {to: object, admins: true, title: "Your account was changed", text: "The names of your account were changed by {actor}."},
+	audit.AdminGranted:        {to: object, admins: true, title: "You are an administrator now", text: "{actor} made you an administrator."},
+	audit.AdminWithdrawn:      {to: object, admins: true, title: "You are not an administrator any more", text: "{actor} took the administrator role from you."},
+	audit.GroupCreated:        noOne,
+	audit.GroupUpdated:        noOne,
+	audit.GroupEnded:          noOne,
+	audit.GroupJoined:         {to: object, admins: true},
+	audit.GroupLeft:           {to: object, admins: true},
+
+	audit.ApprovalAsked:   {to: actor, admins: true},
+	audit.ApprovalDecided: {to: actor, admins: true},
+
+	// Clients, resources and services.
+	audit.ClientCreated:       {admins: true},
+	audit.ClientUpdated:       {admins: true},
+	audit.ClientEnded:         {admins: true},
+	audit.ClientEnabled:       {admins: true},
+	audit.ClientSecretRotated: {admins: true},
+	audit.ResourceCreated:     {admins: true},
+	audit.ResourceUpdated:     {admins: true},
+	audit.ResourceEnded:       {admins: true},
+	audit.ServiceCreated:      {admins: true},
+	audit.ServiceUpdated:      {admins: true},
+	audit.ServiceEnded:        {admins: true},
+
+	audit.KeyPublished: {admins: true},
+	audit.KeyActivated: {admins: true},
+	audit.KeyRetired:   {admins: true},
+
+	// The installation.
+	audit.LogOpened:         noOne,
+	audit.WriterStarted:     noOne,
+	audit.WriterBeat:        noOne,
+	audit.WriterLost:        {admins: true},
+	audit.RefusalsCounted:   noOne,
+	audit.SetupOffered:      {admins: true},
+	audit.SetupCompleted:    {to: actor, admins: true},
+	audit.AdminRecovered:    {to: object, admins: true, title: "Your account was recovered", text: "The operator of the machine made a link with which your account can be entered again."},
+	audit.PolicyPublished:   {admins: true},
+	audit.Migrated:          {admins: true},
+	audit.Restored:          {admins: true},
+	audit.DeploymentRenamed: {admins: true},
+	audit.DeploymentAdopted: {admins: true},
+	audit.QuarantineEntered: {admins: true},
+
+	// Notices themselves.
+	audit.AlertRaised:          {admins: true},
+	audit.AlertCleared:         {admins: true},
+	audit.WebhookCreated:       {admins: true},
+	audit.WebhookUpdated:       {admins: true},
+	audit.WebhookEnded:         {admins: true},
+	audit.WebhookSecretRotated: {admins: true},
+	audit.DeliveryResent:       noOne,
+	audit.DeliveryDiscarded:    noOne,
+	audit.SecretLeaked: {to: object, admins: true, title: "A token of yours was found by others", text: "It was reported that [{what}|a secret] of yours leaked[, so {done}]. " +
+		"Find out where it was kept."},
+	audit.EmailChanged: {to: object, admins: true, before: true, title: "Your e-mail address was changed", text: "The e-mail address of your account was changed by {actor}. " +
+		"Notices go to the new address once it is proved."},
+	audit.EmailAsked:    {to: actor, often: true, proves: true, title: "Is this your e-mail address?", text: "You asked to use this address for notices of your account."},
+	audit.EmailLinked:   noOne,
+	audit.EmailVerified: {to: actor},
+}
