@@ -83,6 +83,21 @@ func (n *newsroom) run(loop func(context.Context)) (stop func()) {
 	return stop
 }
 
+// begun waits until the channels of the process have begun: each begins where the
+// log ends.
+func (n *newsroom) begun() {
+	n.t.Helper()
+	waitFor(n.t, func() bool {
+		all, err := n.Store.Channels(n.t.Context())
+		check(n.t, err)
+		has := map[string]bool{}
+		for _, c := range all {
+			has[c.Name] = true
+		}
+		return has[notice.Mail] && has[notice.Alerts]
+	})
+}
+
 // record commits an act as the server itself.
 func (n *newsroom) record(kind audit.Kind, parts []audit.Part, changes ...act.Change) string {
 	n.t.Helper()
@@ -193,6 +208,7 @@ func TestNotices(t *testing.T) {
 		n.record(audit.WebhookUpdated, nil, notice.UpdateWebhook{Webhook: w})
 		n.hook(r.URL)
 		stop := n.run(n.notices.Run)
+		n.begun()
 
 		rec := n.enrolled(dana, "Laptop")
 		n.enrolled(silent, "Phone") // who has no address
@@ -274,6 +290,7 @@ func TestNoticesOfTwoReplicas(t *testing.T) {
 	other := n.open()
 	n.run(n.notices.Run)
 	n.run(other.notices.Run)
+	n.begun()
 	var want []string
 	for i := range 40 {
 		want = append(want, n.enrolled(dana, fmt.Sprint("key ", i)))
@@ -304,8 +321,7 @@ func TestDeadLetters(t *testing.T) {
 		n.relay.Answer(sam.Email, "450 4.2.1 later")
 		n.relay.Down(true)
 		n.run(n.notices.Run)
-		waitFor(t, func() bool { return n.notices.Stats().Delivering })
-		time.Sleep(100 * time.Millisecond) // the channel begins where the log ends
+		n.begun()
 		n.enrolled(dana, "A")
 		n.enrolled(sam, "B")
 		n.enrolled(kim, "C")
@@ -342,6 +358,7 @@ func TestAHookThatIsGone(t *testing.T) {
 	r.before = func(int) int { return http.StatusGone }
 	w, _ := n.hook(r.URL, "factor.enrolled")
 	n.run(n.notices.Run)
+	n.begun()
 	n.enrolled(dana, "A")
 	waitFor(t, func() bool {
 		got, err := n.Store.Webhook(t.Context(), w.ID)
@@ -365,8 +382,7 @@ func TestAlerts(t *testing.T) {
 		r := newReceiver(t)
 		n.hook(r.URL, "alert.*")
 		n.run(n.notices.Run)
-		waitFor(t, func() bool { return n.notices.Stats().Delivering })
-		time.Sleep(100 * time.Millisecond)
+		n.begun()
 		for range 20 {
 			n.record(audit.RefreshReused, []audit.Part{{Person: dana.ID}})
 		}
