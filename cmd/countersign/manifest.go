@@ -55,6 +55,8 @@ type wantClient struct {
 	Resources    *[]string      `yaml:"resources" json:"resources,omitempty"`
 	Native       *bool          `yaml:"native" json:"native,omitempty"`
 	RequireDPoP  *bool          `yaml:"require_dpop" json:"require_dpop,omitempty"`
+	RequirePAR   *bool          `yaml:"require_pushed_authorization_requests" json:"require_pushed_authorization_requests,omitempty"`
+	RequireJAR   *bool          `yaml:"require_signed_request_object" json:"require_signed_request_object,omitempty"`
 	Service      *wantService   `yaml:"service" json:"service,omitempty"`
 }
 

@@ -40,39 +40,41 @@ func (k *KeySet) UnmarshalJSON(b []byte) error { return (*json.RawMessage)(k).Un
 // ClientSpec says what a client is to be. A member that is left out has its
 // default; what is not here cannot be set.
 type ClientSpec struct {
-	ClientID     string       `json:"client_id,omitempty" maxLength:"64" doc:"Its name on the wire; made if left out"`
-	Name         string       `json:"name,omitempty" maxLength:"320" doc:"What people see; the client_id if left out"`
-	AuthMethod   string       `json:"auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"none if left out"`
-	JWKS         KeySet       `json:"jwks,omitempty"`
-	RedirectURIs []string     `json:"redirect_uris,omitempty" maxItems:"50"`
-	GrantTypes   []string     `json:"grant_types,omitempty" maxItems:"3" doc:"client_credentials for a client with a service, else authorization_code and refresh_token, if left out"`
-	Scopes       []string     `json:"scopes,omitempty" maxItems:"200" doc:"What it may ask for; * is any"`
-	Resources    []string     `json:"resources,omitempty" maxItems:"200" doc:"URIs of the resources it may ask tokens for; * is any"`
-	Native       *bool        `json:"native,omitempty" doc:"An app on a computer; from the redirect URIs if left out"`
-	RequireDPoP  bool         `json:"require_dpop,omitempty"`
-	Service      *ServiceSpec `json:"service,omitempty" doc:"The service account it acts as with client_credentials; made with the client, and fixed then"`
+	ClientID     string   `json:"client_id,omitempty" maxLength:"64" doc:"Its name on the wire; made if left out"`
+	Name         string   `json:"name,omitempty" maxLength:"320" doc:"What people see; the client_id if left out"`
+	AuthMethod   string   `json:"auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"none if left out"`
+	JWKS         KeySet   `json:"jwks,omitempty"`
+	RedirectURIs []string `json:"redirect_uris,omitempty" maxItems:"50"`
+	GrantTypes   []string `json:"grant_types,omitempty" maxItems:"3" doc:"client_credentials for a client with a service, else authorization_code and refresh_token, if left out"`
+	Scopes       []string `json:"scopes,omitempty" maxItems:"200" doc:"What it may ask for; * is any"`
+	Resources    []string `json:"resources,omitempty" maxItems:"200" doc:"URIs of the resources it may ask tokens for; * is any"`
+	Native       *bool    `json:"native,omitempty" doc:"An app on a computer; from the redirect URIs if left out"`
+	RequireDPoP  bool     `json:"require_dpop,omitempty"`
+	client.Metadata
+	Service *ServiceSpec `json:"service,omitempty" doc:"The service account it acts as with client_credentials; made with the client, and fixed then"`
 }
 
 // Client is software that asks on somebody's behalf.
 type Client struct {
-	ID           string    `json:"id"`
-	ClientID     string    `json:"client_id"`
-	Name         string    `json:"name"`
-	AuthMethod   string    `json:"auth_method"`
-	JWKS         KeySet    `json:"jwks,omitempty"`
-	RedirectURIs []string  `json:"redirect_uris" nullable:"false"`
-	GrantTypes   []string  `json:"grant_types" nullable:"false"`
-	Scopes       []string  `json:"scopes" nullable:"false"`
-	Resources    []string  `json:"resources" nullable:"false"`
-	FirstParty   bool      `json:"first_party" doc:"Part of this deployment: consent is not asked"`
-	Native       bool      `json:"native"`
-	RequireDPoP  bool      `json:"require_dpop"`
-	Service      *Service  `json:"service,omitempty"`
-	Owner        string    `json:"owner,omitempty" doc:"Person who registered it"`
-	ManagedBy    string    `json:"managed_by"`
-	State        string    `json:"state" enum:"active,disabled"`
-	CreatedAt    time.Time `json:"created_at"`
-	Secret       string    `json:"client_secret,omitempty" doc:"Told once, when it is made"`
+	ID           string   `json:"id"`
+	ClientID     string   `json:"client_id"`
+	Name         string   `json:"name"`
+	AuthMethod   string   `json:"auth_method"`
+	JWKS         KeySet   `json:"jwks,omitempty"`
+	RedirectURIs []string `json:"redirect_uris" nullable:"false"`
+	GrantTypes   []string `json:"grant_types" nullable:"false"`
+	Scopes       []string `json:"scopes" nullable:"false"`
+	Resources    []string `json:"resources" nullable:"false"`
+	FirstParty   bool     `json:"first_party" doc:"Part of this deployment: consent is not asked"`
+	Native       bool     `json:"native"`
+	RequireDPoP  bool     `json:"require_dpop"`
+	client.Metadata
+	Service   *Service  `json:"service,omitempty"`
+	Owner     string    `json:"owner,omitempty" doc:"Person who registered it"`
+	ManagedBy string    `json:"managed_by"`
+	State     string    `json:"state" enum:"active,disabled"`
+	CreatedAt time.Time `json:"created_at"`
+	Secret    string    `json:"client_secret,omitempty" doc:"Told once, when it is made"`
 }
 
 type (
@@ -186,7 +188,7 @@ func (a *API) viewClient(ctx context.Context, c client.Client, uris func(string)
 	v := Client{
 		ID: c.ID, ClientID: c.ClientID, Name: c.Name, AuthMethod: string(c.AuthMethod), JWKS: KeySet(c.JWKS),
 		RedirectURIs: append([]string{}, c.RedirectURIs...), GrantTypes: []string{}, Scopes: append([]string{}, c.Scopes...), Resources: []string{},
-		FirstParty: c.FirstParty, Native: c.Native, RequireDPoP: c.RequireDPoP, Owner: c.Owner, ManagedBy: c.ManagedBy, State: "active", CreatedAt: c.CreatedAt,
+		FirstParty: c.FirstParty, Native: c.Native, RequireDPoP: c.RequireDPoP, Metadata: c.Metadata, Owner: c.Owner, ManagedBy: c.ManagedBy, State: "active", CreatedAt: c.CreatedAt,
 	}
 	if !c.Node.Live() {
 		v.State = "disabled"
@@ -214,7 +216,7 @@ func (a *API) viewClient(ctx context.Context, c client.Client, uris func(string)
 func (a *API) specified(ctx context.Context, s ClientSpec) (client.Client, error) {
 	c := client.Client{
 		ClientID: s.ClientID, Name: s.Name, AuthMethod: client.AuthMethod(s.AuthMethod), JWKS: json.RawMessage(s.JWKS),
-		RedirectURIs: s.RedirectURIs, Scopes: s.Scopes, RequireDPoP: s.RequireDPoP, ManagedBy: "api",
+		RedirectURIs: s.RedirectURIs, Scopes: s.Scopes, RequireDPoP: s.RequireDPoP, Metadata: s.Metadata, ManagedBy: "api",
 	}
 	if c.Name == "" {
 		c.Name = c.ClientID
@@ -408,6 +410,7 @@ func changedClient(x, y client.Client) []string {
 		{"resources", slices.Equal(x.Resources, y.Resources)},
 		{"native", x.Native == y.Native},
 		{"require_dpop", x.RequireDPoP == y.RequireDPoP},
+		{"metadata", x.Metadata == y.Metadata},
 		{"secret", reflect.DeepEqual(x.SecretHash, y.SecretHash)},
 	} {
 		if !m.same {

@@ -177,7 +177,7 @@ func TestClientValidation(t *testing.T) {
 		"grant":               {object{"grant_types": []string{"password"}}, "grant_types_invalid"},
 		"refresh alone":       {object{"grant_types": []string{"refresh_token"}}, "grant_types_invalid"},
 		"no service":          {object{"grant_types": []string{"client_credentials"}, "redirect_uris": []string{}}, "service_missing"},
-		"keys without method": {object{"jwks": json.RawMessage(`{"keys":[` + ecKey + `]}`)}, "jwks_invalid"},
+		"signed without keys": {object{"require_signed_request_object": true}, "jwks_invalid"},
 		"method without keys": {object{"auth_method": "private_key_jwt"}, "jwks_invalid"},
 		"private key":         {object{"auth_method": "private_key_jwt", "jwks": json.RawMessage(`{"keys":[` + strings.Replace(ecKey, `{`, `{"d":"AA",`, 1) + `]}`)}, "jwks_private"},
 		"symmetric key":       {object{"auth_method": "private_key_jwt", "jwks": json.RawMessage(`{"keys":[{"kty":"oct","k":"AAAA"}]}`)}, "jwks_private"},

@@ -41,7 +41,7 @@ type Client struct {
 	Name         string
 	AuthMethod   AuthMethod
 	SecretHash   *secret.Hash    // of client_secret_*; nil otherwise
-	JWKS         json.RawMessage // of private_key_jwt; nil otherwise
+	JWKS         json.RawMessage // of private_key_jwt and signed requests; nil if it has no keys
 	RedirectURIs []string
 	GrantTypes   []GrantType
 	Scopes       []string // may ask for; empty: none beyond openid profile email
@@ -53,7 +53,8 @@ type Client struct {
 	Owner        string // person answerable for it; "" for built-in ones
 	ManagedBy    string // "apply", "api", "built-in"
 	CreatedAt    time.Time
-	Node         lineage.Node
+	Metadata
+	Node lineage.Node
 }
 
 // Confidential reports whether the client authenticates.

@@ -36,8 +36,9 @@ func fuzzKind(f *testing.F, v verifier) {
 
 func FuzzAccessToken(f *testing.F)     { fuzzKind(f, verifiers()[0]) }
 func FuzzClientAssertion(f *testing.F) { fuzzKind(f, verifiers()[1]) }
-func FuzzIDToken(f *testing.F)         { fuzzKind(f, verifiers()[2]) }
-func FuzzFeedFrame(f *testing.F)       { fuzzKind(f, verifiers()[3]) }
+func FuzzRequestObject(f *testing.F)   { fuzzKind(f, verifiers()[2]) }
+func FuzzIDToken(f *testing.F)         { fuzzKind(f, verifiers()[3]) }
+func FuzzFeedFrame(f *testing.F)       { fuzzKind(f, verifiers()[4]) }
 
 func FuzzDPoP(f *testing.F) {
 	jwk := jwkOf(f, p256.Public())

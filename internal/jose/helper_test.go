@@ -94,6 +94,10 @@ func verifiers() []verifier {
 			c, err := VerifyClientAssertion(s, keys, assertionWant)
 			return (c == ClientAssertion{}) == (err != nil), err
 		}},
+		{"request_object", TypRequestObject, map[string]any{"iss": "cli_1", "aud": "https://id.example.com", "client_id": "cli_1", "exp": iat + 60}, func(s string) (bool, error) {
+			c, err := VerifyRequestObject(s, keys, requestWant)
+			return (c.Parameters == nil) == (err != nil), err
+		}},
 		{"id_token", "JWT", map[string]any{"iss": "https://id.example.com", "sub": "s", "aud": "cli_1", "exp": iat + 60, "iat": iat}, func(s string) (bool, error) {
 			c, err := VerifyIDToken(s, keys, idWant)
 			return c == nil == (err != nil), err
@@ -108,6 +112,7 @@ func verifiers() []verifier {
 var (
 	accessWant    = AccessTokenWant{Issuer: "https://id.example.com", Audiences: []string{"https://api.example.com"}, Now: now, Leeway: 5 * time.Second}
 	assertionWant = ClientAssertionWant{Issuer: "https://id.example.com", ClientID: "cli_1", Now: now, Leeway: 10 * time.Second}
+	requestWant   = RequestObjectWant{Issuer: "https://id.example.com", ClientID: "cli_1", Now: now, Leeway: 10 * time.Second}
 	idWant        = IDTokenWant{Issuer: "https://id.example.com", ClientID: "cli_1", Now: now}
 	feedWant      = FeedWant{Issuer: "https://id.example.com", Audience: "https://api.example.com"}
 )

@@ -66,11 +66,12 @@ type row struct {
 }
 
 var (
-	rowAccessToken = row{code: "token", noun: "access token", typs: []string{"at+jwt"}}
-	rowAssertion   = row{code: "assertion", noun: "client assertion", typs: []string{"client-authentication+jwt", "JWT"}, untyped: true}
-	rowDPoP        = row{code: "dpop", noun: "DPoP proof", typs: []string{"dpop+jwt"}}
-	rowIDToken     = row{code: "id_token", noun: "ID token", typs: []string{"JWT"}, untyped: true}
-	rowFeed        = row{code: "feed", noun: "revocation frame", typs: []string{"countersign-revocations+jwt"}}
+	rowAccessToken   = row{code: "token", noun: "access token", typs: []string{"at+jwt"}}
+	rowAssertion     = row{code: "assertion", noun: "client assertion", typs: []string{"client-authentication+jwt", "JWT"}, untyped: true}
+	rowRequestObject = row{code: "request_object", noun: "request object", typs: []string{TypRequestObject}, untyped: true}
+	rowDPoP          = row{code: "dpop", noun: "DPoP proof", typs: []string{"dpop+jwt"}}
+	rowIDToken       = row{code: "id_token", noun: "ID token", typs: []string{"JWT"}, untyped: true}
+	rowFeed          = row{code: "feed", noun: "revocation frame", typs: []string{"countersign-revocations+jwt"}}
 )
 
 // fail makes the row's problem; every verifier's error is one.

@@ -43,20 +43,31 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	return s.authError(w, r, a, err)
 }
 
-// answerAt is the client's address with an answer added, keeping the query its
-// redirect URI was registered with (RFC 6749 §3.1.2).
-func (s *Server) answerAt(a *authRequest, q url.Values) string {
+// answer sends the browser back to the client with an answer: in the query,
+// keeping what the redirect URI was registered with (RFC 6749 §3.1.2), or in a
+// form that the browser posts (Form Post Response Mode §2).
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, a *authRequest, q url.Values) {
 	q.Set("iss", s.Issuer) // on success and on error (RFC 9207)
 	if a.in.State != "" {
 		q.Set("state", a.in.State)
+	}
+	if a.in.ResponseMode == formPost {
+		s.Browser.Post(w, r, a.redirect, q)
+		return
 	}
 	sep := "?"
 	if strings.Contains(a.redirect, "?") {
 		sep = "&"
 	}
-	// Not every client reads + as a space; all read %20.
-	return a.redirect + sep + strings.ReplaceAll(q.Encode(), "+", "%20")
+	// Not every client reads + as a space; all read %20. 303: a POST must not be
+	// repeated there.
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	http.Redirect(w, r, a.redirect+sep+strings.ReplaceAll(q.Encode(), "+", "%20"), http.StatusSeeOther)
 }
+
+// formPost is the response mode in which the browser posts the answer.
+const formPost = "form_post"
 
 // authError answers at the redirect URI where that is known to be the client's,
 // and on a page otherwise (RFC 6749 §4.1.2.1, RFC 9207).
@@ -78,15 +89,8 @@ func (s *Server) authError(w http.ResponseWriter, r *http.Request, a *authReques
 	if p.Detail != "" {
 		q.Set("error_description", asciiOnly(p.Detail))
 	}
-	leave(w, r, s.answerAt(a, q))
+	s.answer(w, r, a, q)
 	return nil
-}
-
-// leave sends the browser to a client. 303: a POST must not be repeated there.
-func leave(w http.ResponseWriter, r *http.Request, to string) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
 func asciiOnly(s string) string {
@@ -104,32 +108,69 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &authRequest{in: grant.Interaction{Started: s.now().UTC().Truncate(time.Millisecond), ResponseMode: "query"}}
+	a := &authRequest{in: grant.Interaction{Started: s.now().UTC().Truncate(time.Millisecond)}}
 	if a.client, err = s.knownClient(ctx, f.Get("client_id")); err != nil {
 		return nil, err
 	}
 	a.in.Client = a.client.ID
 	note(r, "client", a.client.ClientID)
+	if uri := f.Get("request_uri"); strings.HasPrefix(uri, pushedPrefix) {
+		return a, s.pushedRequest(ctx, a, uri)
+	}
+	inner, err := s.requestObject(a, f)
+	if err != nil { // the parameters outside say where to say so, if that is registered
+		a.read(f)
+		return a, err
+	}
+	if err := s.readParameters(ctx, a, inner); err != nil {
+		return a, err
+	}
+	if a.client.RequirePushed {
+		return a, invalid("invalid_request", "This app's requests must be pushed first (RFC 9126).")
+	}
+	return a, nil
+}
+
+// read finds where a request is answered; until it is there, errors are shown on
+// a page.
+func (a *authRequest) read(f web.Form) (err error) {
 	if a.in.RedirectURI, err = redirectOf(a.client, f.Get("redirect_uri")); err != nil {
-		return nil, err
+		return err
 	}
 	if len(f.Get("state")) > maxState {
-		return nil, invalid("invalid_request", "state is longer than 4 KB.")
+		return invalid("invalid_request", "state is longer than 4 KB.")
 	}
-	a.in.State, a.redirect = f.Get("state"), a.in.RedirectURI
+	a.in.State, a.redirect, a.in.ResponseMode = f.Get("state"), a.in.RedirectURI, "query"
+	// Nobody can post to an app's own scheme.
+	if f.Get("response_mode") == formPost && strings.HasPrefix(a.redirect, "http") {
+		a.in.ResponseMode = formPost
+	}
+	return nil
+}
+
+// readParameters reads an authorization request, wherever its parameters came
+// from.
+func (s *Server) readParameters(ctx context.Context, a *authRequest, f web.Form) error {
+	if err := a.read(f); err != nil {
+		return err
+	}
 	if !a.client.Allows(client.AuthorizationCode) {
-		return a, invalid("unauthorized_client", "This app is not registered to sign people in.")
+		return invalid("unauthorized_client", "This app is not registered to sign people in.")
 	}
-	for _, step := range []func(context.Context, web.Form) error{a.protocol, a.authentication, func(ctx context.Context, f web.Form) error { return s.targets(ctx, a, f) }, func(_ context.Context, f web.Form) error { return s.hint(a, f) }} {
+	for _, step := range []func(context.Context, web.Form) error{
+		a.protocol, a.authentication,
+		func(ctx context.Context, f web.Form) error { return s.targets(ctx, a, f) },
+		func(_ context.Context, f web.Form) error { return s.hint(a, f) },
+	} {
 		if err := step(ctx, f); err != nil {
-			return a, err
+			return err
 		}
 	}
 	a.in.ACRValues = slices.DeleteFunc(a.in.ACRValues, func(v string) bool { return s.Ladder.RungOf(v) == 0 })
 	// Any program on a computer can say that it is a native client and send its
 	// person here: such requests are never answered silently (RFC 8252 §8.6).
 	a.in.Fresh = a.in.Fresh || a.client.Native
-	return a, nil
+	return nil
 }
 
 func (s *Server) knownClient(ctx context.Context, clientID string) (client.Client, error) {
@@ -149,18 +190,16 @@ func (s *Server) knownClient(ctx context.Context, clientID string) (client.Clien
 // S256 (OAuth 2.1 §4.1.1).
 func (a *authRequest) protocol(_ context.Context, f web.Form) error {
 	switch {
-	case f.Has("request"):
-		return invalid("request_not_supported", "Request objects are not accepted.")
 	case f.Has("request_uri"):
-		return invalid("request_uri_not_supported", "request_uri is not accepted.")
+		return invalid("request_uri_not_supported", "Only a request_uri that this server gave out is accepted (RFC 9126).")
 	case f.Has("registration"):
 		return invalid("registration_not_supported", "registration is not accepted.")
 	case f.Get("response_type") == "":
 		return invalid("invalid_request", "response_type is missing.")
 	case f.Get("response_type") != "code":
 		return invalid("unsupported_response_type", "Only response_type=code is offered.")
-	case f.Has("response_mode") && f.Get("response_mode") != "query":
-		return invalid("invalid_request", "Only response_mode=query is offered.")
+	case f.Has("response_mode") && f.Get("response_mode") != a.in.ResponseMode:
+		return invalid("invalid_request", "This response_mode is not offered here: use query, or form_post with an http address.")
 	case f.Get("code_challenge_method") != "S256" || !isS256(f.Get("code_challenge")):
 		return invalid("invalid_request", "PKCE is required: code_challenge with code_challenge_method=S256 (RFC 7636).")
 	case f.Has("dpop_jkt") && !isS256(f.Get("dpop_jkt")):

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -45,7 +46,7 @@ func TestAuthorizeErrorsAreExact(t *testing.T) {
 		{"no response_type", []string{"response_type", ""}, "invalid_request"},
 		{"token", []string{"response_type", "token"}, "unsupported_response_type"},
 		{"code token", []string{"response_type", "code id_token"}, "unsupported_response_type"},
-		{"form_post", []string{"response_mode", "form_post"}, "invalid_request"},
+		{"fragment", []string{"response_mode", "fragment"}, "invalid_request"},
 		{"no PKCE", []string{"code_challenge", ""}, "invalid_request"},
 		{"PKCE without a method is plain", []string{"code_challenge_method", ""}, "invalid_request"},
 		{"plain PKCE", []string{"code_challenge_method", "plain"}, "invalid_request"},
@@ -324,6 +325,14 @@ func TestACRIsTheOneAskedFor(t *testing.T) {
 	}
 }
 
+// refused says no to an interaction and gives where the browser is sent.
+func (r *rig) refused(q *http.Request, ref string) string {
+	r.Helper()
+	w := httptest.NewRecorder()
+	ok(r, r.nodes[0].server.Refuse(w, q, ref, "access_denied", "No."))
+	return w.Header().Get("Location")
+}
+
 func TestWhatCannotBeReached(t *testing.T) {
 	r := onSQLite(t)
 	name, ref := r.authorize(r.request(r.app, "acr_values", "phrh"), in(r.ses)).page(t)
@@ -332,14 +341,14 @@ func TestWhatCannotBeReached(t *testing.T) {
 	}
 	q, _ := http.NewRequest("POST", "/", nil)
 	q.Header.Set(headerSession, r.ses)
-	to := got(r.nodes[0].server.Refuse(nil, q, ref, "access_denied", "No."))(t)
+	to := r.refused(q, ref)
 	u := got(url.Parse(to))(t)
 	if e := u.Query(); e.Get("error") != "unmet_authentication_requirements" || e.Get("iss") != issuer || e.Get("state") != "s t&ate=%" {
 		t.Error(to)
 	}
 	// Somebody who could, and says no.
 	_, ref = r.authorize(r.request(r.web)).page(t)
-	to = got(r.nodes[0].server.Refuse(nil, q, ref, "access_denied", "No."))(t)
+	to = r.refused(q, ref)
 	if !strings.HasPrefix(to, "https://web.example.com/cb?tenant=a%20b&") || !strings.Contains(to, "error=access_denied") {
 		t.Error(to)
 	}

@@ -18,7 +18,7 @@ var oauthCodes = map[string]bool{
 	"unsupported_response_type": true, "login_required": true, "interaction_required": true,
 	"consent_required": true, "invalid_dpop_proof": true, "use_dpop_nonce": true, "unsupported_token_type": true,
 	"unmet_authentication_requirements": true, "request_not_supported": true, "request_uri_not_supported": true,
-	"registration_not_supported": true, "temporarily_unavailable": true, "server_error": true,
+	"registration_not_supported": true, "invalid_request_uri": true, "invalid_request_object": true, "temporarily_unavailable": true, "server_error": true,
 	"insufficient_user_authentication": true,
 }
 

@@ -38,6 +38,11 @@ func carry(in grant.Interaction) carried {
 	return c
 }
 
+func (c carried) interaction() grant.Interaction {
+	c.Interaction.State = string(c.State)
+	return c.Interaction
+}
+
 // resume goes on with an interaction after a page did its part. It judges from
 // nothing: a challenge granted nothing (mechanisms A13).
 func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
@@ -59,12 +64,10 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 	if err := s.Keys.OpenState(statePurpose, binding, ref, &c); err != nil {
 		return nil, err
 	}
-	// One interaction has one name: decoding alone would take several.
-	if b, err := base64.RawURLEncoding.Strict().DecodeString(ref); err != nil || base64.RawURLEncoding.EncodeToString(b) != ref {
+	if !onlySpelling(ref) {
 		return nil, invalid("transaction_unknown", "This address was changed on the way.").WithHint("Start again from the app you came from.")
 	}
-	a := &authRequest{in: c.Interaction}
-	a.in.State = string(c.State)
+	a := &authRequest{in: c.interaction()}
 	if s.now().Sub(a.in.Started) > grant.InteractionLifetime {
 		return nil, invalid("interaction_expired", "This request waited longer than ten minutes, so it has expired.").
 			WithHint("Go back to the app and start again.")
@@ -77,6 +80,13 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 	}
 	a.redirect = a.in.RedirectURI
 	return a, nil
+}
+
+// onlySpelling reports whether a sealed value is written as we wrote it: it is
+// spent by its name, and decoding alone would take several.
+func onlySpelling(ref string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(ref)
+	return err == nil && base64.RawURLEncoding.EncodeToString(b) == ref
 }
 
 // registered holds an interaction against what its client is now: what was
@@ -360,10 +370,10 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 	if p.Remembered != nil {
 		in.Refs.Under = []string{p.Remembered.ID}
 	}
-	in.Spend = []once.Spend{{
+	in.Spend = append(spendPushed(a.in), once.Spend{
 		Purpose: once.Interaction, Key: once.KeyOf(once.Interaction, p.Reference), Mark: true,
 		Until: a.in.Started.Add(grant.InteractionLifetime + time.Minute),
-	}}
+	})
 	in.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {
 		c, err := s.codeFor(r.Context(), a, ses, p, f, d)
 		if err != nil {
@@ -393,7 +403,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 	if err != nil {
 		return s.authError(w, r, a, err)
 	}
-	leave(w, r, s.answerAt(a, url.Values{"code": {code.Reveal()}}))
+	s.answer(w, r, a, url.Values{"code": {code.Reveal()}})
 	return nil
 }
 
@@ -454,12 +464,12 @@ func forOthers(in policy.Input, scope string) bool {
 }
 
 // Refuse ends an interaction without a code: the person said no, or cannot reach
-// what is asked. It gives the address to send the browser to. Giving up where
+// what is asked. It sends the browser back to the client. Giving up where
 // nothing this person has would do is said as such (mechanisms A9).
-func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detail string) (string, error) {
+func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detail string) error {
 	a, err := s.open(w, r, ref)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if code != "unmet_authentication_requirements" {
 		code = "access_denied"
@@ -470,5 +480,6 @@ func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detai
 		}
 	}
 	note(r, "refused", code)
-	return s.answerAt(a, url.Values{"error": {code}, "error_description": {asciiOnly(detail)}}), nil
+	s.answer(w, r, a, url.Values{"error": {code}, "error_description": {asciiOnly(detail)}})
+	return nil
 }

@@ -76,18 +76,22 @@ func (s *Server) describe() map[string]any {
 		types = append(types, string(g.name))
 	}
 	return map[string]any{
-		"issuer":                                s.Issuer,
-		"authorization_endpoint":                s.Issuer + "/oauth/authorize",
-		"token_endpoint":                        s.Issuer + "/oauth/token",
-		"jwks_uri":                              s.Issuer + "/oauth/jwks",
-		"introspection_endpoint":                s.Issuer + "/oauth/introspect",
-		"revocation_endpoint":                   s.Issuer + "/oauth/revoke",
-		"userinfo_endpoint":                     s.Issuer + "/oauth/userinfo",
-		"scopes_supported":                      []string{"openid", "profile", "email"},
-		"response_types_supported":              []string{"code"},
-		"response_modes_supported":              []string{"query"},
-		"grant_types_supported":                 types,
-		"token_endpoint_auth_methods_supported": auth,
+		"issuer":                                                   s.Issuer,
+		"authorization_endpoint":                                   s.Issuer + "/oauth/authorize",
+		"token_endpoint":                                           s.Issuer + "/oauth/token",
+		"jwks_uri":                                                 s.Issuer + "/oauth/jwks",
+		"introspection_endpoint":                                   s.Issuer + "/oauth/introspect",
+		"revocation_endpoint":                                      s.Issuer + "/oauth/revoke",
+		"userinfo_endpoint":                                        s.Issuer + "/oauth/userinfo",
+		"scopes_supported":                                         []string{"openid", "profile", "email"},
+		"response_types_supported":                                 []string{"code"},
+		"response_modes_supported":                                 []string{"query", formPost},
+		"pushed_authorization_request_endpoint":                    s.Issuer + "/oauth/par",
+		"require_pushed_authorization_requests":                    false, // a client can be
+		"require_signed_request_object":                            false, // a client can be
+		"request_object_signing_alg_values_supported":              algs,
+		"grant_types_supported":                                    types,
+		"token_endpoint_auth_methods_supported":                    auth,
 		"token_endpoint_auth_signing_alg_values_supported":         algs,
 		"introspection_endpoint_auth_methods_supported":            confidential,
 		"introspection_endpoint_auth_signing_alg_values_supported": algs,
@@ -103,7 +107,7 @@ func (s *Server) describe() map[string]any {
 		"prompt_values_supported":                                  []string{"none", "login", "consent", "select_account"},
 		"claims_supported":                                         []string{"sub", "iss", "aud", "exp", "iat", "acr", "amr", "auth_time", "nonce", "sid", "name", "preferred_username", "email", "email_verified"},
 		"claims_parameter_supported":                               false,
-		"request_parameter_supported":                              false,
+		"request_parameter_supported":                              true,
 		"request_uri_parameter_supported":                          false,
 		"service_documentation":                                    "https://github.com/countersign-dev/countersign",
 	}

@@ -256,6 +256,11 @@ func (p pages) Fail(w http.ResponseWriter, _ *http.Request, e *problem.Error) {
 	fmt.Fprintf(w, "page: %s", e.Code)
 }
 
+func (p pages) Post(w http.ResponseWriter, _ *http.Request, to string, answer url.Values) {
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintf(w, "post: %s\n%s", to, answer.Encode())
+}
+
 func (p pages) Go(w http.ResponseWriter, r *http.Request, next grant.Next, ref string) {
 	http.Redirect(w, r, "/page/"+string(next)+"?tx="+url.QueryEscape(ref), http.StatusSeeOther)
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
@@ -91,6 +92,8 @@ type Browser interface {
 	Fail(w http.ResponseWriter, r *http.Request, p *problem.Error)
 	// Go sends the browser to the page for what is next of an interaction.
 	Go(w http.ResponseWriter, r *http.Request, next grant.Next, reference string)
+	// Post shows the page that posts an answer to a client's address.
+	Post(w http.ResponseWriter, r *http.Request, to string, answer url.Values)
 	// Attainable says which asks a person can meet (mechanisms A9).
 	Attainable(ctx context.Context, person string) (func(assurance.Ask) bool, error)
 }
@@ -131,7 +134,7 @@ func (s *Server) API(handle func(pattern string, h web.Handler)) {
 		handle("OPTIONS "+p, preflight)
 		handle("GET "+p, h)
 	}
-	for p, h := range map[string]web.Handler{"/oauth/token": s.token, "/oauth/revoke": s.revoke, "/oauth/userinfo": s.userinfo} {
+	for p, h := range map[string]web.Handler{"/oauth/token": s.token, "/oauth/par": s.par, "/oauth/revoke": s.revoke, "/oauth/userinfo": s.userinfo} {
 		handle("OPTIONS "+p, preflight)
 		handle("POST "+p, shared(h))
 	}

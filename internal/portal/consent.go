@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -53,14 +54,36 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
 	if p.Remembered != nil && !slices.ContainsFunc(p.Scopes, func(x grant.Permission) bool { return x.New }) {
 		m.ApprovedAt = p.Remembered.At
 	}
-	var targets []string
-	if u, err := url.Parse(p.RedirectURI); err == nil {
-		if targets = []string{u.Scheme + ":"}; u.Host != "" {
-			targets = []string{u.Scheme + "://" + u.Host}
-		}
-	}
-	view.Headers(w.Header(), targets...)
+	view.Headers(w.Header(), formTarget(p.RedirectURI))
 	return s.show(w, r, v, "", m)
+}
+
+// formTarget is where a form of a page may end up that answers at a redirect URI.
+func formTarget(redirect string) string {
+	u, err := url.Parse(redirect)
+	switch {
+	case err != nil:
+		return ""
+	case u.Host == "":
+		return u.Scheme + ":"
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// Post shows the page that posts an answer to a client's address (Form Post
+// Response Mode): by itself, or at a press of its button where scripts are off.
+func (s *Server) Post(w http.ResponseWriter, r *http.Request, to string, answer url.Values) {
+	m := view.FormPost{Form: view.Form{Action: to}}
+	if u, err := url.Parse(to); err == nil {
+		m.To = u.Host
+	}
+	for _, name := range slices.Sorted(maps.Keys(answer)) {
+		m.Form.Hidden = append(m.Form.Hidden, view.Field{Name: name, Value: answer.Get(name)})
+	}
+	view.Headers(w.Header(), formTarget(to))
+	if err := s.show(w, r, nil, "", m); err != nil {
+		s.RenderError(w, r, err)
+	}
 }
 
 // about names the resources that consent is for.
@@ -116,7 +139,7 @@ func (s *Server) consentDecide(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case f.Get("decision") == "deny":
-		return s.refuse(w, r, tx, "access_denied", "The person said no.")
+		return s.Oauth.Refuse(w, r, tx, "access_denied", "The person said no.")
 	case f.Get("decision") != "allow":
 		return problem.New(problem.Invalid, "decision_missing", "Choose whether to allow the app.")
 	case p.Next != grant.NextConsent:

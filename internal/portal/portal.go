@@ -70,8 +70,8 @@ type Sealer interface {
 type Authorizer interface {
 	// Pending judges an interaction for the person signed in; ses may be nil.
 	Pending(w http.ResponseWriter, r *http.Request, reference string, ses *session.Session) (grant.Pending, error)
-	// Refuse ends an interaction without a code and says where to go.
-	Refuse(w http.ResponseWriter, r *http.Request, reference, code, detail string) (string, error)
+	// Refuse ends an interaction without a code and sends the browser back.
+	Refuse(w http.ResponseWriter, r *http.Request, reference, code, detail string) error
 }
 
 // Server serves the pages. Fill every member but LogState and Now.

@@ -376,17 +376,7 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.refuse(w, r, f.Get("tx"), "access_denied", "The person said no.")
-}
-
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, tx, code, detail string) error {
-	to, err := s.Oauth.Refuse(w, r, tx, code, detail)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, to, http.StatusSeeOther)
-	return nil
+	return s.Oauth.Refuse(w, r, f.Get("tx"), "access_denied", "The person said no.")
 }
 
 // switchAccount signs this browser out and starts the same flow again.

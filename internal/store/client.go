@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
@@ -17,7 +18,7 @@ func (s *Store) clientChange(u *unit, c act.Change) bool {
 	case client.Update:
 		u.bump(c.ID)
 		u.changeOne("client", `UPDATE client SET name = $1, auth_method = $2, secret_hash = $3, jwks = $4, redirect_uris = $5, grant_types = $6,
-scopes = $7, resources = $8, first_party = $9, native = $10, require_dpop = $11, owner = $12, managed_by = $13 WHERE id = $14`,
+scopes = $7, resources = $8, first_party = $9, native = $10, require_dpop = $11, metadata = $12, owner = $13, managed_by = $14 WHERE id = $15`,
 			append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID)...)
 	case client.RotateSecret:
 		u.bump(c.ID)
@@ -41,8 +42,8 @@ func (u *unit) createClient(c client.Create) {
 	// owner of a client is answerable for it, not an ancestor: a colleague's leaving
 	// does not end everybody's application.
 	u.node(c.ID, lineage.Client, c.Service)
-	u.then(`INSERT INTO client (name, auth_method, secret_hash, jwks, redirect_uris, grant_types, scopes, resources, first_party, native, require_dpop,
-owner, managed_by, id, client_id, service, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+	u.then(`INSERT INTO client (name, auth_method, secret_hash, jwks, redirect_uris, grant_types, scopes, resources, first_party, native, require_dpop, metadata,
+owner, managed_by, id, client_id, service, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
 		append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID, c.ClientID, c.Service, orNow(c.CreatedAt, u.at).UnixMicro())...)
 }
 
@@ -57,21 +58,21 @@ func clientArgs(c client.Client) []any {
 	}
 	return []any{
 		c.Name, string(c.AuthMethod), hash, jwks, text(c.RedirectURIs), text(c.GrantTypes), text(c.Scopes), text(c.Resources),
-		flag(c.FirstParty), flag(c.Native), flag(c.RequireDPoP),
+		flag(c.FirstParty), flag(c.Native), flag(c.RequireDPoP), members(c.Metadata),
 	}
 }
 
 const clientSQL = `SELECT c.client_id, c.name, c.auth_method, c.secret_hash, COALESCE(c.jwks, ''), c.redirect_uris, c.grant_types, c.scopes, c.resources,
-c.first_party, c.native, c.require_dpop, c.service, c.owner, c.managed_by, c.created_at, ` + nodeCols + ` FROM client c JOIN node n ON n.id = c.id `
+c.first_party, c.native, c.require_dpop, c.metadata, c.service, c.owner, c.managed_by, c.created_at, ` + nodeCols + ` FROM client c JOIN node n ON n.id = c.id `
 
 func scanClient(row Row) (client.Client, error) {
 	var c client.Client
 	var n nodeRow
-	var method, jwks, uris, grants, scopes, resources string
+	var method, jwks, uris, grants, scopes, resources, metadata string
 	var hash []byte
 	var first, native, dpop, created int64
 	if err := row.Scan(n.dest(&c.ClientID, &c.Name, &method, &hash, &jwks, &uris, &grants, &scopes, &resources,
-		&first, &native, &dpop, &c.Service, &c.Owner, &c.ManagedBy, &created)...); err != nil {
+		&first, &native, &dpop, &metadata, &c.Service, &c.Owner, &c.ManagedBy, &created)...); err != nil {
 		return client.Client{}, err
 	}
 	c.ID, c.AuthMethod, c.CreatedAt, c.Node = n.id, client.AuthMethod(method), moment(created), n.node()
@@ -82,6 +83,9 @@ func scanClient(row Row) (client.Client, error) {
 	}
 	if jwks != "" {
 		c.JWKS = json.RawMessage(jwks)
+	}
+	if err := json.Unmarshal([]byte(metadata), &c.Metadata); err != nil {
+		return client.Client{}, fmt.Errorf("store: the metadata of client %s: %w", c.ID, err)
 	}
 	err := lists(into(&uris, &c.RedirectURIs), into(&grants, &c.GrantTypes), into(&scopes, &c.Scopes), into(&resources, &c.Resources))
 	return c, err

@@ -86,9 +86,14 @@ func text[T any](v []T) string {
 	if len(v) == 0 {
 		return "[]"
 	}
+	return members(v)
+}
+
+// members is a plain struct of ours as JSON.
+func members(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic("store: a value of the domain cannot be written as JSON: " + err.Error()) // plain structs of ours
+		panic("store: a value of the domain cannot be written as JSON: " + err.Error())
 	}
 	return string(b)
 }

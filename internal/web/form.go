@@ -89,31 +89,51 @@ func parse(text string, max int, repeatable []string) (Form, error) {
 	if len(text) > max {
 		return Form{}, tooLarge
 	}
-	seen := map[string]bool{}
-	f := Form{values: map[string][]string{}}
-	for n := 0; text != ""; n++ {
+	var pairs []Pair
+	for text != "" {
 		var pair string
 		pair, text, _ = strings.Cut(text, "&")
 		if pair == "" {
 			continue
 		}
-		if n == MaxParameters {
-			return Form{}, tooLarge
-		}
 		name, value, ok := readPair(pair)
 		if !ok {
-			return Form{}, problem.New(problem.Invalid, "parameter_malformed", "A parameter holds a broken escape, a NUL or invalid UTF-8.")
+			return Form{}, malformed
 		}
-		if seen[name] && !slices.Contains(repeatable, name) {
-			return Form{}, problem.Newf(problem.Invalid, "parameter_repeated", "The parameter %.64q occurs twice.", name)
+		if len(pairs) == MaxParameters {
+			return Form{}, tooLarge
 		}
-		seen[name] = true
-		if value != "" {
-			f.values[name] = append(f.values[name], value)
+		pairs = append(pairs, Pair{name, value})
+	}
+	return NewForm(pairs, repeatable...)
+}
+
+// Pair is one parameter as it was sent.
+type Pair struct{ Name, Value string }
+
+// NewForm is the form of parameters that came in another form than a body or a
+// query, held to the same rules as ParseForm's.
+func NewForm(pairs []Pair, repeatable ...string) (Form, error) {
+	if len(pairs) > MaxParameters {
+		return Form{}, tooLarge
+	}
+	f := Form{values: make(map[string][]string, len(pairs))}
+	seen := make(map[string]bool, len(pairs))
+	for _, p := range pairs {
+		if !IsText(p.Name) || !IsText(p.Value) {
+			return Form{}, malformed
+		}
+		if seen[p.Name] && !slices.Contains(repeatable, p.Name) {
+			return Form{}, problem.Newf(problem.Invalid, "parameter_repeated", "The parameter %.64q occurs twice.", p.Name)
+		}
+		if seen[p.Name] = true; p.Value != "" {
+			f.values[p.Name] = append(f.values[p.Name], p.Value)
 		}
 	}
 	return f, nil
 }
+
+var malformed = problem.New(problem.Invalid, "parameter_malformed", "A parameter holds a broken escape, a NUL or invalid UTF-8.")
 
 // readPair decodes name=value. A bare semicolon is refused: some parsers end
 // the parameter there.
@@ -124,7 +144,7 @@ func readPair(pair string) (name, value string, ok bool) {
 	if err1 != nil || err2 != nil || strings.IndexByte(pair, ';') >= 0 {
 		return "", "", false
 	}
-	return name, value, IsText(name) && IsText(value)
+	return name, value, true
 }
 
 // IsText reports whether s is text that every database takes: valid UTF-8

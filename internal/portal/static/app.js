@@ -280,6 +280,9 @@ for (const t of all("time[datetime]")) {
   if (!Number.isNaN(at.valueOf())) t.title = at.toLocaleString(document.documentElement.lang || undefined, { dateStyle: "full", timeStyle: "long" });
 }
 
+// What goes back to an app by a form goes by itself.
+for (const form of all("form[data-submit]")) form.submit();
+
 // Time running out is said a minute before, with a way to have more (WCAG
 // 2.2.1). Seconds left, not a time of day: the two clocks need not agree.
 for (const el of all("[data-deadline]")) {

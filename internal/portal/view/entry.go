@@ -335,6 +335,17 @@ type Done struct {
 // Title implements View.
 func (m Done) Title() string { return "Done – " + m.Headline }
 
+// FormPost posts the answer of an authorization request to the app (OAuth 2.0
+// Form Post Response Mode): at once with scripts, else at a press of its button.
+type FormPost struct {
+	narrow
+	Form Form   // its Action is the app's own, registered address
+	To   string // host of that address
+}
+
+// Title implements View.
+func (m FormPost) Title() string { return "Going back to the app" }
+
 // SignOut offers two ways of leaving. Each form is a POST of its own.
 type SignOut struct {
 	narrow

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
@@ -277,6 +278,13 @@ func (p *Page) SetHeaders(header map[string]string) {
 	}
 	call(p, "watch the network", network.Enable, network.EnableParams{})
 	call(p, "set headers", network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: h})
+}
+
+// Scripts turns the scripts of the pages that are opened from now on off or on,
+// as somebody's browser settings do.
+func (p *Page) Scripts(on bool) {
+	p.t.Helper()
+	call(p, "turn scripts on or off", emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
 }
 
 // AllowConsole says that console errors with this in them are expected, such

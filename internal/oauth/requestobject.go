@@ -1,0 +1,51 @@
+package oauth
+
+import (
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// assertionLeeway is how far a client's clock may be ahead of ours (FAPI 2.0
+// §5.3.2.1: accept 10 s).
+const assertionLeeway = 10 * time.Second
+
+// requestObject gives the parameters of a request: those of its request object,
+// if it has one, and then no other (RFC 9101 §6.3). Outside it only client_id
+// counts, which must be the same.
+func (s *Server) requestObject(a *authRequest, f web.Form) (web.Form, error) {
+	text := f.Get("request")
+	if text == "" {
+		if a.client.RequireSigned {
+			return f, invalid("invalid_request", "This app's requests must be signed: send a request object (RFC 9101).")
+		}
+		return f, nil
+	}
+	if len(a.client.JWKS) == 0 {
+		return f, invalid("request_not_supported", "The app has no keys registered that a request object could be signed with.")
+	}
+	bad := invalid("invalid_request_object", "The request object is not valid (RFC 9101).")
+	keys, err := jose.ParseJWKSet(a.client.JWKS)
+	if err != nil {
+		return f, bad.Because(err)
+	}
+	o, err := jose.VerifyRequestObject(text, keys, jose.RequestObjectWant{Issuer: s.Issuer, ClientID: a.client.ClientID, Now: s.now(), Leeway: assertionLeeway})
+	if err != nil {
+		return f, bad.Because(err)
+	}
+	var pairs []web.Pair
+	for _, p := range o.Parameters {
+		if p.Name == "request" || p.Name == "request_uri" {
+			return f, invalid("invalid_request_object", "A request object names no other request (RFC 9101 §4).")
+		}
+		for _, v := range p.Values {
+			pairs = append(pairs, web.Pair{Name: p.Name, Value: v})
+		}
+	}
+	inner, err := web.NewForm(pairs, "resource")
+	if err != nil {
+		return f, bad.Because(err)
+	}
+	return inner, nil
+}
