@@ -34,7 +34,7 @@ const (
 
 	EmailVerify Purpose = 24 // link that proves an e-mail address
 	AlertMark   Purpose = 25 // mark: an alert that was raised, so that it is not raised again at once
-	Pushed                   // mark: a pushed authorization request that was answered (RFC 9126)
+	Pushed      Purpose = 26 // mark: a pushed authorization request that was answered (RFC 9126)
 )
 
 // Key is the hash under which a value is kept.

@@ -4,13 +4,20 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/countersign-dev/countersign/internal/once"
 )
 
-// TestPurposes: the numbers are stored and in every key, so they never change.
+// TestPurposes: the numbers are stored and in every key, so they never change;
+// and no two purposes have one, or a value made for one would do for the other.
 func TestPurposes(t *testing.T) {
 	for i, p := range []once.Purpose{
 		once.Code, once.Interaction, once.SignIn, once.Enrol, once.StepUp, once.Setup, once.Invite, once.DPoP, once.Assertion, once.Idempotency, once.Challenge,
@@ -18,6 +25,29 @@ func TestPurposes(t *testing.T) {
 		if int(p) != i+1 {
 			t.Errorf("purpose %d has the number %d", i+1, p)
 		}
+	}
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, "once.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkg, err := (&types.Config{Importer: importer.ForCompiler(fset, "source", nil)}).Check("once", fset, []*ast.File{file}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]string{}
+	for _, name := range pkg.Scope().Names() {
+		c, ok := pkg.Scope().Lookup(name).(*types.Const)
+		if !ok || !strings.HasSuffix(c.Type().String(), "Purpose") {
+			continue
+		}
+		if other := names[c.Val().String()]; other != "" {
+			t.Errorf("%s and %s have the number %s", other, name, c.Val())
+		}
+		names[c.Val().String()] = name
+	}
+	if len(names) < 12 {
+		t.Errorf("only %d purposes were found: %v", len(names), names)
 	}
 	k := once.KeyOf(once.Code, "a", "b")
 	if got := hex.EncodeToString(k[:]); got != "334e0df77ffde3ab708f1a39edf216cbf761984c14dc13c06876606d8b229503" { // SHA-256 of the label, 0, 1, and each part behind its length
