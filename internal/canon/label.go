@@ -28,6 +28,7 @@ const (
 	LabelDPoPNonce         = "countersign/v1/dpop-nonce"         // M: nonces of RFC 9449
 	LabelGuess             = "countersign/v1/guess"              // H: names of the budgets of guesses
 	LabelWebAuthnChallenge = "countersign/v1/webauthn-challenge" // M: challenges of sign-in and enrolment
+	LabelPolicy            = "countersign/v1/policy"             // H: the source of a policy set
 )
 
 // H is SHA-256 over the label, a zero byte and the parts (mechanisms 0.1).

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -23,6 +25,57 @@ func BenchmarkDecide(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				Builtin().Decide(in, nil)
+			}
+		})
+	}
+}
+
+// crowd is a set in which n policies speak of x, and others of something else:
+// permits with demands of their own, and forbids by risk.
+func crowd(t testing.TB, n, others int) *Set {
+	var b strings.Builder
+	ages := []string{"5m", "15m", "1h", "12h"}
+	for i := range n + others {
+		action := "x"
+		if i >= n {
+			action = "y"
+		}
+		if i%10 == 9 {
+			fmt.Fprintf(&b, `@id("f%d") @reason("r") forbid (principal, action == Action::"%s", resource)
+				when { context.risk.known && context.risk.band == "high" && context.network.zone == "z%d" } unless { context.assurance.rung >= 3 };`, i, action, i%3)
+			continue
+		}
+		fmt.Fprintf(&b, `@id("p%d") @reason("r") permit (principal is Person in Group::"g%d", action == Action::"%s", resource)
+			when { resource.owner == principal } when { context.assurance.rung >= %d && context.assurance.age.multi <= duration("%s") };`, i, i%7, action, 3+i%2, ages[i%4])
+	}
+	s, err := compile(Source{Schema: strings.ReplaceAll(ownSchema, ", Thingy]", "]"), Files: []File{{Text: b.String()}}}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A decision that climbs, over 50 policies of its action, and with 1,000 others
+// beside them; remembered, and on facts that were never seen.
+func BenchmarkClimb(b *testing.B) {
+	for _, others := range []int{0, 1000} {
+		s := crowd(b, 50, others)
+		in := asking("x", showing(2, 0), dana, "g1", "g2", "g3")
+		if d := s.Decide(in, nil); d.Outcome != StepUp || d.Ask.Rung != 3 {
+			b.Fatalf("%+v", d)
+		}
+		b.Run(fmt.Sprintf("remembered/%d", others), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Decide(in, nil)
+			}
+		})
+		b.Run(fmt.Sprintf("fresh/%d", others), func(b *testing.B) {
+			b.ReportAllocs()
+			memo := s.eval.(*engine).bucket(&in).memo
+			for b.Loop() {
+				clear(memo.of)
+				s.Decide(in, nil)
 			}
 		})
 	}

@@ -24,6 +24,11 @@ func (s *Set) Decide(in Input, can Attainable) Decision {
 	if d.Outcome == StepUp && in.Context.Challenges >= maxChallenges {
 		d = Decision{Outcome: Deny, Code: CodeTooMany, Review: true, Reasons: d.Reasons, PolicyVersion: s.version}
 	}
+	if s.monitor != nil {
+		if m := s.monitor.Decide(in, can); m.Outcome != d.Outcome || m.Ask != d.Ask || m.Code != d.Code {
+			d.Monitored = &m
+		}
+	}
 	return d
 }
 
@@ -51,7 +56,7 @@ func factual(in Input) (Reason, string) {
 // climb is A6: the real facts; the top; the candidates in order of cost, each at
 // its weakest hypothesis; and never an ask that is met already.
 func (s *Set) climb(in Input, can Attainable) Decision {
-	real := s.judge(in)
+	real := s.judge(in, true)
 	if real.err != nil {
 		return failed(real)
 	}
@@ -60,21 +65,22 @@ func (s *Set) climb(in Input, can Attainable) Decision {
 		d.Outcome, d.Reasons = Allow, join(real.reasons, d.Reasons)
 		return d
 	}
-	denied := Decision{Outcome: Deny, Code: CodeDenied, Reasons: real.reasons}
-	if !climbs(in.Principal.Kind) {
+	denied := Decision{Outcome: Deny, Code: CodeDenied, Reasons: real.reasons, Review: real.review}
+	approvals, ok := s.eval.top(in)
+	if !climbs(in.Principal.Kind) || !ok {
 		return denied
 	}
 	candidates := s.candidates(in)
-	if top := s.judge(atTop(in, candidates)); top.err != nil {
+	if top := s.judge(atTop(in, approvals), true); top.err != nil {
 		return failed(top)
 	} else if !top.allow {
-		denied.Reasons = top.reasons // what remains wrong when everything was shown
+		denied.Reasons, denied.Review = top.reasons, top.review // what remains wrong when everything was shown
 		return denied
 	}
 	sorted := scopes(in)
 	d := Decision{Outcome: Deny, Code: CodeUnattainable, Withheld: sorted.Withheld, Reasons: join(real.reasons, sorted.Reasons)}
 	for _, a := range candidates {
-		v := s.judge(suppose(in, a))
+		v := s.judge(suppose(in, a), false)
 		switch {
 		case v.err != nil:
 			return failed(v)
@@ -110,8 +116,8 @@ func failed(v verdict) Decision {
 
 // judge is what the policies say, and the asks of the scopes that must be met
 // for the whole to be allowed.
-func (s *Set) judge(in Input) verdict {
-	v := s.eval.evaluate(in)
+func (s *Set) judge(in Input, explain bool) verdict {
+	v := s.eval.evaluate(in, explain)
 	for i := range in.Context.Scopes {
 		sc := &in.Context.Scopes[i]
 		if !sc.binding(in.Principal) || in.Context.meets(sc.Ask) {
@@ -182,13 +188,11 @@ func suppose(in Input, a assurance.Ask) Input {
 
 // atTop is the input with everything that a person could show: the highest rung,
 // now, confirmed, and every approval that is named. The device stays (A6.2).
-func atTop(in Input, candidates []assurance.Ask) Input {
+func atTop(in Input, approvals int) Input {
 	c := &in.Context
 	c.Assurance = c.Assurance.Top(c.Now)
 	c.Confirmed = true
-	for _, a := range candidates {
-		c.Approvals = max(c.Approvals, a.Approval.Need())
-	}
+	c.Approvals = max(c.Approvals, approvals)
 	for i := range c.Scopes {
 		c.Approvals = max(c.Approvals, c.Scopes[i].Ask.Approval.Need())
 	}

@@ -1,11 +1,14 @@
 // Package policy answers whether an act may happen: Allow, StepUp with the ask
 // that would do, or Deny, with reasons. It owns the words of a decision, the
-// climb (mechanisms A) and the built-in rules. It is pure: everything that a
-// decision may see is in the Input, the time included. Loading facts, recording
-// decisions, counting challenges and rendering them belong to others.
+// climb (mechanisms A), and what a set of Cedar policies must be to be enforced.
+// It is pure: everything that a decision may see is in the Input, the time
+// included. Loading facts, recording decisions, counting challenges and
+// rendering them belong to others; the text of the default policies is in
+// policies.
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -16,7 +19,9 @@ import (
 const (
 	KindPerson    = "person"
 	KindService   = "service"
-	KindAgent     = "agent"     // an agent that acts for a person
+	KindWorkload  = "workload" // a running instance of a service
+	KindAgent     = "agent"    // an agent that acts for a person
+	KindDevice    = "device"
 	KindOperator  = "operator"  // local root, on the host
 	KindSystem    = "system"    // the server's own loops
 	KindAnonymous = "anonymous" // nobody yet: a setup or invitation link, a failed login
@@ -57,14 +62,61 @@ type Risk struct {
 	Band  string // low, medium, high, extreme
 }
 
+// The bands of risk.
+const (
+	RiskLow     = "low"
+	RiskMedium  = "medium"
+	RiskHigh    = "high"
+	RiskExtreme = "extreme"
+)
+
+// bands are the bands of risk, ascending.
+var bands = []string{RiskLow, RiskMedium, RiskHigh, RiskExtreme}
+
 // UnknownRisk is the risk of a deployment that scores none.
-var UnknownRisk = Risk{Known: false, Band: "high"}
+var UnknownRisk = Risk{Known: false, Band: RiskHigh}
+
+// worse is the higher of two risks. What is not known gives way to what is; a
+// band that does not exist is the highest.
+func (r Risk) worse(o Risk) Risk {
+	rank := func(r Risk) int {
+		switch i := slices.Index(bands, r.Band); {
+		case !r.Known:
+			return -1
+		case i < 0:
+			return len(bands) - 1
+		default:
+			return i
+		}
+	}
+	i := max(rank(r), rank(o))
+	if i < 0 {
+		return UnknownRisk
+	}
+	return Risk{Known: true, Band: bands[i]}
+}
 
 // Network is where the request came from, as far as an authenticated source
 // says so.
 type Network struct {
 	Known bool
 	Zone  string
+}
+
+// Token is the access token that the request came with, where one did.
+type Token struct {
+	Known bool
+	Age   time.Duration
+	Bound bool // to a key that was shown now
+	Depth int  // how many actors stand between the person and the caller
+}
+
+// Agent is the run of an agent that asks, where one does.
+type Agent struct {
+	Known   bool
+	Purpose string
+	Run     string
+	Budget  int64 // what is left of the run's
 }
 
 // ScopeAsk is one requested scope with what its resource demands for it. An
@@ -94,8 +146,12 @@ type Context struct {
 	Confirmed     bool // the person on whose behalf the chain acts said yes to this action
 	DeviceKnown   bool
 	DeviceManaged bool
+	DevicesUsed   bool // the deployment manages devices, so that policy may ask for one
 	Risk          Risk
+	RiskBefore    Risk // when this transaction was challenged; the worse of the two counts (A14). Zero: it was not
 	Network       Network
+	Token         Token
+	Agent         Agent
 
 	Challenges int // already given to this actor, client and class of action in the last five minutes (A15)
 
@@ -171,6 +227,9 @@ type Decision struct {
 	Withheld      []string      // scopes asked for and not given now, with a reason each in Reasons; empty where all is refused
 	MaxLife       time.Duration // what is issued lives no longer than this (A23); 0: no limit from here
 	PolicyVersion string
+	// Monitored is what the answer would be if the policies in mode monitor were
+	// enforced; nil if the same (mechanisms A6: they take no part in the answer).
+	Monitored *Decision
 }
 
 // Attainable says whether this actor could satisfy an ask. It is nil wherever
@@ -180,23 +239,32 @@ type Attainable func(assurance.Ask) bool
 
 // Set is a policy set. The zero Set refuses everything.
 type Set struct {
-	eval    evaluator
-	version string
+	eval     evaluator
+	version  string
+	policies []Policy
+	monitor  *Set // the same with the policies in mode monitor; nil if there are none
 }
 
 // evaluator is what evaluates policies on given facts. It MUST be pure, and MUST
 // report any policy that failed to evaluate, permit or forbid (mechanisms A4).
 type evaluator interface {
-	evaluate(Input) verdict
+	// evaluate MAY leave out the reasons of a refusal unless it is to explain.
+	evaluate(in Input, explain bool) verdict
 	// candidates gives the asks that the policies name for this input, in any
 	// order; joined with those of scopes they are all that the climb tries.
 	candidates(Input) []assurance.Ask
+	// top says how many approvals the policies name at most, for the top of the
+	// lattice. climbs is false if a policy that may take something away as
+	// assurance rises speaks of this input: it is then allowed or denied, never
+	// asked for more (mechanisms A5).
+	top(Input) (approvals int, climbs bool)
 }
 
 // verdict is the answer of policies to one set of facts.
 type verdict struct {
 	allow   bool
 	reasons []Reason
+	review  bool // a policy that refuses wants somebody to look
 	err     error
 }
 

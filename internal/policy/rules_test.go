@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -148,8 +150,8 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 	allowed[KindAnonymous] += " email.verify"
 	allowed[KindSystem] += " notification.run"
 	var every []Action
-	for _, r := range builtin {
-		every = append(every, r.Actions...)
+	for _, p := range Builtin().Policies() {
+		every = append(every, p.Actions...)
 	}
 	every = append(every, "", "no.such.action", "SESSION.OPEN", "session.open ")
 	for kind, names := range allowed {
@@ -186,41 +188,71 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 	}
 }
 
-func TestTheTableIsWellFormed(t *testing.T) {
-	seen := map[string]bool{}
-	for _, r := range builtin {
-		if seen[r.ID] || r.ID == "" || r.Text == "" || len(r.Kinds) == 0 || len(r.Actions) == 0 {
-			t.Errorf("rule %q", r.ID)
+// The default set is strictly typed, every action of the product is declared
+// and permitted to somebody, and what asks for more says so in a header.
+func TestTheDefaultSetIsWellFormed(t *testing.T) {
+	set, err := Compile(Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	permitted := map[Action]bool{}
+	for _, p := range set.Policies() {
+		if p.Monitor || p.File == "" || p.Line == 0 {
+			t.Errorf("%+v", p)
 		}
-		seen[r.ID] = true
-		if strings.HasSuffix(r.Public, ".") || r.Ask.Device != 0 {
-			t.Errorf("rule %q: %q", r.ID, r.Public)
+		for _, a := range p.Actions {
+			permitted[a] = permitted[a] || p.Effect == "permit"
+		}
+	}
+	for _, a := range constants(t) {
+		if !permitted[a] {
+			t.Errorf("%s is permitted to nobody", a)
+		}
+	}
+	for _, a := range actionsIn(productTypes()) {
+		if !slices.Contains(constants(t), a) {
+			t.Errorf("%s is declared and does not exist", a)
 		}
 	}
 }
 
+// constants are the actions of action.go.
+func constants(t *testing.T) (out []Action) {
+	t.Helper()
+	text, err := os.ReadFile("action.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`Action = "([a-z.]+)"`).FindAllStringSubmatch(string(text), -1) {
+		out = append(out, Action(m[1]))
+	}
+	if len(out) < 40 {
+		t.Fatalf("found %d", len(out))
+	}
+	return out
+}
+
 func TestTheVersionIsTheContent(t *testing.T) {
 	v := Builtin().Version()
-	if !strings.HasPrefix(v, "sha256:") || v != newSet(builtin).Version() {
+	if !strings.HasPrefix(v, "sha256:") || v != Default().Hash() {
 		t.Errorf("%q", v)
 	}
-	for name, change := range map[string]func(*rule){
-		"rung":   func(r *rule) { r.Ask.Rung++ },
-		"age":    func(r *rule) { r.Ask.MaxAge++ },
-		"group":  func(r *rule) { r.Group = "x" },
-		"whose":  func(r *rule) { r.Whose = others },
-		"link":   func(r *rule) { r.Presented = true },
-		"bare":   func(r *rule) { r.NoPasskey = true },
-		"m":      func(r *rule) { r.Machine = 1 },
-		"action": func(r *rule) { r.Actions = []Action{"x"} },
-		"kind":   func(r *rule) { r.Kinds = []string{KindAgent} },
-		"words":  func(r *rule) { r.Text += "!" },
+	for name, change := range map[string]func(*Source){
+		"letter": func(s *Source) { s.Files[0].Text += " " },
+		"name":   func(s *Source) { s.Files[0].Name += "x" },
+		"file":   func(s *Source) { s.Files = s.Files[1:] },
+		"schema": func(s *Source) { s.Schema = "entity X;" },
 	} {
-		rules := slices.Clone(builtin)
-		change(&rules[0])
-		if newSet(rules).Version() == v {
+		src := Default()
+		change(&src)
+		if src.Hash() == v {
 			t.Errorf("another %s, the same version", name)
 		}
+	}
+	src := Default()
+	slices.Reverse(src.Files)
+	if src.Hash() != v {
+		t.Error("another order, another version")
 	}
 	if d := Builtin().Decide(asking(SelfRead, showing(1, 0), dana), nil); d.PolicyVersion != v {
 		t.Errorf("%+v", d)

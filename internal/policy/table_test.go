@@ -1,93 +1,15 @@
 package policy
 
+// The rules as they were before they were Cedar, to compare with.
+
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
-)
-
-// Action names what is to happen. An action without a rule is denied.
-type Action string
-
-// The actions of this release.
-const (
-	SessionOpen Action = "session.open"
-	SessionEnd  Action = "session.end"
-	SessionRead Action = "session.read"
-	GrantEnd    Action = "grant.end"
-
-	SessionProve Action = "session.prove" // a step-up: a proof is added
-	SessionSeen  Action = "session.seen"  // use is remembered, coarsely
-	ConsentGive  Action = "consent.give"
-
-	Authorize       Action = "authorize"
-	TokenIssue      Action = "token.issue"
-	TokenRefresh    Action = "token.refresh"
-	TokenIntrospect Action = "token.introspect"
-	TokenRevoke     Action = "token.revoke"
-	UserInfo        Action = "userinfo"
-
-	SetupComplete    Action = "setup.complete"
-	InvitationAccept Action = "invitation.accept"
-	FactorEnrol      Action = "factor.enrol"
-	FactorRemove     Action = "factor.remove"
-	FactorRename     Action = "factor.rename"
-	FactorRevoke     Action = "factor.revoke"  // somebody else's is removed
-	FactorAllow      Action = "factor.allow"   // which kinds people may use
-	FactorTry        Action = "factor.try"     // somebody guesses: it is paid for and recorded before it is looked at
-	FactorRefresh    Action = "factor.refresh" // what verifies a password is kept in a stronger form
-	FactorReenrol    Action = "factor.reenrol" // with a link of the operator's, without another factor
-
-	SelfRead           Action = "self.read"
-	SelfWrite          Action = "self.write"
-	PersonRead         Action = "person.read"
-	PersonInvite       Action = "person.invite"
-	PersonImport       Action = "person.import" // with a password's hash from another system
-	PersonDisable      Action = "person.disable"
-	PersonEnable       Action = "person.enable"
-	PersonErase        Action = "person.erase"
-	GroupRead          Action = "group.read"
-	GroupWrite         Action = "group.write"
-	ClientRead         Action = "client.read"
-	ClientWrite        Action = "client.write"
-	ClientSecretRotate Action = "client.secret.rotate"
-	ResourceRead       Action = "resource.read"
-	ResourceWrite      Action = "resource.write"
-	KeyRotate          Action = "key.rotate"
-	AuditRead          Action = "audit.read"
-	AuditExport        Action = "audit.export"
-
-	CodeMissed     Action = "code.missed"     // a code was presented wrongly too often
-	CodeReused     Action = "code.reused"     // a code was presented again
-	RefreshLost    Action = "refresh.lost"    // the answer to a refresh did not arrive
-	ChallengeGive  Action = "challenge.give"  // somebody is asked for a step-up, and that is counted
-	RefreshMisused Action = "refresh.misused" // a refresh token was presented by another client or key
-
-	WebhookRead     Action = "webhook.read"
-	WebhookWrite    Action = "webhook.write"
-	DeliveryResend  Action = "delivery.resend"
-	LeakReport      Action = "leak.report"
-	EmailChange     Action = "email.change"
-	EmailAsk        Action = "email.ask"    // for a link that proves one's address
-	EmailVerify     Action = "email.verify" // with that link
-	NotificationRun Action = "notification.run"
-
-	DeploymentRename Action = "deployment.rename"
-	DeploymentAdopt  Action = "deployment.adopt"
-
-	QuarantineEnter Action = "quarantine.enter" // the database has gone back in time
-
-	AdminRecover  Action = "admin.recover"
-	SetupIssue    Action = "setup.issue"
-	ProofSpend    Action = "proof.spend" // a DPoP proof or client assertion was used where nothing else changes
-	Refusals      Action = "refusals.count"
-	Migrate       Action = "migrate"
-	SandboxSeed   Action = "sandbox.seed"
-	AuditSequence Action = "audit.sequence"
-	LogOpen       Action = "log.open"     // a new epoch of the log
-	AuditRetain   Action = "audit.retain" // how long records are kept, holds, pruning
-	FeedPublish   Action = "feed.publish"
-	Expiry        Action = "expiry"
 )
 
 // whose says whose things a rule is about.
@@ -271,4 +193,91 @@ var builtin = []rule{
 		},
 		Text: "The server does this by itself.",
 	},
+}
+
+// table evaluates rules that are plain data. It cannot fail to evaluate.
+type table struct {
+	rules  []rule
+	reason [][]Reason       // of each rule, made once
+	of     map[Action][]int // rules of an action
+}
+
+
+
+// newSet makes a set of rules. Its version is the SHA-256 of their JSON.
+func newSet(rules []rule) *Set {
+	t := &table{rules: rules, of: map[Action][]int{}}
+	for i, r := range rules {
+		t.reason = append(t.reason, []Reason{{Policy: r.ID, Text: r.Text, Public: r.Public}})
+		for _, a := range r.Actions {
+			t.of[a] = append(t.of[a], i)
+		}
+	}
+	content, _ := json.Marshal(rules) // strings and numbers only: cannot fail
+	sum := sha256.Sum256(content)
+	return &Set{eval: t, version: "sha256:" + base64.RawURLEncoding.EncodeToString(sum[:])}
+}
+
+
+func (t *table) evaluate(in Input, _ bool) verdict {
+	var why []Reason
+	for _, i := range t.of[in.Action] {
+		r := &t.rules[i]
+		switch {
+		case !slices.Contains(r.Kinds, in.Principal.Kind) || !r.about(&in):
+		case !r.to(&in):
+			why = append(why, Reason{Policy: r.ID, Text: "This is for members of " + r.Group + "."})
+		case r.met(&in):
+			return verdict{allow: true, reasons: t.reason[i]}
+		default:
+			why = append(why, t.reason[i]...)
+			if !in.Context.onDevice(r.Ask.Device) {
+				why = append(why, Reason{Policy: r.ID, Text: "This needs " + Words(assurance.Ask{Device: r.Ask.Device}) + "."})
+			}
+		}
+	}
+	if why == nil {
+		why = byDefault
+	}
+	return verdict{reasons: why}
+}
+
+func (t *table) top(Input) (int, bool) { return 0, true }
+
+func (t *table) candidates(in Input) []assurance.Ask {
+	var out []assurance.Ask
+	for _, i := range t.of[in.Action] {
+		r := &t.rules[i]
+		if slices.Contains(r.Kinds, in.Principal.Kind) && r.about(&in) && r.to(&in) {
+			out = append(out, r.Ask)
+		}
+	}
+	return out
+}
+
+// about reports whether the rule speaks of this resource. What has no owner is
+// nobody's own.
+func (r *rule) about(in *Input) bool {
+	if r.NoPasskey && !in.Context.NoPasskey {
+		return false
+	}
+	mine := in.Principal.ID != "" && in.Resource.Owner == in.Principal.ID
+	switch r.Whose {
+	case own:
+		return mine
+	case others:
+		return !mine
+	default:
+		return true
+	}
+}
+
+// to reports whether the principal is one that the rule permits.
+func (r *rule) to(in *Input) bool { return r.Group == "" || in.Principal.In(r.Group) }
+
+// met reports whether what must be shown has been.
+func (r *rule) met(in *Input) bool {
+	return in.Context.meets(r.Ask) &&
+		in.Context.Assurance.MachineRung >= r.Machine &&
+		(in.Context.Presented || !r.Presented)
 }

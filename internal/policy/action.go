@@ -1,0 +1,87 @@
+package policy
+
+// Action names what is to happen. An action that no policy permits is denied.
+// The product's own are declared in policies/schema.cedarschema, which says who
+// may be the principal of each; a deployment declares more beside its policies.
+type Action string
+
+// The actions of this release.
+const (
+	SessionOpen Action = "session.open"
+	SessionEnd  Action = "session.end"
+	SessionRead Action = "session.read"
+	GrantEnd    Action = "grant.end"
+
+	SessionProve Action = "session.prove" // a step-up: a proof is added
+	SessionSeen  Action = "session.seen"  // use is remembered, coarsely
+	ConsentGive  Action = "consent.give"
+
+	Authorize       Action = "authorize"
+	TokenIssue      Action = "token.issue"
+	TokenRefresh    Action = "token.refresh"
+	TokenIntrospect Action = "token.introspect"
+	TokenRevoke     Action = "token.revoke"
+	UserInfo        Action = "userinfo"
+
+	SetupComplete    Action = "setup.complete"
+	InvitationAccept Action = "invitation.accept"
+	FactorEnrol      Action = "factor.enrol"
+	FactorRemove     Action = "factor.remove"
+	FactorRename     Action = "factor.rename"
+	FactorRevoke     Action = "factor.revoke"  // somebody else's is removed
+	FactorAllow      Action = "factor.allow"   // which kinds people may use
+	FactorTry        Action = "factor.try"     // somebody guesses: it is paid for and recorded before it is looked at
+	FactorRefresh    Action = "factor.refresh" // what verifies a password is kept in a stronger form
+	FactorReenrol    Action = "factor.reenrol" // with a link of the operator's, without another factor
+
+	SelfRead           Action = "self.read"
+	SelfWrite          Action = "self.write"
+	PersonRead         Action = "person.read"
+	PersonInvite       Action = "person.invite"
+	PersonImport       Action = "person.import" // with a password's hash from another system
+	PersonDisable      Action = "person.disable"
+	PersonEnable       Action = "person.enable"
+	PersonErase        Action = "person.erase"
+	GroupRead          Action = "group.read"
+	GroupWrite         Action = "group.write"
+	ClientRead         Action = "client.read"
+	ClientWrite        Action = "client.write"
+	ClientSecretRotate Action = "client.secret.rotate"
+	ResourceRead       Action = "resource.read"
+	ResourceWrite      Action = "resource.write"
+	KeyRotate          Action = "key.rotate"
+	AuditRead          Action = "audit.read"
+	AuditExport        Action = "audit.export"
+
+	CodeMissed     Action = "code.missed"     // a code was presented wrongly too often
+	CodeReused     Action = "code.reused"     // a code was presented again
+	RefreshLost    Action = "refresh.lost"    // the answer to a refresh did not arrive
+	ChallengeGive  Action = "challenge.give"  // somebody is asked for a step-up, and that is counted
+	RefreshMisused Action = "refresh.misused" // a refresh token was presented by another client or key
+
+	WebhookRead     Action = "webhook.read"
+	WebhookWrite    Action = "webhook.write"
+	DeliveryResend  Action = "delivery.resend"
+	LeakReport      Action = "leak.report"
+	EmailChange     Action = "email.change"
+	EmailAsk        Action = "email.ask"    // for a link that proves one's address
+	EmailVerify     Action = "email.verify" // with that link
+	NotificationRun Action = "notification.run"
+
+	DeploymentRename Action = "deployment.rename"
+	DeploymentAdopt  Action = "deployment.adopt"
+
+	QuarantineEnter Action = "quarantine.enter" // the database has gone back in time
+
+	AdminRecover  Action = "admin.recover"
+	SetupIssue    Action = "setup.issue"
+	ProofSpend    Action = "proof.spend" // a DPoP proof or client assertion was used where nothing else changes
+	Refusals      Action = "refusals.count"
+	Migrate       Action = "migrate"
+	SandboxSeed   Action = "sandbox.seed"
+	AuditSequence Action = "audit.sequence"
+	LogOpen       Action = "log.open"     // a new epoch of the log
+	AuditRetain   Action = "audit.retain" // how long records are kept, holds, pruning
+	FeedPublish   Action = "feed.publish"
+	Expiry        Action = "expiry"
+)

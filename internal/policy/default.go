@@ -1,0 +1,31 @@
+package policy
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/countersign-dev/countersign/policies"
+)
+
+// Builtin is the default policy set (policies/default). It is made once, when it
+// is first asked for, is shared and never changes.
+var Builtin = sync.OnceValue(func() *Set {
+	s, err := compile(Default(), false)
+	if err != nil {
+		panic(fmt.Sprintf("policy: the default set: %v", err)) // a test compiles it, strictly
+	}
+	return s
+})
+
+// Default is the source of the default policy set: the start of one's own.
+func Default() Source {
+	var src Source
+	names, _ := fs.Glob(policies.Files, "default/*.cedar") // the pattern is right
+	for _, name := range names {
+		text, _ := fs.ReadFile(policies.Files, name) // it was just listed
+		src.Files = append(src.Files, File{Name: strings.TrimPrefix(name, "default/"), Text: string(text)})
+	}
+	return src
+}

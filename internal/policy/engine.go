@@ -1,0 +1,310 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+)
+
+// engine evaluates Cedar policies. Those of other actions and other kinds of
+// principal cost nothing: there is a bucket for each pair, made beforehand.
+type engine struct {
+	buckets   map[bucketKey]*bucket
+	actions   types.EntityMap // with the groups they are in
+	resources map[string]types.EntityType
+}
+
+type bucketKey struct {
+	action Action
+	kind   string
+}
+
+// bucket is what speaks of one action by one kind of principal.
+type bucket struct {
+	policies   []*compiled
+	all        some // the policies, as Cedar evaluates them
+	permits    some // those that permit
+	about      some // for each of these, whether it speaks of an input at all
+	candidates ways // of the climb, by the policies alone
+	approvals  int  // that are named, at most
+	fixed      bool
+	memo       *memo // nil: the policies read what no key holds
+}
+
+// newEngine indexes policies and finds the asks that the climb will try.
+func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
+	e := &engine{buckets: map[bucketKey]*bucket{}, actions: types.EntityMap{}, resources: map[string]types.EntityType{}}
+	for name := range s.Entities {
+		if _, ours := productTypes().Entities[name]; !ours {
+			e.resources[string(name)] = name
+		}
+	}
+	for uid, a := range s.Actions {
+		e.actions[uid] = a.Entity
+	}
+	var faults Faults
+	for _, p := range policies {
+		for _, a := range p.Actions {
+			for kind, t := range kinds {
+				if !slices.Contains(s.Actions[actionUID(string(a))].AppliesTo.Principals, t) || p.kinds != nil && !slices.Contains(p.kinds, t) {
+					continue
+				}
+				key := bucketKey{a, kind}
+				if e.buckets[key] == nil {
+					e.buckets[key] = &bucket{}
+				}
+				b := e.buckets[key]
+				b.add(p)
+			}
+		}
+	}
+	for key, b := range e.buckets {
+		faults = append(faults, b.plan(key)...)
+		b.memo = newMemo(b.policies)
+	}
+	slices.SortFunc(faults, func(a, b Fault) int { return compareText(a.Text, b.Text) })
+	return e, append(faults, e.points()...)
+}
+
+func (b *bucket) add(p *compiled) {
+	b.policies = append(b.policies, p)
+	b.fixed = b.fixed || p.never
+	b.all = append(b.all, named{cedar.PolicyID(p.ID), p.cedar})
+	if p.about != nil {
+		b.permits = append(b.permits, named{cedar.PolicyID(p.ID), p.cedar})
+		b.about = append(b.about, named{cedar.PolicyID(p.ID), p.about})
+	}
+}
+
+// plan finds the candidates: a way of one permit, with a way around each forbid
+// that might apply. A1 limits how many.
+func (b *bucket) plan(key bucketKey) (faults Faults) {
+	refuse := func(code, format string, a ...any) {
+		faults = append(faults, Fault{Code: code, Text: fmt.Sprintf("action %s by a %s: ", key.action, key.kind) + fmt.Sprintf(format, a...)})
+	}
+	if b.fixed || !climbs(key.kind) {
+		return nil
+	}
+	group, counted := "", false
+	for _, p := range b.policies {
+		for _, way := range p.ways {
+			for _, a := range way {
+				if a.is != approved {
+					continue
+				}
+				if counted && a.group != group {
+					refuse(FaultApprovers, "approvals are counted of %q and of %q; name one group with @approvers", group, a.group)
+				}
+				group, counted = a.group, true
+				b.approvals = max(b.approvals, a.n)
+			}
+		}
+		if p.Effect == "permit" {
+			b.candidates = b.candidates.or(p.ways)
+		}
+	}
+	for _, p := range b.policies {
+		if p.Effect == "forbid" {
+			b.candidates = b.candidates.with(ways{nil}.or(p.ways))
+		}
+		if len(b.candidates) > maxCandidates {
+			refuse(FaultLimit, "more than %d different asks would have to be tried", maxCandidates)
+			return faults
+		}
+	}
+	return faults
+}
+
+// points holds the lattice of each kind of actor to its limit.
+func (e *engine) points() (faults Faults) {
+	for kind := range kinds {
+		seen := map[demand]map[any]bool{}
+		for key, b := range e.buckets {
+			if key.kind != kind || !climbs(kind) || b.fixed {
+				continue
+			}
+			for _, p := range b.policies {
+				for _, way := range p.ways {
+					for _, a := range way {
+						ask := a.ask()
+						note(seen, atLeast, ask.Rung)
+						note(seen, within, ask.MaxAge)
+						note(seen, approved, ask.Approval)
+						note(seen, managed, ask.Device)
+					}
+				}
+			}
+		}
+		n := 1
+		for _, values := range seen {
+			n *= len(values)
+		}
+		if n > maxPoints {
+			faults = append(faults, Fault{Code: FaultLimit, Text: fmt.Sprintf(
+				"what policies demand of a %s has %d combinations, more than %d: use fewer different ages, counts and rungs", kind, n, maxPoints)})
+		}
+	}
+	return faults
+}
+
+// note counts a value of a dimension, and its least one.
+func note[T comparable](seen map[demand]map[any]bool, of demand, v T) {
+	var least T
+	if seen[of] == nil {
+		seen[of] = map[any]bool{any(least): true}
+	}
+	seen[of][any(v)] = true
+}
+
+// byDefault is the reason when no policy speaks of this principal and action.
+var byDefault = []Reason{{Policy: "default", Text: "No rule allows this."}}
+
+func (e *engine) bucket(in *Input) *bucket { return e.buckets[bucketKey{in.Action, in.Principal.Kind}] }
+
+// evaluate implements evaluator. What was evaluated on the same facts is
+// remembered, where the policies read nothing but what can be told apart.
+func (e *engine) evaluate(in Input, explain bool) verdict {
+	b := e.bucket(&in)
+	if b == nil {
+		return verdict{reasons: byDefault}
+	}
+	if b.memo == nil {
+		return e.fresh(b, in, explain)
+	}
+	key := b.memo.key(&in)
+	if v, ok := b.memo.get(key); ok && (v.allow || v.reasons != nil || !explain) {
+		return v
+	}
+	v := e.fresh(b, in, explain)
+	b.memo.put(key, v)
+	return v
+}
+
+// fresh asks Cedar. An error in any policy is an error of the whole: Cedar
+// itself would pass over the policy, a forbid too (mechanisms A4).
+func (e *engine) fresh(b *bucket, in Input, explain bool) verdict {
+	w := e.worldOf(&in, b.memo != nil)
+	req := cedar.Request{Principal: w.principal.UID, Action: w.action, Resource: w.resource.UID, Context: w.context}
+	decision, diag := cedar.Authorize(b.all, w, req)
+	if len(diag.Errors) > 0 {
+		bad := b.find(diag.Errors[0].PolicyID)
+		return verdict{reasons: bad.why, err: errors.New(diag.Errors[0].Message)}
+	}
+	var v verdict
+	if decision == cedar.Allow {
+		v.allow, v.reasons = true, b.find(diag.Reasons[0].PolicyID).why // the first that permits is enough
+		return v
+	}
+	if !explain {
+		return v
+	}
+	v.reasons = make([]Reason, 0, 4)
+	for _, r := range diag.Reasons { // of a refusal they are the policies that forbid
+		p := b.find(r.PolicyID)
+		v.review = v.review || p.opens
+		v.reasons = append(v.reasons, p.unmet(&in)...)
+	}
+	// The permits that speak of the input at all, and of them, if others forbid
+	// it, those that do not permit it anyway.
+	_, about := cedar.Authorize(some(b.about), w, req)
+	var permitting cedar.Diagnostic
+	if len(diag.Reasons) > 0 {
+		_, permitting = cedar.Authorize(some(b.permits), w, req)
+	}
+	for _, r := range about.Reasons {
+		if !slices.ContainsFunc(permitting.Reasons, func(p cedar.DiagnosticReason) bool { return p.PolicyID == r.PolicyID }) {
+			v.reasons = append(v.reasons, b.find(r.PolicyID).missing(&in)...)
+		}
+	}
+	if len(v.reasons) == 0 {
+		v.reasons = byDefault
+	}
+	return v
+}
+
+func (b *bucket) find(id cedar.PolicyID) *compiled {
+	return b.policies[slices.IndexFunc(b.policies, func(p *compiled) bool { return p.ID == string(id) })]
+}
+
+// some are policies by id, a cedar.PolicyIterator.
+type some []named
+
+type named struct {
+	id     cedar.PolicyID
+	policy *cedar.Policy
+}
+
+// All implements cedar.PolicyIterator, in order.
+func (s some) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		for _, n := range s {
+			if !yield(n.id, n.policy) {
+				return
+			}
+		}
+	}
+}
+
+// missing is why a permit that speaks of the input does not permit it.
+func (p *compiled) missing(in *Input) []Reason {
+	if p.member != "" && !in.Principal.In(p.member) {
+		return p.others
+	}
+	return p.unmet(in)
+}
+
+// unmet is the policy's reason, and the device if every way asks for another
+// one: no ceremony changes it (mechanisms A7).
+func (p *compiled) unmet(in *Input) []Reason {
+	var need assurance.Device
+	for _, way := range p.ways {
+		i := slices.IndexFunc(way, func(a atom) bool { return (a.is == known || a.is == managed) && !a.met(&in.Context) })
+		if i < 0 {
+			return p.why
+		}
+		need = max(need, way[i].ask().Device)
+	}
+	if need == assurance.AnyDevice {
+		return p.why
+	}
+	return append(slices.Clip(p.why), Reason{Policy: p.ID, Text: "This needs " + Words(assurance.Ask{Device: need}) + "."})
+}
+
+// top implements evaluator.
+func (e *engine) top(in Input) (approvals int, climbs bool) {
+	b := e.bucket(&in)
+	if b == nil {
+		return 0, true
+	}
+	return b.approvals, !b.fixed
+}
+
+// candidates implements evaluator: of every way that the policies leave, what is
+// not shown yet.
+func (e *engine) candidates(in Input) []assurance.Ask {
+	b := e.bucket(&in)
+	if b == nil {
+		return nil
+	}
+	out := make([]assurance.Ask, 0, len(b.candidates))
+	for _, way := range b.candidates {
+		var need assurance.Ask
+		ok := true
+		for _, a := range way {
+			if !a.met(&in.Context) && ok {
+				need, ok = need.Join(a.ask())
+			}
+		}
+		if ok {
+			out = append(out, need)
+		}
+	}
+	return out
+}

@@ -1,0 +1,213 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+)
+
+// memo remembers verdicts by the facts that the policies of one bucket can tell
+// apart. A set never changes, so nothing in it goes stale: other facts have
+// another key, and other policies another memo.
+type memo struct {
+	groups []string                                // that the policies name
+	ages   [assurance.Hardware + 1][]time.Duration // that they compare with, of each rung
+	zone   bool                                    // they read the network's zone
+
+	mu sync.RWMutex
+	of map[factKey]verdict
+}
+
+// maxMemo bounds a memo; when it is full it starts again empty.
+const maxMemo = 512
+
+// factKey is what one bucket's policies can read, the ages as the number of
+// those compared with that are exceeded.
+type factKey struct {
+	groups    uint64
+	bits      uint32
+	ages      [assurance.Hardware + 1]uint8
+	rung      int8
+	machine   int8
+	sources   int
+	approvals int
+	risk      Risk
+	zone      string
+	kind      string // of the resource
+}
+
+// finite are the members of the context that a key holds as they are.
+var finite = []string{
+	"assurance.rung", "assurance.machine", "assurance.sources", "assurance.phishing_resistant", "assurance.hardware_bound",
+	"assurance.human_present", "approvals.confirmed", "approvals.count", "device.known", "device.managed",
+	"deployment.manages_devices", "risk.known", "risk.band", "network.known", "no_passkey", "presented",
+}
+
+// newMemo finds what policies read. It is nil if that is more than a key holds.
+func newMemo(policies []*compiled) *memo {
+	m := &memo{of: map[factKey]verdict{}}
+	for _, p := range policies {
+		if !m.scopes(p) {
+			return nil
+		}
+		for _, c := range p.tree.Conditions {
+			if !m.reads(c.Body) {
+				return nil
+			}
+		}
+	}
+	for i := range m.ages {
+		slices.Sort(m.ages[i])
+		m.ages[i] = slices.Compact(m.ages[i])
+	}
+	if len(m.groups) > 64 {
+		return nil
+	}
+	return m
+}
+
+// scopes reports whether the scope of a policy reads no more than a key holds:
+// the kind of the principal is the bucket's, and a resource has a kind.
+func (m *memo) scopes(p *compiled) bool {
+	switch sc := p.tree.Principal.(type) {
+	case ast.ScopeTypeAll, ast.ScopeTypeIs:
+	case ast.ScopeTypeIn:
+		m.group(sc.Entity)
+	case ast.ScopeTypeIsIn:
+		m.group(sc.Entity)
+	default:
+		return false
+	}
+	switch p.tree.Resource.(type) {
+	case ast.ScopeTypeAll, ast.ScopeTypeIs:
+		return true
+	default:
+		return false
+	}
+}
+
+func (m *memo) group(uid types.EntityUID) {
+	if name := string(uid.ID); !slices.Contains(m.groups, name) {
+		m.groups = append(m.groups, name)
+	}
+}
+
+// reads reports whether n reads no more than a key holds, and notes what.
+func (m *memo) reads(n ast.IsNode) bool {
+	good := true
+	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
+		if !good {
+			return false
+		}
+		if p, ok := path(n); ok {
+			good = m.holds(p, dotted(n))
+			return false
+		}
+		switch v := n.(type) {
+		case ast.NodeTypeLessThanOrEqual:
+			if r, ok := agedRung(v.Left); ok {
+				d, literal := duration(v.Right)
+				m.ages[r] = append(m.ages[r], d)
+				good = literal && len(m.ages[r]) < 256
+				return false
+			}
+		case ast.NodeTypeEquals:
+			return !ownership(v.Left, v.Right)
+		case ast.NodeTypeNotEquals:
+			return !ownership(v.Left, v.Right)
+		case ast.NodeTypeIn:
+			if uid, ok := v.Right.(ast.NodeValue); ok && v.Left == ast.IsNode(ast.NewPrincipalNode()) {
+				if g, ok := uid.Value.(types.EntityUID); ok {
+					m.group(g)
+					return false
+				}
+			}
+		case ast.NodeTypeIs:
+			return v.Left != ast.IsNode(ast.NewPrincipalNode()) && v.Left != ast.IsNode(ast.NewResourceNode())
+		case ast.NodeTypeAccess:
+			if v.Arg == ast.IsNode(ast.NewResourceNode()) && v.Value == "kind" {
+				return false
+			}
+		case ast.NodeTypeVariable:
+			good = v == ast.NewActionNode()
+		}
+		return true
+	})
+	return good
+}
+
+// holds reports whether a key holds what is at a path below the context.
+func (m *memo) holds(p []string, name string) bool {
+	if name == "network.zone" {
+		m.zone = true
+		return true
+	}
+	return len(p) > 0 && slices.Contains(finite, name)
+}
+
+// ownership reports whether two nodes are the resource's owner and the principal.
+func ownership(a, b ast.IsNode) bool {
+	owner := ast.IsNode(ast.Resource().Access("owner").AsIsNode())
+	principal := ast.IsNode(ast.NewPrincipalNode())
+	return a == owner && b == principal || a == principal && b == owner
+}
+
+// key is what the bucket's policies can tell about an input.
+func (m *memo) key(in *Input) factKey {
+	c := &in.Context
+	s := &c.Assurance
+	k := factKey{
+		rung: int8(c.rung()), machine: int8(s.MachineRung), sources: s.Sources, approvals: c.Approvals,
+		risk: c.risk(), kind: in.Resource.Type,
+	}
+	if m.zone {
+		k.zone = c.Network.Zone
+	}
+	for i, g := range m.groups {
+		if in.Principal.In(g) {
+			k.groups |= 1 << i
+		}
+	}
+	for r, than := range m.ages {
+		if len(than) == 0 {
+			continue
+		}
+		d, _ := c.age(assurance.Rung(r))
+		for _, limit := range than {
+			if d > limit {
+				k.ages[r]++
+			}
+		}
+	}
+	for i, b := range [...]bool{
+		s.PhishingResistant, s.HardwareBound, s.HumanPresent, c.Confirmed, c.known(), c.DeviceManaged, c.DevicesUsed,
+		c.Network.Known, c.NoPasskey, c.Presented, in.Principal.Kind == KindPerson && cmp.Or(in.Resource.Owner, nobody) == in.Principal.ID,
+	} {
+		if b {
+			k.bits |= 1 << i
+		}
+	}
+	return k
+}
+
+func (m *memo) get(k factKey) (verdict, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	v, ok := m.of[k]
+	return v, ok
+}
+
+func (m *memo) put(k factKey, v verdict) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.of) >= maxMemo {
+		clear(m.of)
+	}
+	m.of[k] = v
+}
