@@ -24,6 +24,8 @@ type Line struct {
 	Reasons   []string // policies that decided
 	Code      string   // of a refusal
 	Policy    string   // version
+	NewDevice bool     // of a sign-in: in a browser that was not met before
+	ByOther   bool     // whom it concerns is not who acted
 }
 
 // Read opens a record and puts it into words. seq is -1 while it has no number.
@@ -48,6 +50,9 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 		if f := p.Fields(); f["r"] == true {
 			l.Refused = true
 		}
+		if f := p.Fields(); f["new_device"] == true {
+			l.NewDevice = true
+		}
 	}
 	var facts struct {
 		Kind    string   `json:"kind"`
@@ -65,6 +70,7 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 	}
 	l.Outcome, l.Assurance, l.Proofs = facts.Outcome, facts.ACR, strings.Join(distinct(facts.Methods), ", ")
 	l.Client, l.Code, l.Policy, l.Reasons = facts.Client, facts.Code, facts.Policy, facts.Reasons
+	l.ByOther = facts.Kind != "person" || len(l.Persons) > 1
 	switch {
 	case facts.Kind == "system":
 		l.Actor = "the server"

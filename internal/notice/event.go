@@ -1,18 +1,12 @@
 package notice
 
-import (
-	"encoding/json"
-
-	"github.com/countersign-dev/countersign/internal/audit"
-	"github.com/countersign-dev/countersign/internal/policy"
-)
+import "github.com/countersign-dev/countersign/internal/audit"
 
 // Event is a record of the log, opened, as channels tell of it.
 type Event struct {
 	audit.Line
-	principal string // kind of who acted, as the facts have it
-	fields    []map[string]any
-	say       func(words string) string
+	fields []map[string]any
+	say    func(words string) string
 }
 
 // NewEvent makes an event of a record. parts are as audit.Open gave them, names
@@ -24,12 +18,6 @@ func NewEvent(seq int64, row audit.Row, parts []audit.OpenPart, names func(id st
 		if f := p.Fields(); f != nil {
 			e.fields = append(e.fields, f)
 		}
-	}
-	var facts struct {
-		Kind string `json:"kind"`
-	}
-	if json.Unmarshal(row.Facts, &facts) == nil {
-		e.principal = facts.Kind
 	}
 	return e
 }
@@ -75,7 +63,7 @@ func (t Told) Key() string {
 // address they have, and at one they had. Nobody is told of what was refused.
 func (e Event) Persons() []Told {
 	r := table[e.Kind]
-	if r.to == nobody || r.title == "" || e.Refused || r.only != nil && !r.only(e) {
+	if r.to == nobody || r.title == "" || e.Refused || r.only != nil && !r.only(e.Line) {
 		return nil
 	}
 	person := e.about(r.to)
@@ -109,11 +97,14 @@ func (e Event) about(w whom) string {
 
 // byOther reports whether somebody else did it to the person: an administrator,
 // the operator, or the server.
-func byOther(e Event) bool { return e.principal != policy.KindPerson || len(e.Line.Persons) > 1 }
+func byOther(l audit.Line) bool { return l.ByOther }
 
-// Shown reports whether a kind of record stands among the security events of the
-// account of whom it concerns.
-func Shown(k audit.Kind) bool { return table[k].to != nobody }
+// Shown reports whether a line stands among the security events of the account of
+// whom it concerns.
+func Shown(l audit.Line) bool {
+	r := table[l.Kind]
+	return r.to != nobody && (r.only == nil || r.only(l))
+}
 
 // told reports whether anybody is told of a kind at all.
 func (r rule) told() bool { return r.to != nobody || r.admins }

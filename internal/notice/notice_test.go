@@ -81,7 +81,7 @@ func TestChangesOfFactorsAreToldEverywhere(t *testing.T) {
 			continue
 		}
 		n++
-		if !Mailed(k) || !Shown(k) || !(Webhook{}).Wants(k) || table[k].often {
+		if !Mailed(k) || !Shown(audit.Line{Kind: k}) || !(Webhook{}).Wants(k) || table[k].often {
 			t.Errorf("%s is not told on every channel, or not always", k)
 		}
 	}

@@ -15,20 +15,20 @@ const (
 // title stands on their account page only.
 type rule struct {
 	to     whom
-	title  string           // of the message; templates as audit.Sentence has them
-	text   string           // what happened, said to the person
-	only   func(Event) bool // nil: always
-	admins bool             // told to administrators' receivers, beside persons
-	before bool             // the address that was is told, too
-	proves bool             // the message carries the link that proves an address
-	often  bool             // may happen often, and is told only so much in an hour
-	link   bool             // the noun may put a link of its own into it
+	title  string                // of the message; templates as audit.Sentence has them
+	text   string                // what happened, said to the person
+	only   func(audit.Line) bool // nil: always
+	admins bool                  // told to administrators' receivers, beside persons
+	before bool                  // the address that was is told, too
+	proves bool                  // the message carries the link that proves an address
+	often  bool                  // may happen often, and is told only so much in an hour
+	link   bool                  // the noun may put a link of its own into it
 }
 
 // noOne is for what only the log is told: routine, or the log about itself.
 var noOne = rule{}
 
-func isNewDevice(e Event) bool { return e.Field("new_device") == true }
+func isNewDevice(l audit.Line) bool { return l.NewDevice }
 
 // table is who is told of what. A kind that is not in it fails a test: whoever
 // adds one decides.

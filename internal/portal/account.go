@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/notice"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
@@ -41,17 +42,12 @@ func (s *Server) accountRoutes(handle func(string, web.Handler)) {
 	handle("GET /{$}", func(w http.ResponseWriter, r *http.Request) error { return seeOther(w, r, view.PathHome) })
 }
 
-// unusual are the kinds of record that somebody should look at.
-var unusual = []audit.Kind{
-	audit.SigninRefused, audit.StepUpRefused, audit.CodeReused, audit.RefreshReused, audit.FactorRemoved, audit.AdminRecovered,
-}
-
-// lookBack is how far the overview looks for what is unusual, and in how many
+// lookBack is how far the overview looks for security events, and in how many
 // records at most.
 const (
 	lookBack     = 30 * 24 * time.Hour
 	lookBackMost = 200
-	showUnusual  = 5
+	showUnusual  = 8
 )
 
 // overview is the check-up: what to mend, then what was unusual.
@@ -69,6 +65,12 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) er
 		Text: "Add a second passkey", Why: "If the only one is lost, you can't get back in by yourself.", Takes: "about 30 seconds",
 		Action: view.Link{Text: "Add a passkey", URL: addPasskey}, Done: len(keys) > 1,
 	})
+	if s.Mails {
+		m.Todo = append(m.Todo, view.Todo{
+			Text: "Prove your e-mail address", Why: "Then you're told at once when somebody changes how you sign in.", Takes: "about a minute",
+			Action: view.Link{Text: "Go to e-mail", URL: view.PathEmail}, Done: v.person.Verified,
+		})
+	}
 	if v.admin {
 		alone, err := s.onlyAdministrator(r.Context(), v.person.ID)
 		if err != nil {
@@ -96,7 +98,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) er
 		if s.now().Sub(l.At) > lookBack || len(m.Unusual) == showUnusual {
 			break
 		}
-		if slices.Contains(unusual, l.Kind) {
+		if notice.Shown(l) {
 			e := event(l)
 			e.NotMe = &view.Form{Action: "/account/notme"}
 			m.Unusual = append(m.Unusual, e)

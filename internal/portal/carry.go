@@ -26,14 +26,17 @@ var notices = map[string]view.Notice{
 	"passkey-added":   {Title: "Passkey added."},
 	"passkey-renamed": {Title: "Passkey renamed."},
 	"passkey-removed": {Title: "Passkey removed.", Detail: "It will never work here again. You can delete it from your device too."},
+	"email":           {Title: "Address saved.", Detail: "Open the link that is sent there to prove it."},
+	"email-sent":      {Title: "A link is on its way.", Detail: "Open it within a day. An earlier one doesn't work any more."},
+	"email-none":      {Title: "Address removed."},
 	"ended":           {Title: "Ended.", Detail: "It stops working everywhere within seconds."},
 	"disabled":        {Title: "Disabled.", Detail: "They are signed out everywhere within seconds."},
 	"enabled":         {Title: "Enabled.", Detail: "They can sign in again."},
 	"withdrawn":       {Title: "Invitation withdrawn.", Detail: "Its link no longer works."},
 }
 
-// notice is the message on top of a page that an act led to.
-func notice(r *http.Request) *view.Notice {
+// noticeFor is the message on top of a page that an act led to.
+func noticeFor(r *http.Request) *view.Notice {
 	n, ok := notices[r.URL.Query().Get("done")]
 	if !ok {
 		return nil

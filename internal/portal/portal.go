@@ -89,7 +89,9 @@ type Server struct {
 	ClientAddr func(*http.Request) netip.Addr
 	// LogState says how the log stands; nil: the page does not say.
 	LogState func(context.Context) (LogState, error)
-	Now      func() time.Time // nil: time.Now
+	// Mails says that mail is sent. Without it no address can be proved.
+	Mails bool
+	Now   func() time.Time // nil: time.Now
 }
 
 func (s *Server) now() time.Time {
@@ -109,7 +111,7 @@ func (s *Server) host() string {
 
 // page is the frame of a page for whoever is signed in.
 func (s *Server) page(r *http.Request, v *visitor, here string) view.Page {
-	p := view.Page{Issuer: s.host(), Now: s.now(), Here: here, Notice: notice(r)}
+	p := view.Page{Issuer: s.host(), Now: s.now(), Here: here, Notice: noticeFor(r)}
 	if v != nil {
 		p.User = &view.User{Name: v.person.Name, Username: v.person.Username, Admin: v.admin}
 	}
@@ -238,5 +240,6 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.inviteRoutes(handle)
 	s.reenrolRoutes(handle)
 	s.accountRoutes(handle)
+	s.emailRoutes(handle)
 	s.adminRoutes(handle)
 }

@@ -247,7 +247,8 @@ func (s *Server) stepUp(w http.ResponseWriter, r *http.Request) error {
 // ownActions are the words for the portal's own step-ups, by a fixed key: text
 // in a link never becomes text on this page.
 var ownActions = map[string]string{
-	"passkeys": "change your passkeys", "people": "manage people", "session": "end somebody's session", "": "",
+	"passkeys": "change your passkeys", "people": "manage people", "session": "end somebody's session",
+	"email": "change where notices go", "notices": "manage notices", "": "",
 }
 
 // describe fills a step-up page from an interaction; done says that nothing is

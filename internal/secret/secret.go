@@ -35,6 +35,7 @@ const (
 	Device       Kind = "dev"    // browser device cookie
 	Interaction  Kind = "itx"    // login transaction reference
 	Nonce        Kind = "nonce"
+	Email        Kind = "email" // link that proves an address
 )
 
 // Value is a secret in the clear. It redacts itself in logs and formatting;

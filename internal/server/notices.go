@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/notice"
 	"github.com/countersign-dev/countersign/internal/notify"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/secret"
@@ -66,7 +68,7 @@ func (s *Server) newNotifier() (*notify.Notifier, error) {
 	}
 	c := notify.Config{
 		Host: u.Host, Book: s.Store, Log: noticeLog{s.State}, Directory: directory{s.Store}, Do: s.Do,
-		Hooks: notify.NewHooks(egress, s.Sealer, s.now), Conditions: s.conditions(), Logger: s.log, Now: s.now,
+		Hooks: notify.NewHooks(egress, s.Sealer, s.now), Links: s.links, Conditions: s.conditions(), Logger: s.log, Now: s.now,
 	}
 	if m := s.Config.Mail; m.Host != "" {
 		c.Mail, err = notify.NewMailer(notify.MailConfig{
@@ -74,6 +76,28 @@ func (s *Server) newNotifier() (*notify.Notifier, error) {
 		}, u.Host)
 	}
 	return notify.New(c), err
+}
+
+// links gives the link that a noun puts into a mail about an event. It is made
+// when the mail is sent, so that no secret waits anywhere.
+func (s *Server) links(ctx context.Context, e notice.Event, person, address string) (string, error) {
+	switch e.Kind {
+	case audit.EmailAsked:
+		return s.emailLink(ctx, person, address)
+	}
+	return "", nil
+}
+
+// emailLink makes the link that proves an address; an earlier one works no more.
+func (s *Server) emailLink(ctx context.Context, person, address string) (string, error) {
+	put, link := account.NewEmailProof(s.Config.Issuer, account.EmailProof{Person: person, Email: address}, s.now())
+	_, err := s.Do.Do(ctx, act.Intent{
+		Action: policy.NotificationRun, Kind: audit.EmailLinked, Refs: act.Refs{Kind: policy.KindSystem, Target: []string{person}},
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{Changes: []act.Change{put}, Parts: []audit.Part{{Person: person}}}, nil
+		},
+	})
+	return link, err
 }
 
 // noticeLog gives the deliverer of notices the log.

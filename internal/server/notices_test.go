@@ -473,3 +473,42 @@ func onEach(t *testing.T, f func(t *testing.T, onPostgres bool)) {
 	t.Run("sqlite", func(t *testing.T) { f(t, false) })
 	t.Run("postgres", func(t *testing.T) { pgtest.Require(t); f(t, true) })
 }
+
+// TestEmailLinkIsMailed: the link that proves an address goes to that address
+// only, is made when it is sent, and leads to the configured issuer whatever the
+// request said; a changed address is told to the address that was.
+func TestEmailLinkIsMailed(t *testing.T) {
+	n := newNewsroom(t, false)
+	dana := n.person("dana")
+	n.run(n.notices.Run)
+	n.begun()
+	address := "new@example.com"
+	n.record(audit.EmailChanged, []audit.Part{{Person: dana.ID, Body: map[string]any{"before": dana.Email}}}, account.Update{ID: dana.ID, Email: &address})
+	n.record(audit.EmailAsked, []audit.Part{{Person: dana.ID, Body: map[string]any{"address": "stale@example.com"}}})
+	n.record(audit.EmailAsked, []audit.Part{{Person: dana.ID, Body: map[string]any{"address": address}}})
+	got := n.relay.Wait(t, 2)
+	if got[0].To != dana.Email || got[0].Subject != "[id.example.com] Your e-mail address was changed" {
+		t.Errorf("%s: %s", got[0].To, got[0].Subject)
+	}
+	link := got[1].Plain[strings.Index(got[1].Plain, "https://"):]
+	link, _, _ = strings.Cut(link, "\n")
+	if got[1].To != address || !strings.HasPrefix(link, testIssuer+"/email?link=cs_email_") {
+		t.Fatalf("%s: %s", got[1].To, got[1].Plain)
+	}
+	h, err := n.Handler()
+	check(t, err)
+	r := httptest.NewRequest(http.MethodGet, strings.TrimPrefix(link, testIssuer), nil)
+	r.Host = "evil.example"
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), address) || strings.Contains(w.Body.String(), "evil.example") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if strings.Contains(n.log.String(), "cs_email_") {
+		t.Error("the link's secret is in the server's log")
+	}
+	time.Sleep(300 * time.Millisecond)
+	if n := len(n.relay.Messages()); n != 2 {
+		t.Errorf("%d mails: one went to an address that is not the account's", n)
+	}
+}

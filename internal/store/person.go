@@ -8,6 +8,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/problem"
 )
 
 func (s *Store) personChange(u *unit, c act.Change) bool {
@@ -22,6 +23,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		}
 	case account.Update:
 		u.updatePerson(c)
+	case account.ProveEmail:
+		u.bump(c.ID)
+		u.must(1, refused(emailMoved), `UPDATE person SET email_verified = 1 WHERE id = $1 AND email = $2`, c.ID, c.Email)
 	case account.SetUp:
 		u.then(`INSERT INTO setup (one, person, at) VALUES (1, $1, $2)`, c.Person, orNow(c.At, u.at).UnixMicro())
 	case account.Erase:
@@ -31,6 +35,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 	}
 	return true
 }
+
+var emailMoved = problem.New(problem.Conflict, "email_changed", "That is not the address of the account any more.")
 
 // updatePerson writes the members that are given. The e-mail address is
 // unproved again when it changes.

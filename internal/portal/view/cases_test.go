@@ -233,6 +233,13 @@ func cases() []testCase {
 		}, Older: "/account/activity?before=1", Newer: "/account/activity"}},
 		{"activity-empty", sam(PathActivity), Activity{}},
 		{"activity-past-end", sam(PathActivity), Activity{Newer: PathActivity}},
+		{"email-none", dana(PathEmail), Email{Mails: true, Form: form, Send: form}},
+		{"email-unproved", with(sam(PathEmail), Notice{Good, "A link is on its way.", "Open it within a day.", ""}), Email{Mails: true, Current: "sam@example.com", Address: Input{Value: "sam@example.com"}, Form: form, Send: form}},
+		{"email-proved", dana(PathEmail), Email{Mails: true, Current: "dana@example.com", Proved: true, Address: Input{Value: "dana@example.com"}, Form: form, Send: form}},
+		{"email-wrong", dana(PathEmail), Email{Mails: true, Address: Input{Value: "dana@", Error: "That is not an e-mail address."}, Form: form, Send: form}},
+		{"email-no-mail", dana(PathEmail), Email{Current: "dana@example.com", Address: Input{Value: "dana@example.com"}, Form: form, Send: form}},
+		{"email-prove", out(), EmailProve{Address: "a.very.long.address.of.somebody@a-rather-long-department.example.com", Form: form}},
+		{"email-link-used", out(), link(EmailLink, LinkUsed)},
 		{"people", dana(PathPeople), People{InviteURL: "/admin/people/invite", Items: []Person{
 			{Name: "Dana Okafor", Username: "dana@example.com", Role: "Administrator", Passkeys: 2, LastSeenAt: ago(time.Minute), You: true},
 			{Name: "Sam Lindqvist", Username: "sam@example.com", Passkeys: 1, LastSeenAt: ago(3 * day), ActURL: "/p/1"},

@@ -13,6 +13,7 @@ const (
 	SetupLink LinkKind = iota
 	InviteLink
 	ReenrolLink // the issuer was renamed: a new passkey for an account that exists
+	EmailLink   // proves an e-mail address
 )
 
 func (k LinkKind) name() string {
@@ -21,6 +22,8 @@ func (k LinkKind) name() string {
 		return "invitation"
 	case ReenrolLink:
 		return "passkey link"
+	case EmailLink:
+		return "link"
 	}
 	return "setup link"
 }
@@ -31,6 +34,8 @@ func (k LinkKind) place() string {
 		return "Invitation"
 	case ReenrolLink:
 		return "New passkey"
+	case EmailLink:
+		return "E-mail address"
 	}
 	return "Set up " + Product
 }

@@ -7,6 +7,7 @@ const (
 	PathPasskeys = "/account/passkeys" // passkeys and methods
 	PathSessions = "/account/sessions" // sessions and devices
 	PathActivity = "/account/activity"
+	PathEmail    = "/account/email"
 	PathSignIn   = "/signin"
 	PathSignOut  = "/signout"
 	PathPeople   = "/admin/people"
@@ -23,6 +24,7 @@ var sections = []section{
 	{PathPasskeys, "Passkeys", false},
 	{PathSessions, "Sessions", false},
 	{PathActivity, "Activity", false},
+	{PathEmail, "E-mail", false},
 	{PathPeople, "People", true},
 	{PathAudit, "Audit log", true},
 }
