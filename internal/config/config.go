@@ -12,10 +12,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml"
 )
 
 // Config is the configuration of a server.
@@ -138,11 +137,8 @@ func Read(path string, env []string) (*Config, error) {
 // Parse is Read for bytes.
 func Parse(b []byte, env []string) (*Config, error) {
 	c := &Config{}
-	if err := yaml.UnmarshalWithOptions(b, c, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
-		return nil, errors.New(strings.TrimRight(yaml.FormatError(err, false, true), "\n"))
-	}
-	var faults []error
-	faults = append(faults, override(c, env)...)
+	misread := decode(b, c)
+	faults := append(slices.Clone(misread), override(c, env)...)
 	for _, s := range []secretField{
 		{&c.Database.Postgres, &c.Database.PostgresFile, "database.postgres"},
 		{&c.Mail.Password, &c.Mail.PasswordFile, "mail.password"},
@@ -162,7 +158,11 @@ func Parse(b []byte, env []string) (*Config, error) {
 		*s.value = strings.TrimSpace(string(v))
 	}
 	c.defaults()
-	faults = append(faults, c.check()...)
+	for _, f := range c.check() {
+		if !within(misread, f) {
+			faults = append(faults, f)
+		}
+	}
 	if len(faults) > 0 {
 		for i, f := range faults {
 			faults[i] = located(b, f)

@@ -62,6 +62,51 @@ development: true
 	}
 }
 
+// TestMisreadKeysDoNotHideTheRest: unknown keys and values of the wrong kind are
+// told together with everything else, and once.
+func TestMisreadKeysDoNotHideTheRest(t *testing.T) {
+	_, err := Parse([]byte(`issuer: http://id.example.com
+listen: 5
+nope: 1
+database:
+  sqlite: [a]
+  max_connections: many
+  postgress: x
+development: perhaps
+proxy:
+  trusted: "*"
+log:
+  level: loud
+`), nil)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for _, want := range []string{
+		"line 1: issuer: must be https", "line 2: listen: is a group of keys", "line 3: nope: there is no such key", "line 5: database.sqlite: is text",
+		"line 6: database.max_connections: is a whole number", "line 7: database.postgress: there is no such key", "line 8: development: is true or false",
+		"line 10: proxy.trusted: is a list", "line 12: log.level:", "data_dir: say where",
+	} {
+		n := 0
+		for _, l := range lines {
+			if strings.HasPrefix(l, want) {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("%q is told %d times in:\n%v", want, n, err)
+		}
+	}
+	if len(lines) != 10 {
+		t.Errorf("%d faults:\n%v", len(lines), err)
+	}
+	for _, text := range []string{"a: [", "issuer: x\nissuer: y\n", "- a\n", "just text", "a: 1\n---\nb: 2\n"} {
+		if _, err := Parse([]byte(text), nil); err == nil {
+			t.Errorf("accepted %q", text)
+		}
+	}
+}
+
 func TestIssuer(t *testing.T) {
 	for in, ok := range map[string]bool{
 		"https://id.example.com": true, "https://id.example.com:8443": true, "http://localhost:8080": true,
