@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
+	said, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -44,7 +45,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		a.settle()
 		if f.exit == exitError {
 			f.exit, f.code = exitUsage, "usage"
-			f.fix = "countersign --help"
+			f.fix = said.CommandPath() + " --help"
+			if strings.Contains(err.Error(), "arg(s)") { // cobra's way to say that it is another command line
+				f.message = "This command is: " + said.UseLine()
+			}
 		}
 	}
 	a.fail(f)
