@@ -24,7 +24,8 @@ type authRequest struct {
 	in       grant.Interaction
 	client   client.Client
 	prompts  []string
-	redirect string // "": errors are shown on a page, never redirected
+	required []string // acr values that are essential, as asked
+	redirect string   // "": errors are shown on a page, never redirected
 }
 
 // authorize is the authorization endpoint (RFC 6749 §4.1.1, OpenID Connect Core
@@ -158,13 +159,16 @@ func (s *Server) readParameters(ctx context.Context, a *authRequest, f web.Form)
 		return invalid("unauthorized_client", "This app is not registered to sign people in.")
 	}
 	for _, step := range []func(context.Context, web.Form) error{
-		a.protocol, a.authentication,
+		a.protocol, a.authentication, func(_ context.Context, f web.Form) error { return a.essential(f) },
 		func(ctx context.Context, f web.Form) error { return s.targets(ctx, a, f) },
 		func(_ context.Context, f web.Form) error { return s.hint(a, f) },
 	} {
 		if err := step(ctx, f); err != nil {
 			return err
 		}
+	}
+	if err := s.require(a); err != nil {
+		return err
 	}
 	a.in.ACRValues = slices.DeleteFunc(a.in.ACRValues, func(v string) bool { return s.Ladder.RungOf(v) == 0 })
 	// Any program on a computer can say that it is a native client and send its

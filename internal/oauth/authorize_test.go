@@ -325,6 +325,47 @@ func TestACRIsTheOneAskedFor(t *testing.T) {
 	}
 }
 
+// An essential acr of the claims parameter binds as acr_values do, and instead of
+// them (A18): never a silently weaker token.
+func TestEssentialACR(t *testing.T) {
+	r := onSQLite(t) // signed in with phr
+	ask := func(claims string, pairs ...string) answer {
+		return r.authorize(r.request(r.app, append(pairs, "claims", claims)...), in(r.ses))
+	}
+	for _, claims := range []string{
+		`{"id_token":{"acr":{"essential":true,"value":"phrh"}}}`, `{"id_token":{"acr":{"essential":true,"values":["phrh"]}}}`,
+		`{"userinfo":{"acr":{"essential":true,"values":["phrh","unknown"]}},"id_token":{"auth_time":null}}`,
+	} {
+		if name, _ := ask(claims, "acr_values", "phr").page(r); name != "impossible" {
+			t.Errorf("%s: %s", claims, name)
+		}
+	}
+	const multi = "urn:countersign:acr:multi"
+	for claims, want := range map[string]string{
+		`{"id_token":{"acr":{"essential":true,"values":["phrh","` + multi + `","phr"]}}}`: multi,
+		`{"id_token":{"acr":{"value":"phrh"},"email":{"essential":true}}}`:                "phr", // voluntary
+		`{"id_token":{"acr":{"essential":true}},"userinfo":{"acr":null}}`:                 "phr",
+		`{}`: "phr",
+	} {
+		tok := r.granted(r.app, "claims", claims)
+		if got := r.idToken(tok.IDToken, "app").ACR; got != want {
+			t.Errorf("%s: %s, want %s", claims, got, want)
+		}
+	}
+	for claims, code := range map[string]string{
+		`{"id_token":{"acr":{"essential":true,"values":["aal3"]}}}`: "unmet_authentication_requirements",
+		`{`:  "invalid_request",
+		`[]`: "invalid_request",
+		`{"id_token":{"acr":{"essential":true,"essential":false}}}`: "invalid_request",
+		`{"id_token":{"acr":{"essential":"yes","value":"phrh"}}}`:   "invalid_request",
+	} {
+		q := r.redirected(ask(claims), "http://127.0.0.1:49152/cb?", "s t&ate=%")
+		if q.Get("error") != code {
+			t.Errorf("%s: %v", claims, q)
+		}
+	}
+}
+
 // refused says no to an interaction and gives where the browser is sent.
 func (r *rig) refused(q *http.Request, ref string) string {
 	r.Helper()
