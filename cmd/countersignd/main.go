@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -90,7 +91,13 @@ func version(out io.Writer) *cobra.Command {
 	}}
 }
 
-func (t *tool) config() (*config.Config, error) { return config.Read(t.configPath, os.Environ()) }
+func (t *tool) config() (*config.Config, error) {
+	c, err := config.Read(t.configPath, os.Environ())
+	if _, missing := os.Stat(t.configPath); errors.Is(missing, fs.ErrNotExist) {
+		err = fmt.Errorf("%w\nhint: name the file with --config, or try things out with countersignd sandbox", err)
+	}
+	return c, err
+}
 
 // state opens the deployment that the configuration names; the sandbox's, if
 // nobody named one and this machine has no other.
