@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -124,7 +125,7 @@ func NewForm(pairs []Pair, repeatable ...string) (Form, error) {
 			return Form{}, malformed
 		}
 		if seen[p.Name] && !slices.Contains(repeatable, p.Name) {
-			return Form{}, problem.Newf(problem.Invalid, "parameter_repeated", "The parameter %.64q occurs twice.", p.Name)
+			return Form{}, problem.Newf(problem.Invalid, "parameter_repeated", "The parameter %s occurs twice.", strings.Trim(fmt.Sprintf("%+.64q", p.Name), `"`))
 		}
 		if seen[p.Name] = true; p.Value != "" {
 			f.values[p.Name] = append(f.values[p.Name], p.Value)
