@@ -46,11 +46,10 @@ func hostileBytes(t *testing.T, edit ...func(*config.Config)) {
 	routes := allRoutes(t, s)
 	for _, route := range routes {
 		method, path, _ := strings.Cut(route, " ")
-		for _, bad := range []string{"%00", "a%00b", "%ff", "%C0%80", "%ED%A0%80", "%", "%zz", strings.Repeat("x", 70_000)} {
-			for _, q := range []string{everyName(bad), everyName("usr_x") + "&" + everyName("usr_x")} {
-				hostileAnswer(t, h, cookie, method, path, q, bad)
-			}
+		for _, bad := range []string{"a%00b", "%ff", "%C0%80", "%ED%A0%80", "%zz", strings.Repeat("x", 70_000)} {
+			hostileAnswer(t, h, cookie, method, path, everyName(bad), bad)
 		}
+		hostileAnswer(t, h, cookie, method, path, everyName("usr_x")+"&"+everyName("usr_x"), "twice")
 	}
 	control()
 	if text := log.String(); strings.Contains(text, `"level":"ERROR"`) {
