@@ -23,11 +23,16 @@ import (
 
 var updateFigures = flag.Bool("update-figures", false, "write what was measured into docs/trust.md")
 
+// recorder is what this program is when it runs to record another: it does not
+// return then.
+var recorder = func() {}
+
 type tests func() int
 
 func (f tests) Run() int { return f() }
 
 func TestMain(m *testing.M) {
+	recorder()
 	os.Exit(program.Run(tests(func() int {
 		return pgtest.Run(tests(func() int {
 			code := m.Run()

@@ -46,7 +46,9 @@ const (
 type world struct {
 	t              *testing.T
 	dir, dsn       string
+	wrap           func(*exec.Cmd) (*exec.Cmd, error) // how the server is started; nil: as it is
 	issuer, ops    string
+	address        string // where it listens
 	file           string // of the configuration
 	text           string
 	config         *config.Config
@@ -80,7 +82,7 @@ func newWorld(t *testing.T, dir, dsn string, now func() time.Time) *world {
 	port, ops := freePort(t), freePort(t)
 	w := &world{
 		t: t, dir: dir, dsn: dsn, issuer: fmt.Sprintf("http://localhost:%d", port), ops: fmt.Sprintf("http://127.0.0.1:%d", ops),
-		file: filepath.Join(dir, "countersignd.yaml"),
+		file: filepath.Join(dir, "countersignd.yaml"), address: fmt.Sprintf("127.0.0.1:%d", port),
 	}
 	where := "sqlite: " + strconv.Quote(filepath.Join(dir, "countersign.db"))
 	if dsn != "" {
@@ -188,8 +190,12 @@ func (w *world) start() time.Duration {
 	w.t.Helper()
 	cmd := exec.Command(program.Build(w.t, "countersignd"), "--config", w.file, "serve")
 	cmd.Env = program.Environment([]string{"COUNTERSIGN_"})
-	began := time.Now()
 	var err error
+	if w.wrap != nil {
+		cmd, err = w.wrap(cmd)
+		check(w.t, err)
+	}
+	began := time.Now()
 	w.run, err = program.Start(cmd)
 	check(w.t, err)
 	for time.Since(began) < 20*time.Second {
