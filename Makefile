@@ -8,13 +8,16 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 export GO BIN GOFUMPT STATICCHECK
 
-.PHONY: run build test bench bench-long trust lint fmt generate tools clean
+.PHONY: run build release test bench bench-long trust lint fmt generate tools clean
 
 run: ## the server with a sample API, on this machine only
 	@$(GO) run ./cmd/countersignd sandbox
 
 build: ## both programs, in bin/
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+release: ## archives for six systems, checksums and lists of parts in dist/, built twice and compared
+	@$(GO) run ./release
 
 test: ## everything, within the budgets of docs/architecture.md; installs what it needs, once
 	@scripts/test.sh
@@ -46,4 +49,4 @@ tools:
 	@scripts/tools.sh
 
 clean:
-	@rm -rf bin .bin test/browser/node_modules
+	@rm -rf bin dist .bin test/browser/node_modules

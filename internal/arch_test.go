@@ -26,7 +26,7 @@ const (
 	edge
 	wiring
 	program
-	outside // examples, benchmarks, tests
+	outside // examples, benchmarks, releases, tests
 )
 
 var layerNames = map[int]string{
@@ -45,7 +45,7 @@ var layers = map[int][]string{
 	edge:    {"internal/oauth", "internal/feed", "internal/portal", "internal/admin", "internal/pdp", "internal/gateway", "internal/ssf", "internal/scim", "internal/store", "internal/notify", "internal/hsm"},
 	wiring:  {"internal/config", "internal/server"},
 	program: {"cmd/countersign", "cmd/countersignd"},
-	outside: {"examples", "bench", "test", "internal"},
+	outside: {"examples", "bench", "release", "test", "internal"},
 }
 
 var domainPackages = []string{
