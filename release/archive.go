@@ -20,7 +20,7 @@ type item struct {
 // tarred writes a tar.gz with all items in a folder.
 func tarred(path, folder string, items []item, at time.Time) error {
 	return written(path, func(f io.Writer) error {
-		z, err := gzip.NewWriterLevel(f, gzip.BestCompression)
+		z, err := gzip.NewWriterLevel(f, gzip.DefaultCompression)
 		if err != nil {
 			return err
 		}

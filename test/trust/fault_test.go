@@ -38,7 +38,7 @@ func TestDiskFaults(t *testing.T) {
 	l.start()
 	l.work(20)
 	o := &outage{ledger: l}
-	n := rounds(600)
+	n := max(len(faults), rounds(120))
 	for i := range n {
 		o.round(&faults[i%len(faults)])
 		if t.Failed() {
@@ -53,13 +53,13 @@ func TestDiskFaults(t *testing.T) {
 	if full() {
 		some := points[:0]
 		for i, p := range points {
-			if i%(1+len(points)/2000) == 0 {
+			if i%(1+len(points)/400) == 0 {
 				some = append(some, p)
 			}
 		}
 		points = append(some, len(events)-1)
 	}
-	found := l.examine(first, events, points, ceiling(25*time.Minute))
+	found := l.examine(first, events, points, ceiling(10*time.Minute))
 	report(t, "failed fsync and I/O errors, SQLite", "%d faults of %d kinds: %d refusals with 503, the slowest after %s; %d acknowledged writes, on %d disks that a power cut then leaves %d lost, %d spent twice, %d with a log that is not whole; it recovers unaided within %s",
 		n, min(n, len(faults)), o.refused.Load(), time.Duration(o.slowest.Load()).Round(time.Millisecond), l.writes(), found.disks, found.lost, found.twice, found.broken, o.recovery.Round(time.Millisecond))
 	if o.refused.Load() == 0 || time.Duration(o.slowest.Load()) > time.Second {

@@ -49,15 +49,15 @@ func TestPowerCut(t *testing.T) {
 	l := newLedger(t)
 	for range 2 {
 		l.start()
-		l.work(rounds(70) + 7)
+		l.work(rounds(30) + 7)
 		l.stop()
 	}
 	l.start()
-	l.work(rounds(70) + 7)
+	l.work(rounds(30) + 7)
 	l.kill()
 	first, events := l.complete()
 	points := l.points(events)
-	end := ceiling(45 * time.Minute)
+	end := ceiling(15 * time.Minute)
 	honest := l.examine(first, events, points, end)
 	if honest.lost+honest.twice+honest.broken > 0 || honest.tried == 0 {
 		t.Errorf("%d disks of %d moments: %d acknowledged lost, %d spent twice, %d that do not open or whose log is not whole", honest.disks, len(points), honest.lost, honest.twice, honest.broken)

@@ -30,7 +30,7 @@ import (
 func TestRacesOnTwoNodes(t *testing.T) {
 	control(t)
 	r := newRace(t, pgtest.Start(t))
-	n := rounds(300)
+	n := rounds(150)
 	if !full() {
 		n = 6
 	}
