@@ -2,51 +2,170 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/admin"
-	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // The places there are. Beyond them the answer is an early refusal, so that those
-// admitted stay fast (security: saturation).
+// admitted stay fast (security: saturation). Requests of one lane never wait for
+// those of another.
 const (
-	maxRequests = 512  // being worked on
-	maxReading  = 2048 // whose body is still on its way
+	apiPlaces  = 64   // token, introspection, revocation, the management API: being worked on
+	pagePlaces = 16   // what browsers ask for, signing in with its slow hashes among it
+	maxQueue   = 448  // waiting for a place of a lane
+	maxReading = 2048 // whose body is still on its way
 	// Streams of the feed wait and do not work. They have an end all the same,
 	// because whoever has no token yet asks for one too.
 	maxStreams = 4096
 )
 
+// A queue may be as long as it likes for a moment: many who come at once are
+// served. One that has been standing for a while does not get shorter by waiting,
+// and then nobody is let in who would wait for longer than maxWait.
+const (
+	longQueue = 500 * time.Millisecond
+	maxWait   = 100 * time.Millisecond
+)
+
 // readTime is how long a request's body may take to arrive.
 const readTime = 10 * time.Second
+
+// lane is a number of places and the queue before them.
+type lane struct {
+	places  chan struct{}
+	waiting atomic.Int64
+	since   atomic.Int64 // when the queue was last empty, ns since began
+	mean    atomic.Int64 // how long a place was held lately, ns
+	refused atomic.Int64
+	began   time.Time
+}
+
+func newLane(places int) *lane { return &lane{places: make(chan struct{}, places), began: time.Now()} }
+
+// full reports whether a request that comes now would wait too long.
+func (l *lane) full() bool {
+	n := l.waiting.Load()
+	switch {
+	case n == 0:
+		return false
+	case n >= maxQueue:
+		return true
+	case time.Since(l.began)-time.Duration(l.since.Load()) < longQueue:
+		return false
+	}
+	return time.Duration((n+1)*l.mean.Load()/int64(cap(l.places))) > maxWait
+}
+
+// enter waits for a place. leave gives it back; nil if there is none, because the
+// queue is too long or whoever asked has gone.
+func (l *lane) enter(ctx context.Context) (leave func()) {
+	select {
+	case l.places <- struct{}{}:
+	default:
+		if l.full() {
+			return nil
+		}
+		if l.waiting.Add(1) == 1 {
+			l.since.Store(int64(time.Since(l.began)))
+		}
+		defer l.waiting.Add(-1)
+		select {
+		case l.places <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	began := time.Now()
+	return func() {
+		// A moving mean over the last sixteen or so; that two may overwrite each
+		// other does not matter.
+		mean := l.mean.Load()
+		l.mean.Store(mean + (int64(time.Since(began))-mean)/16)
+		<-l.places
+	}
+}
 
 // limit refuses early what cannot be served soon. A place to be worked on is
 // taken only by a request that is here as a whole: one that trickles in holds
 // nobody up.
 func (s *Server) limit(next http.Handler) http.Handler {
-	working, reading, streams := make(chan struct{}, maxRequests), make(chan struct{}, maxReading), make(chan struct{}, maxStreams)
+	l := s.lanes
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != nil && r.Body != http.NoBody {
-			if !take(reading) {
+			if !take(l.reading) {
 				saturated(w, r)
 				return
 			}
 			readAhead(w, r)
-			<-reading
+			<-l.reading
 		}
-		places := working
-		if r.URL.Path == "/v1/revocations/stream" {
-			places = streams
+		if r.URL.Path == streamPath {
+			if !take(l.streams) {
+				saturated(w, r)
+				return
+			}
+			defer func() { <-l.streams }()
+			next.ServeHTTP(w, r)
+			return
 		}
-		if !take(places) {
+		if free(r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		leave := l.of(r.URL.Path).enter(r.Context())
+		if leave == nil {
+			l.of(r.URL.Path).refused.Add(1)
 			saturated(w, r)
 			return
 		}
-		defer func() { <-places }()
+		defer leave()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// streamPath is where the feed is streamed.
+const streamPath = "/v1/revocations/stream"
+
+// lanes are the places of a server.
+type lanes struct {
+	api, pages       *lane
+	reading, streams chan struct{}
+}
+
+func newLanes() *lanes {
+	return &lanes{newLane(apiPlaces), newLane(pagePlaces), make(chan struct{}, maxReading), make(chan struct{}, maxStreams)}
+}
+
+// of is the lane of a path.
+func (l *lanes) of(path string) *lane {
+	if isAPI(path) {
+		return l.api
+	}
+	return l.pages
+}
+
+// free are requests that cost no more than a refusal: documents that are ready.
+func free(path string) bool {
+	return strings.HasPrefix(path, "/.well-known/") || path == "/oauth/jwks" || strings.HasPrefix(path, "/static/")
+}
+
+// shed is the first part of limit, before anything is done for a request: while
+// its lane is full it is refused by a few instructions, and without a line of its
+// own in the log. What is left of the processors is for those who were let in.
+func (s *Server) shed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if l := s.lanes.of(r.URL.Path); l.full() && r.URL.Path != streamPath && !free(r.URL.Path) {
+			l.refused.Add(1)
+			saturated(w, r)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -60,10 +179,40 @@ func take(places chan struct{}) bool {
 	}
 }
 
+// What is said to whoever is refused.
+const (
+	busyJSON = `{"error":"temporarily_unavailable","error_description":"The server is busy. Nothing was changed. Try again in a second."}` + "\n"
+	busyText = "The server is busy. Nothing was changed. Try again in a second.\n"
+)
+
+var (
+	retryAfter = []string{"1"}
+	noStore    = []string{"no-store"}
+	typeJSON   = []string{"application/json"}
+	typeText   = []string{"text/plain; charset=utf-8"}
+	noSniff    = []string{"nosniff"}
+)
+
 func saturated(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Retry-After", "1")
-	web.RecordOf(r).Add(slog.String("error", "saturated"))
-	http.Error(w, "The server is busy. Try again in a second.", http.StatusServiceUnavailable)
+	h, text := w.Header(), busyText
+	h["Retry-After"], h["Cache-Control"], h["Content-Type"], h["X-Content-Type-Options"] = retryAfter, noStore, typeText, noSniff
+	if isAPI(r.URL.Path) {
+		h["Content-Type"], text = typeJSON, busyJSON
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = io.WriteString(w, text) // whoever has gone hears nothing
+}
+
+// tellRefused says in the log how many were refused, at most once in ten seconds.
+func (s *Server) tellRefused(ctx context.Context) {
+	var api, pages int64
+	every(ctx, 10*time.Second, func(context.Context) {
+		a, p := s.lanes.api.refused.Load(), s.lanes.pages.refused.Load()
+		if a != api || p != pages {
+			s.log.Warn("more requests than can be served soon were refused", slog.Int64("api", a-api), slog.Int64("pages", p-pages))
+		}
+		api, pages = a, p
+	})
 }
 
 // readAhead reads the body, as far as any endpoint would. What went wrong with

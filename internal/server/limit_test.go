@@ -1,13 +1,16 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -20,7 +23,7 @@ func TestBodiesThatTrickle(t *testing.T) {
 			_, _ = w.Write(b)
 		}
 	})
-	srv := httptest.NewServer((&Server{}).limit(echo))
+	srv := httptest.NewServer((&Server{lanes: newLanes()}).limit(echo))
 	defer srv.Close()
 	addr := strings.TrimPrefix(srv.URL, "http://")
 	var slow []net.Conn
@@ -29,7 +32,7 @@ func TestBodiesThatTrickle(t *testing.T) {
 			c.Close()
 		}
 	}()
-	for range maxRequests + 100 {
+	for range apiPlaces + maxQueue + 100 {
 		c, err := net.DialTimeout("tcp", addr, 5*time.Second)
 		if err != nil {
 			t.Fatal(err)
@@ -53,32 +56,58 @@ func TestBodiesThatTrickle(t *testing.T) {
 	}
 }
 
-// TestPlacesEnd: what is worked on beyond the places is refused at once, and
-// streams have places of their own.
-func TestPlacesEnd(t *testing.T) {
-	release, working := make(chan struct{}), make(chan struct{}, maxRequests)
-	h := (&Server{}).limit(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/work" {
-			working <- struct{}{}
-			<-release
+// TestStandingQueue: many at once are let in, however long each takes; once the
+// queue has been standing, nobody is who would wait for longer than maxWait; and
+// whoever gives up waiting leaves it.
+func TestStandingQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(2)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l.mean.Store(int64(40 * time.Millisecond))
+		var leave []func()
+		for range 2 {
+			leave = append(leave, l.enter(ctx))
 		}
-	}))
-	defer close(release)
-	ask := func(path string) int {
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-		return w.Code
-	}
-	for range maxRequests {
-		go ask("/work")
-	}
-	for range maxRequests {
-		<-working
-	}
-	if got := ask("/"); got != http.StatusServiceUnavailable {
-		t.Errorf("one request too many: %d", got)
-	}
-	if got := ask("/v1/revocations/stream"); got != http.StatusOK {
-		t.Errorf("a stream beside them: %d", got)
-	}
+		var inside, gone sync.WaitGroup
+		wait := func(ctx context.Context, wg *sync.WaitGroup) {
+			wg.Go(func() {
+				if f := l.enter(ctx); f != nil {
+					f()
+				}
+			})
+			synctest.Wait()
+		}
+		for range 100 { // two seconds' worth
+			wait(ctx, &inside)
+		}
+		if l.full() {
+			t.Error("a burst is refused")
+		}
+		time.Sleep(longQueue)
+		if !l.full() {
+			t.Error("a standing queue takes more")
+		}
+		if l.enter(ctx) != nil {
+			t.Error("and lets them in")
+		}
+		l.mean.Store(int64(time.Millisecond)) // it turns out that they are quick
+		if l.full() {
+			t.Error("a queue of 50 ms is refused")
+		}
+		impatient, goes := context.WithTimeout(ctx, time.Second)
+		defer goes()
+		wait(impatient, &gone)
+		gone.Wait()
+		if n := l.waiting.Load(); n != 100 {
+			t.Errorf("%d wait", n)
+		}
+		for _, f := range leave {
+			f()
+		}
+		inside.Wait()
+		if l.full() || l.waiting.Load() != 0 || len(l.places) != 0 {
+			t.Errorf("in the end %d wait and %d are inside", l.waiting.Load(), len(l.places))
+		}
+	})
 }

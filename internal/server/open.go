@@ -181,13 +181,14 @@ type Server struct {
 	notices  *notify.Notifier
 	counters *audit.Counters
 	metrics  *metrics
+	lanes    *lanes
 	ready    atomic.Bool
 	marked   bool // the side file says that set-up was done
 }
 
 // New builds the server over an opened state.
 func New(st *State) (*Server, error) {
-	s := &Server{State: st, counters: audit.NewCounters(1000)}
+	s := &Server{State: st, lanes: newLanes(), counters: audit.NewCounters(1000)}
 	s.Do.Refused = func(action policy.Action, code string) {
 		s.counters.Count(st.now(), string(action)+" "+code, "unknown")
 	}

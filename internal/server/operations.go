@@ -56,9 +56,17 @@ func newMetrics(s *Server) *metrics {
 			return 0
 		}),
 		noticeMetrics{s},
+		refused(s.lanes.api, "api"), refused(s.lanes.pages, "pages"),
 		gauge("countersign_feed_subscribers", "Connected enforcement points.", func() float64 { return float64(s.hub.Stats().Subscribers) }),
 	)
 	return m
+}
+
+// refused counts the requests that a lane refused because the server was busy.
+func refused(l *lane, name string) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "countersign_refused_total", Help: "Requests refused because the server was busy.", ConstLabels: prometheus.Labels{"lane": name},
+	}, func() float64 { return float64(l.refused.Load()) })
 }
 
 // countsOf are the store's counts as numbers.

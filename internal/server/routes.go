@@ -67,7 +67,7 @@ func (s *Server) Handler() (http.Handler, error) {
 		return nil, err
 	}
 	rec := web.Recorder{Log: s.log, Proxies: s.proxies}
-	return rec.Wrap(s.metrics.observe(s.limit(dev))), nil
+	return s.shed(rec.Wrap(s.metrics.observe(s.limit(dev)))), nil
 }
 
 // isAPI reports whether a path belongs to clients, resource servers and auditors.

@@ -165,36 +165,55 @@ func TestDevelopment(t *testing.T) {
 	}
 }
 
-// TestSaturated: beyond the places the answer comes at once and says when to come
-// back.
+// TestSaturated: beyond the places and the queue the answer comes at once and says
+// when to come back; documents that are ready are served all the same, and those
+// who waited are served in the end.
 func TestSaturated(t *testing.T) {
-	release, working := make(chan struct{}), make(chan struct{}, maxRequests)
-	h := (&Server{}).limit(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		working <- struct{}{}
-		<-release
-	}))
-	done := make(chan struct{}, maxRequests)
-	for range maxRequests {
-		go func() { ask(h, http.MethodGet, "/", ""); done <- struct{}{} }()
+	s := &Server{lanes: newLanes()}
+	release, working := make(chan struct{}), make(chan struct{}, apiPlaces)
+	h := s.shed(s.limit(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/oauth/token" {
+			working <- struct{}{}
+			<-release
+			<-working
+		}
+	})))
+	const all = apiPlaces + maxQueue
+	done := make(chan int, all)
+	for range all {
+		go func() { done <- ask(h, http.MethodGet, "/oauth/token", "").Code }()
 	}
-	for range maxRequests {
-		<-working
+	for end := time.Now().Add(10 * time.Second); s.lanes.api.waiting.Load() < maxQueue; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d wait", s.lanes.api.waiting.Load())
+		}
 	}
 	start := time.Now()
 	for range 100 {
-		if w := ask(h, http.MethodPost, "/", "body"); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
-			t.Fatalf("%d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+		w := ask(h, http.MethodPost, "/oauth/token", "body")
+		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), `"temporarily_unavailable"`) {
+			t.Fatalf("%d, Retry-After %q: %s", w.Code, w.Header().Get("Retry-After"), w.Body)
 		}
 	}
 	if took := time.Since(start); took > time.Second {
 		t.Errorf("100 refusals took %v", took)
 	}
-	close(release)
-	for range maxRequests {
-		<-done
+	for _, path := range []string{"/signin", "/.well-known/openid-configuration", "/oauth/jwks", streamPath} {
+		if w := ask(h, http.MethodGet, path, ""); w.Code != http.StatusOK {
+			t.Errorf("%s beside a full lane: %d", path, w.Code)
+		}
 	}
-	if w := ask(h, http.MethodGet, "/", ""); w.Code != http.StatusOK {
+	close(release)
+	for range all {
+		if code := <-done; code != http.StatusOK {
+			t.Fatalf("one who waited is told %d", code)
+		}
+	}
+	if w := ask(h, http.MethodGet, "/oauth/token", ""); w.Code != http.StatusOK {
 		t.Errorf("afterwards: %d", w.Code)
+	}
+	if n := s.lanes.api.refused.Load(); n != 100 {
+		t.Errorf("%d refusals counted", n)
 	}
 }
 

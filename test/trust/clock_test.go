@@ -34,11 +34,18 @@ func (c *clock) set(step time.Duration) {
 	c.step = step
 }
 
+func (c *clock) get() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.step
+}
+
 // here serves the world in this process, by a clock of the test's, and returns
 // what ends it.
 func (w *world) here(c *clock) (stop func()) {
 	w.t.Helper()
 	st := w.state(c.now)
+	w.serving = st
 	srv, err := server.New(st)
 	check(w.t, err)
 	l, err := net.Listen("tcp", strings.TrimPrefix(w.issuer, "http://"))

@@ -58,6 +58,7 @@ type world struct {
 	owner          string // a person
 	setup          string // a setup link
 	run            *program.Process
+	serving        *server.State // of a server in this process
 }
 
 func check(t *testing.T, err error) {
