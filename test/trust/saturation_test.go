@@ -41,7 +41,7 @@ func saturation(t *testing.T, dsn string) {
 	check(t, os.WriteFile(w.file, []byte(w.text), 0o600))
 	pinned := ownCores(t, w)
 	w.start()
-	span := 1500 * time.Millisecond
+	span := 500 * time.Millisecond
 	if full() {
 		span = 10 * time.Second
 	}
@@ -58,11 +58,12 @@ func saturation(t *testing.T, dsn string) {
 	if storm.faults > 0 {
 		t.Errorf("%d answers were neither a token nor an honest refusal: %s", storm.faults, storm.fault)
 	}
-	if !full() { // so short a run on a machine that does other things too tells only that it stands
-		if storm.rate() < peak.rate()/4 || percentile(storm.ok, 99) > 2*time.Second {
-			t.Errorf("%.0f of %.0f tokens/s, p99 %s", storm.rate(), peak.rate(), percentile(storm.ok, 99))
-		}
-	} else if storm.rate() < 0.5*peak.rate() || percentile(storm.ok, 99) > 250*time.Millisecond || percentile(storm.refused, 99) > 20*time.Millisecond || rss > 256<<20 {
+	if len(storm.ok) == 0 {
+		t.Error("nobody was given a token")
+	}
+	// So short a run, on a machine that does other things too, tells only that the
+	// server stands and that what it says is honest.
+	if full() && (storm.rate() < 0.9*peak.rate() || percentile(storm.ok, 99) > 250*time.Millisecond || percentile(storm.refused, 99) > 20*time.Millisecond || rss > 256<<20) {
 		t.Errorf("%.0f of %.0f tokens/s, p99 %s, refused p99 %s, %d MB", storm.rate(), peak.rate(), percentile(storm.ok, 99), percentile(storm.refused, 99), rss>>20)
 	}
 	w.pagesStormed(t, dsn, a, token, peak.rate(), span)
@@ -80,7 +81,7 @@ func (w *world) pagesStormed(t *testing.T, dsn string, a *asker, token question,
 	wg.Wait()
 	report(t, "sign-in stormed, "+engine(dsn), "%.0f requests/s for sign-in offered, five times what is possible; of %d tokens asked for meanwhile %d given, %d refused, p50 %s, p99 %s",
 		float64(storm.offered)/storm.span.Seconds(), calm.offered, len(calm.ok), len(calm.refused), short(percentile(calm.ok, 50)), short(percentile(calm.ok, 99)))
-	if calm.faults > 0 || storm.faults > 0 || len(calm.refused) > calm.offered/100 || full() && percentile(calm.ok, 99) > 250*time.Millisecond {
+	if calm.faults > 0 || storm.faults > 0 || full() && (len(calm.refused) > calm.offered/100 || percentile(calm.ok, 99) > 250*time.Millisecond) {
 		t.Errorf("%d faults (%s%s), %d of %d refused, p99 %s", calm.faults+storm.faults, calm.fault, storm.fault, len(calm.refused), calm.offered, percentile(calm.ok, 99))
 	}
 }
