@@ -74,7 +74,7 @@ func BenchmarkClimb(b *testing.B) {
 			b.ReportAllocs()
 			memo := s.eval.(*engine).bucket(&in).memo
 			for b.Loop() {
-				clear(memo.of)
+				clear(memo.verdicts)
 				s.Decide(in, nil)
 			}
 		})

@@ -52,50 +52,56 @@ func TestFaults(t *testing.T) {
 		schema, text string
 		code, says   string
 	}{
-		"nothing":             {"", "", FaultNoPolicies, "everything would be refused"},
-		"no Cedar":            {"", "permit (", FaultSyntax, ""},
-		"no schema":           {"entity", whenever(""), FaultSyntax, ""},
-		"a type twice":        {"entity Person;", whenever(""), FaultSchema, "Person"},
-		"a namespace":         {"namespace N { entity A; }", whenever(""), FaultSchema, "namespace"},
-		"an enumeration":      {`entity E enum ["a"];`, whenever(""), FaultSchema, "enumerated"},
-		"an attribute":        {"entity E { size: Long };", whenever(""), FaultSchema, "no attribute but owner"},
-		"an optional owner":   {"entity E { owner?: Person };", whenever(""), FaultSchema, "no attribute but owner"},
-		"tags":                {"entity E tags String;", whenever(""), FaultSchema, "no tags"},
-		"another principal":   {`entity E; action "z" appliesTo { principal: [E], resource: [E], context: Context };`, whenever(""), FaultSchema, "can be a principal"},
-		"another context":     {`entity E; action "z" appliesTo { principal: [Person], resource: [E], context: { a: Bool } };`, whenever(""), FaultSchema, "must be Context"},
-		"no id":               {ownSchema, `@reason("r") permit (principal, action, resource);`, FaultAnnotation, "@id"},
-		"a taken id":          {ownSchema, `@id("default") @reason("r") permit (principal, action, resource);`, FaultAnnotation, "@id"},
-		"no reason":           {ownSchema, `@id("a") permit (principal, action, resource);`, FaultAnnotation, "@reason"},
-		"a misspelt note":     {ownSchema, `@id("a") @reason("r") @climbs("never") permit (principal, action, resource);`, FaultAnnotation, "@climbs is no annotation"},
-		"a mode":              {ownSchema, `@id("a") @reason("r") @mode("off") permit (principal, action, resource);`, FaultAnnotation, "@mode is one of"},
-		"a date":              {ownSchema, `@id("a") @reason("r") @review("soon") permit (principal, action, resource);`, FaultAnnotation, "YYYY-MM-DD"},
-		"a public quote":      {ownSchema, `@id("a") @reason("r") @public_reason("say \"no\"") permit (principal, action, resource);`, FaultAnnotation, "header"},
-		"a public full stop":  {ownSchema, `@id("a") @reason("r") @public_reason("No.") permit (principal, action, resource);`, FaultAnnotation, "full stop"},
-		"a permit that opens": {ownSchema, `@id("a") @reason("r") @opens("review") permit (principal, action, resource);`, FaultAnnotation, "forbids"},
-		"one id twice":        {ownSchema, whenever("") + whenever(""), FaultDuplicate, "another policy"},
-		"an unknown action":   {ownSchema, `@id("a") @reason("r") permit (principal, action == Action::"nope", resource);`, FaultType, ""},
-		"an absent attribute": {ownSchema, whenever("when { resource.owner == principal }"), FaultType, "owner"},
-		"no such attribute":   {ownSchema, whenever("when { context.mood == 1 }"), FaultType, "mood"},
-		"another type":        {ownSchema, whenever(`when { context.assurance.rung >= "3" }`), FaultType, ""},
-		"an exact rung":       {ownSchema, whenever("when { context.assurance.rung == 3 }"), FaultMonotone, "only be compared"},
-		"at most a rung":      {ownSchema, whenever("when { context.assurance.rung <= 3 }"), FaultMonotone, "only be compared"},
-		"a literal first":     {ownSchema, whenever("when { 3 <= context.assurance.rung }"), FaultMonotone, "only be compared"},
-		"no literal":          {ownSchema, whenever("when { context.assurance.rung >= context.assurance.machine }"), FaultMonotone, "only be compared"},
-		"rung 0":              {ownSchema, whenever("when { context.assurance.rung >= 0 }"), FaultMonotone, "from 1 to 4"},
-		"rung 5":              {ownSchema, whenever("when { context.assurance.rung >= 5 }"), FaultMonotone, "from 1 to 4"},
-		"at least an age":     {ownSchema, whenever(`when { context.assurance.age.phr >= duration("5m") }`), FaultMonotone, "only be compared"},
-		"two ages":            {ownSchema, whenever(`when { context.assurance.age.phr <= context.assurance.age.multi }`), FaultMonotone, "only be compared"},
-		"too young":           {ownSchema, whenever(`when { context.assurance.age.phr <= duration("59s") }`), FaultMonotone, "from a minute"},
-		"too old":             {ownSchema, whenever(`when { context.assurance.age.phr <= duration("999d") }`), FaultMonotone, "from a minute"},
-		"half a second":       {ownSchema, whenever(`when { context.assurance.age.phr <= duration("90500ms") }`), FaultMonotone, "whole seconds"},
-		"not":                 {ownSchema, whenever("when { !(context.assurance.rung >= 3) }"), FaultMonotone, "only be compared"},
-		"if":                  {ownSchema, whenever("when { if context.device.managed then true else false }"), FaultMonotone, "only be compared"},
-		"false":               {ownSchema, whenever("when { context.device.managed == false }"), FaultMonotone, "only be compared"},
-		"a permit's unless":   {ownSchema, whenever("unless { context.assurance.rung >= 3 }"), FaultMonotone, "the when of a permit"},
-		"a forbid's when":     {ownSchema, forbidding("when { context.assurance.rung >= 3 }"), FaultMonotone, "the when of a permit"},
-		"the whole context":   {ownSchema, forbidding("when { context == context }"), FaultMonotone, "the when of a permit"},
-		"a whole record":      {ownSchema, whenever("when { context.device == context.device }"), FaultMonotone, "only be compared"},
-		"many alternatives":   {ownSchema, whenever(ways(17)), FaultMonotone, "more than 16 alternatives"},
+		"nothing":                {"", "", FaultNoPolicies, "everything would be refused"},
+		"no Cedar":               {"", "permit (", FaultSyntax, ""},
+		"no schema":              {"entity", whenever(""), FaultSyntax, ""},
+		"a type twice":           {"entity Person;", whenever(""), FaultSchema, "Person"},
+		"a namespace":            {"namespace N { entity A; }", whenever(""), FaultSchema, "namespace"},
+		"an enumeration":         {`entity E enum ["a"];`, whenever(""), FaultSchema, "enumerated"},
+		"an attribute":           {"entity E { size: Long };", whenever(""), FaultSchema, "no attribute but owner"},
+		"an optional owner":      {"entity E { owner?: Person };", whenever(""), FaultSchema, "no attribute but owner"},
+		"tags":                   {"entity E tags String;", whenever(""), FaultSchema, "no tags"},
+		"another principal":      {`entity E; action "z" appliesTo { principal: [E], resource: [E], context: Context };`, whenever(""), FaultSchema, "can be a principal"},
+		"another context":        {`entity E; action "z" appliesTo { principal: [Person], resource: [E], context: { a: Bool } };`, whenever(""), FaultSchema, "must be Context"},
+		"no id":                  {ownSchema, `@reason("r") permit (principal, action, resource);`, FaultAnnotation, "@id"},
+		"a taken id":             {ownSchema, `@id("default") @reason("r") permit (principal, action, resource);`, FaultAnnotation, "@id"},
+		"no reason":              {ownSchema, `@id("a") permit (principal, action, resource);`, FaultAnnotation, "@reason"},
+		"a misspelt note":        {ownSchema, `@id("a") @reason("r") @climbs("never") permit (principal, action, resource);`, FaultAnnotation, "@climbs is no annotation"},
+		"a mode":                 {ownSchema, `@id("a") @reason("r") @mode("off") permit (principal, action, resource);`, FaultAnnotation, "@mode is one of"},
+		"a date":                 {ownSchema, `@id("a") @reason("r") @review("soon") permit (principal, action, resource);`, FaultAnnotation, "YYYY-MM-DD"},
+		"a public quote":         {ownSchema, `@id("a") @reason("r") @public_reason("say \"no\"") permit (principal, action, resource);`, FaultAnnotation, "header"},
+		"a public full stop":     {ownSchema, `@id("a") @reason("r") @public_reason("No.") permit (principal, action, resource);`, FaultAnnotation, "full stop"},
+		"a permit that opens":    {ownSchema, `@id("a") @reason("r") @opens("review") permit (principal, action, resource);`, FaultAnnotation, "forbids"},
+		"one id twice":           {ownSchema, whenever("") + whenever(""), FaultDuplicate, "another policy"},
+		"an unknown action":      {ownSchema, `@id("a") @reason("r") permit (principal, action == Action::"nope", resource);`, FaultType, ""},
+		"an absent attribute":    {ownSchema, whenever("when { resource.owner == principal }"), FaultType, "owner"},
+		"no such attribute":      {ownSchema, whenever("when { context.mood == 1 }"), FaultType, "mood"},
+		"another type":           {ownSchema, whenever(`when { context.assurance.rung >= "3" }`), FaultType, ""},
+		"an exact rung":          {ownSchema, whenever("when { context.assurance.rung == 3 }"), FaultMonotone, "only be compared"},
+		"at most a rung":         {ownSchema, whenever("when { context.assurance.rung <= 3 }"), FaultMonotone, "only be compared"},
+		"a literal first":        {ownSchema, whenever("when { 3 <= context.assurance.rung }"), FaultMonotone, "only be compared"},
+		"no literal":             {ownSchema, whenever("when { context.assurance.rung >= context.assurance.machine }"), FaultMonotone, "only be compared"},
+		"rung 0":                 {ownSchema, whenever("when { context.assurance.rung >= 0 }"), FaultMonotone, "from 1 to 4"},
+		"rung 5":                 {ownSchema, whenever("when { context.assurance.rung >= 5 }"), FaultMonotone, "from 1 to 4"},
+		"no duration":            {ownSchema, whenever(`when { context.assurance.age.phr <= duration(context.network.zone) }`), FaultMonotone, "only be compared"},
+		"a duration of a number": {ownSchema, whenever(`when { context.assurance.age.phr <= duration(5) }`), FaultMonotone, "only be compared"},
+		"two wrong attributes":   {"entity E { a: Long, b: Long };", whenever(""), FaultSchema, "attribute b"},
+		"half a duration":        {ownSchema, whenever(`when { context.assurance.age.phr <= duration("5") }`), FaultMonotone, "only be compared"},
+		"a group of people":      {ownSchema, `@id("a") @reason("r") permit (principal in Action::"x", action, resource);`, FaultType, ""},
+		"no group":               {ownSchema, whenever("when { context.assurance.sources >= context.assurance.rung }"), FaultMonotone, "only be compared"},
+		"at least an age":        {ownSchema, whenever(`when { context.assurance.age.phr >= duration("5m") }`), FaultMonotone, "only be compared"},
+		"two ages":               {ownSchema, whenever(`when { context.assurance.age.phr <= context.assurance.age.multi }`), FaultMonotone, "only be compared"},
+		"too young":              {ownSchema, whenever(`when { context.assurance.age.phr <= duration("59s") }`), FaultMonotone, "from a minute"},
+		"too old":                {ownSchema, whenever(`when { context.assurance.age.phr <= duration("999d") }`), FaultMonotone, "from a minute"},
+		"half a second":          {ownSchema, whenever(`when { context.assurance.age.phr <= duration("90500ms") }`), FaultMonotone, "whole seconds"},
+		"not":                    {ownSchema, whenever("when { !(context.assurance.rung >= 3) }"), FaultMonotone, "only be compared"},
+		"if":                     {ownSchema, whenever("when { if context.device.managed then true else false }"), FaultMonotone, "only be compared"},
+		"false":                  {ownSchema, whenever("when { context.device.managed == false }"), FaultMonotone, "only be compared"},
+		"a permit's unless":      {ownSchema, whenever("unless { context.assurance.rung >= 3 }"), FaultMonotone, "the when of a permit"},
+		"a forbid's when":        {ownSchema, forbidding("when { context.assurance.rung >= 3 }"), FaultMonotone, "the when of a permit"},
+		"the whole context":      {ownSchema, forbidding("when { context == context }"), FaultMonotone, "the when of a permit"},
+		"a whole record":         {ownSchema, whenever("when { context.device == context.device }"), FaultMonotone, "only be compared"},
+		"many alternatives":      {ownSchema, whenever(ways(17)), FaultMonotone, "more than 16 alternatives"},
 		"many candidates": {
 			ownSchema,
 			`@id("a") @reason("r") permit (principal, action == Action::"x", resource) ` + ways(9) + ";" + strings.Replace(whenever(strings.ReplaceAll(ways(9), "multi", "phr")), `"p"`, `"b"`, 1),
@@ -154,6 +160,21 @@ func TestEveryFaultAtOnce(t *testing.T) {
 	}
 }
 
+func TestSmallThings(t *testing.T) {
+	if (&Context{DeviceManaged: true}).onDevice(assurance.ManagedDevice + 1) {
+		t.Error("an unknown demand is met")
+	}
+	for range (some{{"a", nil}, {"b", nil}}).All() {
+		break
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("what is compiled in may be wrong")
+		}
+	}()
+	must(Compile(Source{}))
+}
+
 // What the fragment allows, and the ask that each comes to.
 func TestTheFragmentAndItsAsks(t *testing.T) {
 	for condition, want := range map[string]assurance.Ask{
@@ -174,6 +195,7 @@ func TestTheFragmentAndItsAsks(t *testing.T) {
 		`when { context.assurance.age.phr <= duration("1h") && context.assurance.age.multi <= duration("1m") }`:    {Rung: 3, MaxAge: time.Minute},
 		`when { (context.device.managed && context.assurance.rung >= 2) || context.assurance.rung >= 4 }`:          {Rung: 4},
 		`when { context.assurance.rung >= 1 } when { principal is Person } when { context.assurance.rung >= 2 }`:   {Rung: 2},
+		`when { context.assurance.sources >= 1 && context.assurance.sources >= 2 || context.assurance.rung >= 1 }`: {Rung: 1},
 		`when { context.assurance.sources >= 1 && context.assurance.machine >= 1 || context.assurance.rung >= 1 }`: {Rung: 1},
 	} {
 		in := asking("x", assurance.State{}, dana)

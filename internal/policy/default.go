@@ -11,13 +11,15 @@ import (
 
 // Builtin is the default policy set (policies/default). It is made once, when it
 // is first asked for, is shared and never changes.
-var Builtin = sync.OnceValue(func() *Set {
-	s, err := compile(Default(), false)
+var Builtin = sync.OnceValue(func() *Set { return must(compile(Default(), false)) })
+
+// must is for what the program carries in itself: a test makes it, strictly.
+func must[T any](v T, err error) T {
 	if err != nil {
-		panic(fmt.Sprintf("policy: the default set: %v", err)) // a test compiles it, strictly
+		panic(fmt.Sprintf("policy: what is compiled in: %v", err))
 	}
-	return s
-})
+	return v
+}
 
 // Default is the source of the default policy set: the start of one's own.
 func Default() Source {

@@ -18,10 +18,10 @@ import (
 type memo struct {
 	groups []string                                // that the policies name
 	ages   [assurance.Hardware + 1][]time.Duration // that they compare with, of each rung
-	zone   bool                                    // they read the network's zone
+	of     map[string]bool                         // members of the context that they read; "own", "kind"
 
-	mu sync.RWMutex
-	of map[factKey]verdict
+	mu       sync.RWMutex
+	verdicts map[factKey]verdict
 }
 
 // maxMemo bounds a memo; when it is full it starts again empty.
@@ -51,7 +51,7 @@ var finite = []string{
 
 // newMemo finds what policies read. It is nil if that is more than a key holds.
 func newMemo(policies []*compiled) *memo {
-	m := &memo{of: map[factKey]verdict{}}
+	m := &memo{of: map[string]bool{}, verdicts: map[factKey]verdict{}}
 	for _, p := range policies {
 		if !m.scopes(p) {
 			return nil
@@ -85,7 +85,10 @@ func (m *memo) scopes(p *compiled) bool {
 		return false
 	}
 	switch p.tree.Resource.(type) {
-	case ast.ScopeTypeAll, ast.ScopeTypeIs:
+	case ast.ScopeTypeAll:
+		return true
+	case ast.ScopeTypeIs:
+		m.of["kind"] = true
 		return true
 	default:
 		return false
@@ -114,13 +117,14 @@ func (m *memo) reads(n ast.IsNode) bool {
 			if r, ok := agedRung(v.Left); ok {
 				d, literal := duration(v.Right)
 				m.ages[r] = append(m.ages[r], d)
+				m.of["assurance.age"] = true
 				good = literal && len(m.ages[r]) < 256
 				return false
 			}
 		case ast.NodeTypeEquals:
-			return !ownership(v.Left, v.Right)
+			return !m.ownership(v.Left, v.Right)
 		case ast.NodeTypeNotEquals:
-			return !ownership(v.Left, v.Right)
+			return !m.ownership(v.Left, v.Right)
 		case ast.NodeTypeIn:
 			if uid, ok := v.Right.(ast.NodeValue); ok && v.Left == ast.IsNode(ast.NewPrincipalNode()) {
 				if g, ok := uid.Value.(types.EntityUID); ok {
@@ -129,9 +133,11 @@ func (m *memo) reads(n ast.IsNode) bool {
 				}
 			}
 		case ast.NodeTypeIs:
+			m.of["kind"] = m.of["kind"] || v.Left == ast.IsNode(ast.NewResourceNode())
 			return v.Left != ast.IsNode(ast.NewPrincipalNode()) && v.Left != ast.IsNode(ast.NewResourceNode())
 		case ast.NodeTypeAccess:
 			if v.Arg == ast.IsNode(ast.NewResourceNode()) && v.Value == "kind" {
+				m.of["kind"] = true
 				return false
 			}
 		case ast.NodeTypeVariable:
@@ -144,18 +150,18 @@ func (m *memo) reads(n ast.IsNode) bool {
 
 // holds reports whether a key holds what is at a path below the context.
 func (m *memo) holds(p []string, name string) bool {
-	if name == "network.zone" {
-		m.zone = true
-		return true
-	}
-	return len(p) > 0 && slices.Contains(finite, name)
+	m.of[name] = true
+	return len(p) > 0 && (slices.Contains(finite, name) || name == "network.zone")
 }
 
-// ownership reports whether two nodes are the resource's owner and the principal.
-func ownership(a, b ast.IsNode) bool {
-	owner := ast.IsNode(ast.Resource().Access("owner").AsIsNode())
+// ownership reports whether two nodes are the resource's owner and the
+// principal, and notes it.
+func (m *memo) ownership(a, b ast.IsNode) bool {
+	owner := ast.Resource().Access("owner").AsIsNode()
 	principal := ast.IsNode(ast.NewPrincipalNode())
-	return a == owner && b == principal || a == principal && b == owner
+	found := a == owner && b == principal || a == principal && b == owner
+	m.of["own"] = m.of["own"] || found
+	return found
 }
 
 // key is what the bucket's policies can tell about an input.
@@ -166,7 +172,7 @@ func (m *memo) key(in *Input) factKey {
 		rung: int8(c.rung()), machine: int8(s.MachineRung), sources: s.Sources, approvals: c.Approvals,
 		risk: c.risk(), kind: in.Resource.Type,
 	}
-	if m.zone {
+	if m.of["network.zone"] {
 		k.zone = c.Network.Zone
 	}
 	for i, g := range m.groups {
@@ -199,15 +205,15 @@ func (m *memo) key(in *Input) factKey {
 func (m *memo) get(k factKey) (verdict, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	v, ok := m.of[k]
+	v, ok := m.verdicts[k]
 	return v, ok
 }
 
 func (m *memo) put(k factKey, v verdict) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.of) >= maxMemo {
-		clear(m.of)
+	if len(m.verdicts) >= maxMemo {
+		clear(m.verdicts)
 	}
-	m.of[k] = v
+	m.verdicts[k] = v
 }

@@ -39,14 +39,8 @@ var productSchema = sync.OnceValue(func() string {
 	return string(text)
 })
 
-// productTypes is productSchema, resolved. A test holds that it can be.
-var productTypes = sync.OnceValue(func() *resolved.Schema {
-	s, err := resolve(productSchema())
-	if err != nil {
-		panic("policy: the schema: " + err.Error())
-	}
-	return s
-})
+// productTypes is productSchema, resolved.
+var productTypes = sync.OnceValue(func() *resolved.Schema { return must(resolve(productSchema())) })
 
 func resolve(text string) (*resolved.Schema, error) {
 	var s schema.Schema
@@ -56,8 +50,8 @@ func resolve(text string) (*resolved.Schema, error) {
 	return s.Resolve()
 }
 
-// schemaFile is how faults name the deployment's own schema.
-const schemaFile = "schema.cedarschema"
+// SchemaFile is how faults, and directories of policies, name the deployment's own schema.
+const SchemaFile = "schema.cedarschema"
 
 // readSchema resolves the product's schema with the deployment's own beside it.
 // What the own one declares must be such that every attribute is supplied:
@@ -70,17 +64,17 @@ func readSchema(own string) (*resolved.Schema, Faults) {
 	}
 	var faults Faults
 	refuse := func(format string, a ...any) {
-		faults = append(faults, Fault{File: schemaFile, Code: FaultSchema, Text: fmt.Sprintf(format, a...)})
+		faults = append(faults, Fault{File: SchemaFile, Code: FaultSchema, Text: fmt.Sprintf(format, a...)})
 	}
 	var alone schema.Schema
 	if err := alone.UnmarshalCedar([]byte(own)); err != nil {
-		return nil, Faults{{File: schemaFile, Code: FaultSyntax, Text: err.Error()}}
+		return nil, Faults{{File: SchemaFile, Code: FaultSyntax, Text: err.Error()}}
 	}
 	// After the product's, so that one text cannot continue into the other: each
 	// was read by itself before.
 	s, err := resolve(productSchema() + "\n" + own)
 	if err != nil {
-		return nil, Faults{{File: schemaFile, Code: FaultSchema, Text: err.Error()}}
+		return nil, Faults{{File: SchemaFile, Code: FaultSchema, Text: err.Error()}}
 	}
 	for ns := range s.Namespaces {
 		refuse("namespace %s: entity types and actions are declared without a namespace", ns)
