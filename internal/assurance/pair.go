@@ -34,6 +34,7 @@ type factor struct {
 	nature nature
 	code   bool     // a code that is read and typed; of two factors one at most may be that
 	bound  bool     // answers only the right verifier: phishing-resistant by construction
+	second bool     // stands for two factors: another person's passkey is behind it
 	amr    []string // for methods whose amr does not depend on the event
 }
 
@@ -49,6 +50,9 @@ var personal = factors{
 	SecurityKey: {nature: possession, bound: true},
 	Password:    {nature: knowledge, amr: []string{"pwd"}},
 	TOTP:        {nature: possession, code: true, amr: []string{"otp"}},
+	// A helper's passkey made the pass for this person, who types it: two factors,
+	// of which one is typed. It is never more.
+	TemporaryPass: {nature: possession, code: true, second: true, amr: []string{"otp"}},
 }
 
 // event is a proof that counts.
@@ -96,6 +100,8 @@ func (f factors) events(subject string, proofs []Proof, now time.Time) []event {
 // alone is the rung of one event by itself ("The ladder, said without overlap").
 func alone(p Proof, f factor) Rung {
 	switch {
+	case f.second:
+		return Multi
 	case !f.bound || !p.UserVerified:
 		return Single
 	case p.HardwareBound && p.Attested && !p.Synced:

@@ -89,6 +89,19 @@ func TestEveryCellOfAKey(t *testing.T) {
 	}
 }
 
+// A temporary pass is two factors, of which one is typed, and never more.
+func TestTemporaryPass(t *testing.T) {
+	p := Proof{Method: TemporaryPass, Subject: dana, At: t0, UserVerified: true, HardwareBound: true, Attested: true}
+	s := Evaluate(dana, []Proof{p}, t0)
+	if s.Best().Rung != Multi || s.PhishingResistant || s.HardwareBound || !s.HumanPresent || len(s.Best().AMR) != 1 || s.Best().AMR[0] != "otp" {
+		t.Errorf("%+v", s)
+	}
+	p.Until = t0
+	if s := Evaluate(dana, []Proof{p}, t0); len(s.Pairs) != 0 {
+		t.Errorf("when its time is over: %+v", s)
+	}
+}
+
 func TestTwoFactors(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -19,6 +19,7 @@ const (
 	DPoP          Method = "dpop"
 	Invitation    Method = "invitation" // a single-use link: never a factor, it names who may enrol
 	Setup         Method = "setup"      // the setup link: likewise
+	TemporaryPass Method = "pass"       // typed by the person, and vouched for by another's passkey when it was made
 	LocalRoot     Method = "local_root" // the operator on the host
 )
 

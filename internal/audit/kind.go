@@ -43,15 +43,23 @@ const (
 	FactorRenamed  Kind = 0x0303
 	FactorUsed     Kind = 0x0304
 
-	FactorTried     Kind = 0x0305 // a guess was paid for, before it was looked at
-	FactorMissed    Kind = 0x0306 // a guess was wrong
-	FactorLocked    Kind = 0x0307 // guesses from one source are not looked at for a while
-	FactorOff       Kind = 0x0308 // too many wrong in a row: off for that source
-	FactorReplaced  Kind = 0x0309
-	FactorRefreshed Kind = 0x030a // what verifies a password is kept in a stronger form
-	FactorAllowed   Kind = 0x030b // an administrator lets people use a kind
-	FactorForbidden Kind = 0x030c
-	FactorImported  Kind = 0x030d // with a person who comes from another system
+	FactorTried       Kind = 0x0305 // a guess was paid for, before it was looked at
+	FactorMissed      Kind = 0x0306 // a guess was wrong
+	FactorLocked      Kind = 0x0307 // guesses from one source are not looked at for a while
+	FactorOff         Kind = 0x0308 // too many wrong in a row: off for that source
+	FactorReplaced    Kind = 0x0309
+	FactorRefreshed   Kind = 0x030a // what verifies a password is kept in a stronger form
+	FactorAllowed     Kind = 0x030b // an administrator lets people use a kind
+	FactorForbidden   Kind = 0x030c
+	FactorImported    Kind = 0x030d // with a person who comes from another system
+	RecoveryCodesMade Kind = 0x0320 // the earlier set works no more
+	RecoveryStarted   Kind = 0x0321 // with a recovery code: it waits
+	RecoveryOpened    Kind = 0x0322 // by an administrator, who confirms it by that
+	RecoveryConfirmed Kind = 0x0323
+	RecoveryCancelled Kind = 0x0324
+	RecoveryCompleted Kind = 0x0325 // a new passkey, on probation; everything else ended
+	PassIssued        Kind = 0x0326
+	PassUsed          Kind = 0x0327
 
 	PersonCreated       Kind = 0x0401
 	PersonInvited       Kind = 0x0402
@@ -172,15 +180,23 @@ var kinds = map[Kind]kindInfo{
 	FactorRenamed:  {"factor.renamed", Identity, plain, "{who} <renamed|was not allowed to rename> [{with}|a way to sign in][ to {name}]"},
 	FactorUsed:     {"factor.used", Access, plain, "{who} <used|could not use> [{with}|a way to sign in][, {name}]"},
 
-	FactorTried:     {"factor.tried", Access, plain, "somebody tried [{with}|a way to sign in] for [{who}|an account]"},
-	FactorMissed:    {"factor.missed", Access, plain, "somebody got [{with}|a way to sign in] wrong for [{who}|an account][ from {network}]"},
-	FactorLocked:    {"factor.locked", Access, plain, "[{with}|a way to sign in] was got wrong too often for [{who}|an account], so no more is looked at from there for a while[, last from {network}]"},
-	FactorOff:       {"factor.off", Identity, plain, "[{with}|a way to sign in] of [{who}|an account] was got wrong a hundred times in a row and is off from there"},
-	FactorReplaced:  {"factor.replaced", Identity, critical, "{who} <replaced|was not allowed to replace> [{with}|a way to sign in][, {name}]"},
-	FactorRefreshed: {"factor.refreshed", Identity, plain, "the password of {who} is kept in a stronger form"},
-	FactorAllowed:   {"factor.allowed", Authority, critical, "{who} <allowed|could not allow> people to sign in with [{with}|a further factor]"},
-	FactorForbidden: {"factor.forbidden", Authority, critical, "{who} <stopped|could not stop> people from signing in with [{with}|a factor]"},
-	FactorImported:  {"factor.imported", Identity, critical, "{who} <came|could not come> from another system with [{with}|a factor]"},
+	FactorTried:       {"factor.tried", Access, plain, "somebody tried [{with}|a way to sign in] for [{who}|an account]"},
+	FactorMissed:      {"factor.missed", Access, plain, "somebody got [{with}|a way to sign in] wrong for [{who}|an account][ from {network}]"},
+	FactorLocked:      {"factor.locked", Access, plain, "[{with}|a way to sign in] was got wrong too often for [{who}|an account], so no more is looked at from there for a while[, last from {network}]"},
+	FactorOff:         {"factor.off", Identity, plain, "[{with}|a way to sign in] of [{who}|an account] was got wrong a hundred times in a row and is off from there"},
+	FactorReplaced:    {"factor.replaced", Identity, critical, "{who} <replaced|was not allowed to replace> [{with}|a way to sign in][, {name}]"},
+	FactorRefreshed:   {"factor.refreshed", Identity, plain, "the password of {who} is kept in a stronger form"},
+	FactorAllowed:     {"factor.allowed", Authority, critical, "{who} <allowed|could not allow> people to sign in with [{with}|a further factor]"},
+	FactorForbidden:   {"factor.forbidden", Authority, critical, "{who} <stopped|could not stop> people from signing in with [{with}|a factor]"},
+	FactorImported:    {"factor.imported", Identity, critical, "{who} <came|could not come> from another system with [{with}|a factor]"},
+	RecoveryCodesMade: {"recovery.codes_made", Identity, critical, "{who} <made|was not allowed to make> new recovery codes"},
+	RecoveryStarted:   {"recovery.started", Identity, critical, "a recovery of the account of {who} <was started|was not started> with a recovery code[, from {network}]"},
+	RecoveryOpened:    {"recovery.opened", Authority, critical, "{who} <opened and confirmed|was not allowed to open> a recovery[ of the account of {whom}]"},
+	RecoveryConfirmed: {"recovery.confirmed", Authority, critical, "{who} <confirmed|was not allowed to confirm> the recovery[ of the account of {whom}]"},
+	RecoveryCancelled: {"recovery.cancelled", Authority, critical, "a recovery[ of the account of {whom}| of the account of {who}] <was|was not> cancelled[ by {by}]"},
+	RecoveryCompleted: {"recovery.completed", Authority, critical, "{who} <got back|did not get back> into their account[ with {with}]; every session of theirs ended"},
+	PassIssued:        {"pass.issued", Authority, critical, "{who} <gave|was not allowed to give> [{whom}|somebody] a temporary pass"},
+	PassUsed:          {"pass.used", Access, plain, "{who} <signed in|was not allowed to sign in> with a temporary pass"},
 
 	PersonCreated:       {"person.created", Identity, plain, "{who} <created|was not allowed to create> an account[ for {whom}]"},
 	PersonInvited:       {"person.invited", Identity, plain, "{who} <invited|was not allowed to invite> {whom}"},

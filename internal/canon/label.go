@@ -29,6 +29,8 @@ const (
 	LabelGuess             = "countersign/v1/guess"              // H: names of the budgets of guesses
 	LabelWebAuthnChallenge = "countersign/v1/webauthn-challenge" // M: challenges of sign-in and enrolment
 	LabelPolicy            = "countersign/v1/policy"             // H: the source of a policy set
+	LabelRecoveryClaim     = "countersign/v1/recovery-claim"     // H: the code by which a browser that asks for recovery is named
+	LabelRecoveryCancel    = "countersign/v1/recovery-cancel"    // M: links that cancel a recovery
 )
 
 // H is SHA-256 over the label, a zero byte and the parts (mechanisms 0.1).

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/countersign-dev/countersign/internal/recovery"
 )
 
 // Config is the configuration of a server.
@@ -34,6 +36,7 @@ type Config struct {
 	Egress     Egress     `yaml:"egress,omitempty"`
 	Mail       Mail       `yaml:"mail,omitempty"`
 	Log        Log        `yaml:"log,omitempty"`
+	Recovery   Recovery   `yaml:"recovery,omitempty"`
 
 	// DataDir holds the side files: anchor, setup link, checkpoints.
 	DataDir string `yaml:"data_dir"`
@@ -104,6 +107,13 @@ type Mail struct {
 	PasswordFile string `yaml:"password_file,omitempty"`
 	From         string `yaml:"from,omitempty"` // address, with a name if wanted
 	ReplyTo      string `yaml:"reply_to,omitempty"`
+}
+
+// Recovery says how long recovering an account takes, within limits that keep it
+// harder than signing in.
+type Recovery struct {
+	Wait      time.Duration `yaml:"wait,omitempty"`      // before a recovery with a code can be finished; 0: 24h
+	Probation time.Duration `yaml:"probation,omitempty"` // of a passkey made by a recovery; 0: 72h
 }
 
 // Log is how the process logs.
@@ -248,6 +258,9 @@ func (c *Config) check() []error {
 		bad("data_dir", "say where the side files go, e.g. /var/lib/countersign")
 	}
 	c.checkProxy(bad)
+	if key, fault := recovery.Settings(c.Recovery).Check(); key != "" {
+		bad("recovery."+key, "%s", fault)
+	}
 	if c.Egress.Proxy != "" {
 		if u, err := url.Parse(c.Egress.Proxy); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			bad("egress.proxy", "%q is not an http or https URL", c.Egress.Proxy)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // prefix begins every environment variable of the configuration.
@@ -68,6 +69,12 @@ func set(f reflect.Value, value string) error {
 			return fmt.Errorf("a number, not %q", value)
 		}
 		f.SetInt(int64(n))
+	case reflect.Int64:
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return fmt.Errorf("a time such as 24h, not %q", value)
+		}
+		f.SetInt(int64(d))
 	case reflect.Slice:
 		var list []string
 		for _, s := range strings.Split(value, ",") {

@@ -12,6 +12,10 @@ import (
 // deployment. It always exists.
 const Administrators = "administrators"
 
+// Helpers is the name of the group whose members may give people a temporary
+// pass. It exists if an administrator made it.
+const Helpers = "helpers"
+
 // Kind says what a group is used for.
 type Kind string
 
@@ -55,6 +59,9 @@ type Store interface {
 	GroupByName(ctx context.Context, name string) (Group, error)
 	Groups(ctx context.Context, after string, n int) ([]Group, error)
 	GroupsOf(ctx context.Context, person string) ([]Group, error)
+	// MemberSince says since when a person belongs to a group; ok is false if they
+	// do not. Memberships from before times were kept have the zero time.
+	MemberSince(ctx context.Context, group, person string) (at time.Time, ok bool, err error)
 	// Members lists person ids after the given one, at most n.
 	Members(ctx context.Context, group, after string, n int) ([]string, error)
 }

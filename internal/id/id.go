@@ -31,6 +31,7 @@ const (
 	Policy     = "pol_"
 	Webhook    = "whk_"
 	Delivery   = "dlv_"
+	Recovery   = "rcv_"
 )
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -14,7 +14,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
-var prefixes = []string{Person, Service, Agent, Device, Session, Grant, Family, Client, Credential, Resource, Group, Record, Invitation, Policy}
+var prefixes = []string{Person, Service, Agent, Device, Session, Grant, Family, Client, Credential, Resource, Group, Record, Invitation, Policy, Recovery}
 
 // reference is the encoding done slowly: 26 digits base 32 of one big number.
 func reference(prefix string, b [16]byte) string {

@@ -73,6 +73,14 @@ var alerts = []Alert{
 		Next: "Ask whoever has access to the machine. If it was nobody of yours, the machine is taken.",
 	},
 	{
+		Name: "recovery_started", Severity: Warning, kind: audit.RecoveryStarted, per: time.Minute, Title: "A recovery was started with a recovery code",
+		Next: "Ask the person. If it was not them, stop it under Recoveries: somebody has their codes.",
+	},
+	{
+		Name: "recovery_opened", Severity: Warning, kind: audit.RecoveryOpened, per: time.Minute, Title: "An administrator opened a recovery",
+		Next: "A second administrator has to confirm it. If nobody asked for it, stop it under Recoveries and ask who opened it.",
+	},
+	{
 		Name: "admin_granted", Severity: Warning, kind: audit.AdminGranted, per: time.Minute, Title: "Somebody became an administrator",
 		Next: "Take the role back if it should not be.",
 	},

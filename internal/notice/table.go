@@ -82,6 +82,21 @@ var table = map[audit.Kind]rule{
 	audit.FactorForbidden: {admins: true},
 	audit.FactorImported:  {to: object, admins: true},
 
+	// Recovery: whoever can stop one is told of it, with the link that does.
+	audit.RecoveryCodesMade: {to: object, admins: true, title: "New recovery codes", text: "New recovery codes were made for your account. Those you had before do not work any more."},
+	audit.RecoveryStarted: {to: object, admins: true, link: true, title: "Somebody is recovering your account", text: "A recovery of your account was started with one of your recovery codes[, from {network}]. " +
+		"[It can be finished from {ready_at} on. ]If it was not you, stop it with the link below, or sign in and stop it under Recovery."},
+	audit.RecoveryOpened: {to: object, admins: true, link: true, title: "A recovery of your account was opened", text: "{actor} opened and confirmed a recovery of your account, which lets somebody make a new passkey for it. " +
+		"If you did not ask for it, stop it with the link below, or sign in and stop it under Recovery."},
+	audit.RecoveryConfirmed: {to: object, admins: true, link: true, title: "A recovery of your account was confirmed", text: "{actor} confirmed the recovery of your account. " +
+		"[It can be finished from {ready_at} on. ]If you did not ask for it, stop it with the link below, or sign in and stop it under Recovery."},
+	audit.RecoveryCancelled: {to: object, admins: true, title: "A recovery of your account was stopped", text: "A recovery of your account, or a temporary pass, was stopped[ by {by}]. Nothing comes of it any more."},
+	audit.RecoveryCompleted: {to: object, admins: true, title: "Your account was recovered", text: "A new passkey[, {name},] was made for your account[ with {with}], and everything that was signed in has ended. " +
+		"If it was not you, sign in with another passkey of yours and remove the new one, or tell an administrator now."},
+	audit.PassIssued: {to: object, admins: true, link: true, title: "A temporary pass for your account", text: "{actor} made a temporary pass with which somebody can sign in to your account once. " +
+		"If you did not ask for it, take it back with the link below."},
+	audit.PassUsed: {to: object, admins: true, title: "Signed in with a temporary pass", text: "Somebody signed in to your account with a temporary pass. If it was not you, end the session under Sessions and tell an administrator."},
+
 	// People and groups.
 	audit.PersonCreated:       {admins: true},
 	audit.PersonInvited:       {admins: true},

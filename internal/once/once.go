@@ -37,6 +37,12 @@ const (
 	Pushed      Purpose = 26 // mark: a pushed authorization request that was answered (RFC 9126)
 )
 
+// Purposes of recovery.
+const (
+	RecoveryCode  Purpose = iota + 32 // one of a person's codes; Bound is the person
+	TemporaryPass                     // lets somebody sign in once; Bound is the person, Data names the recovery
+)
+
 // Key is the hash under which a value is kept.
 type Key [32]byte
 

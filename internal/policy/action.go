@@ -34,6 +34,14 @@ const (
 	FactorRefresh    Action = "factor.refresh" // what verifies a password is kept in a stronger form
 	FactorReenrol    Action = "factor.reenrol" // with a link of the operator's, without another factor
 
+	RecoveryStart    Action = "recovery.start"    // with a recovery code; it waits
+	RecoveryOpen     Action = "recovery.open"     // for somebody else, which confirms it
+	RecoveryConfirm  Action = "recovery.confirm"  // somebody else's
+	RecoveryCancel   Action = "recovery.cancel"   // also takes a temporary pass back
+	RecoveryComplete Action = "recovery.complete" // the passkey is made
+	RecoveryRead     Action = "recovery.read"     // those of others
+	PassIssue        Action = "pass.issue"        // a temporary pass, for somebody else
+
 	SelfRead           Action = "self.read"
 	SelfWrite          Action = "self.write"
 	PersonRead         Action = "person.read"

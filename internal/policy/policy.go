@@ -30,6 +30,9 @@ const (
 // Administrators is the group whose members manage the deployment.
 const Administrators = "administrators"
 
+// Helpers is the group whose members may give a temporary pass.
+const Helpers = "helpers"
+
 // Entity is somebody or something in a decision.
 type Entity struct {
 	Kind   string

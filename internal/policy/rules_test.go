@@ -36,6 +36,10 @@ var forPeople = []expected{
 	{"email.change email.ask", 2, 5 * time.Minute, dana, false},
 	{"leak.report", 2, 0, "", false},
 	{"person.erase factor.revoke", 3, 5 * time.Minute, "", true},
+	{"recovery.open recovery.confirm pass.issue", 3, 5 * time.Minute, sam, true},
+	{"recovery.cancel", 3, 15 * time.Minute, sam, true},
+	{"recovery.cancel", 1, 0, dana, false},
+	{"recovery.read", 2, 12 * time.Hour, "", true},
 }
 
 func TestEveryRuleForPeople(t *testing.T) {
@@ -87,7 +91,7 @@ func TestEveryRuleForPeople(t *testing.T) {
 					check("by no administrator", Deny, asking(a, showing(4, 0), e.owner, g...))
 				}
 			}
-			if e.owner == dana && !strings.HasSuffix(name, ".end") {
+			if e.owner == dana && !strings.HasSuffix(name, ".end") && a != RecoveryCancel {
 				check("of somebody else", Deny, asking(a, showing(4, 0), sam, Administrators))
 				check("of nobody", Deny, asking(a, showing(4, 0), "", Administrators))
 			}
@@ -140,7 +144,7 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 	m1 := assurance.State{Sources: 1, MachineRung: 1}
 	allowed := map[string]string{
 		KindService:   "token.issue token.introspect token.revoke",
-		KindAnonymous: "setup.complete invitation.accept factor.reenrol",
+		KindAnonymous: "setup.complete invitation.accept factor.reenrol recovery.start recovery.complete recovery.cancel",
 		KindOperator:  "admin.recover setup.issue key.rotate migrate sandbox.seed audit.export deployment.rename deployment.adopt quarantine.enter log.open audit.retain",
 		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused refresh.lost challenge.give session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count quarantine.enter factor.try factor.refresh",
 		KindAgent:     "",
@@ -185,6 +189,23 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 		if d := Builtin().Decide(in, nil); d.Outcome != Deny || d.Code != CodeDenied {
 			t.Errorf("%s by a person: %+v", a, d)
 		}
+	}
+}
+
+// Nobody vouches for themselves, and a helper can do this one thing.
+func TestRulesOfRecovery(t *testing.T) {
+	for _, a := range []Action{RecoveryOpen, RecoveryConfirm, PassIssue} {
+		if d := Builtin().Decide(asking(a, showing(4, 0), dana, Administrators, Helpers), nil); d.Outcome != Deny {
+			t.Errorf("%s for oneself: %+v", a, d)
+		}
+	}
+	for a, want := range map[Action]Outcome{PassIssue: Allow, RecoveryOpen: Deny, RecoveryConfirm: Deny, RecoveryCancel: Deny, RecoveryRead: Deny, PersonDisable: Deny} {
+		if d := Builtin().Decide(asking(a, showing(3, 5*time.Minute), sam, Helpers), nil); d.Outcome != want {
+			t.Errorf("%s by a helper: %+v", a, d)
+		}
+	}
+	if d := Builtin().Decide(asking(PassIssue, showing(2, 0), sam, Helpers), nil); d.Outcome != StepUp {
+		t.Errorf("a pass by a helper without a passkey: %+v", d)
 	}
 }
 

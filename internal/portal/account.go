@@ -71,6 +71,11 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) er
 			Action: view.Link{Text: "Go to e-mail", URL: view.PathEmail}, Done: v.person.Verified,
 		})
 	}
+	codes, err := s.codesTodo(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	m.Todo = append(m.Todo, codes...)
 	if v.admin {
 		alone, err := s.onlyAdministrator(r.Context(), v.person.ID)
 		if err != nil {

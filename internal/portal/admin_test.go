@@ -43,7 +43,7 @@ func TestDisable(t *testing.T) {
 	dana.get(change).shows(t, 200, "Enable Sam?")
 	dana.post("/admin/people/change", "id", g.Person).sent(t, "/admin/people?done=enabled")
 	sam.signIn(0).to(t)
-	sam.get("/account").shows(t, 200, "1 thing to do")
+	sam.get("/account").shows(t, 200, "2 things to do")
 }
 
 func TestLastAdministrator(t *testing.T) {
@@ -132,7 +132,7 @@ func TestCrossOrigin(t *testing.T) {
 	if after := len(r.kinds()); after != before {
 		t.Errorf("%d records were written", after-before)
 	}
-	b.get("/account").shows(t, 200, "2 things to do")
+	b.get("/account").shows(t, 200, "3 things to do")
 
 	stranger := r.browser()
 	for _, pattern := range r.patterns {

@@ -142,6 +142,7 @@ type visitor struct {
 	person account.Person
 	groups []group.Group
 	admin  bool
+	helper bool // may give temporary passes
 }
 
 // errSignedOut sends a page's visitor to sign in first.
@@ -165,6 +166,7 @@ func (s *Server) visitor(r *http.Request) (*visitor, error) {
 		return nil, err
 	}
 	v.admin = slices.ContainsFunc(v.groups, func(g group.Group) bool { return g.Name == group.Administrators })
+	v.helper = v.admin || slices.ContainsFunc(v.groups, func(g group.Group) bool { return g.Name == group.Helpers })
 	return v, nil
 }
 

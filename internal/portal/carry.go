@@ -23,16 +23,20 @@ import (
 // notices are what a page says of what was just done, by a fixed key: text in a
 // link never becomes text on a page.
 var notices = map[string]view.Notice{
-	"passkey-added":   {Title: "Passkey added."},
-	"passkey-renamed": {Title: "Passkey renamed."},
-	"passkey-removed": {Title: "Passkey removed.", Detail: "It will never work here again. You can delete it from your device too."},
-	"email":           {Title: "Address saved.", Detail: "Open the link that is sent there to prove it."},
-	"email-sent":      {Title: "A link is on its way.", Detail: "Open it within a day. An earlier one doesn't work any more."},
-	"email-none":      {Title: "Address removed."},
-	"ended":           {Title: "Ended.", Detail: "It stops working everywhere within seconds."},
-	"disabled":        {Title: "Disabled.", Detail: "They are signed out everywhere within seconds."},
-	"enabled":         {Title: "Enabled.", Detail: "They can sign in again."},
-	"withdrawn":       {Title: "Invitation withdrawn.", Detail: "Its link no longer works."},
+	"passkey-added":      {Title: "Passkey added."},
+	"passkey-renamed":    {Title: "Passkey renamed."},
+	"passkey-removed":    {Title: "Passkey removed.", Detail: "It will never work here again. You can delete it from your device too."},
+	"email":              {Title: "Address saved.", Detail: "Open the link that is sent there to prove it."},
+	"email-sent":         {Title: "A link is on its way.", Detail: "Open it within a day. An earlier one doesn't work any more."},
+	"email-none":         {Title: "Address removed."},
+	"ended":              {Title: "Ended.", Detail: "It stops working everywhere within seconds."},
+	"disabled":           {Title: "Disabled.", Detail: "They are signed out everywhere within seconds."},
+	"enabled":            {Title: "Enabled.", Detail: "They can sign in again."},
+	"withdrawn":          {Title: "Invitation withdrawn.", Detail: "Its link no longer works."},
+	"recovered":          {Title: "You're back in.", Detail: "Everything else that was signed in to your account has ended."},
+	"recovery-stopped":   {Title: "Stopped.", Detail: "Nothing comes of it any more."},
+	"recovery-opened":    {Title: "Opened and confirmed.", Detail: "A second administrator has to confirm it, too."},
+	"recovery-confirmed": {Title: "Confirmed."},
 }
 
 // noticeFor is the message on top of a page that an act led to.

@@ -26,7 +26,7 @@ func (s *Server) inviteRoutes(handle func(string, web.Handler)) {
 	handle("POST /invite/options", s.inviteOptions)
 	handle("POST /invite/finish", s.inviteFinish)
 	handle("GET /invite/second", s.signedIn(s.inviteSecond))
-	handle("POST /invite/later", func(w http.ResponseWriter, r *http.Request) error { return seeOther(w, r, view.PathHome) })
+	handle("POST /invite/later", func(w http.ResponseWriter, r *http.Request) error { return seeOther(w, r, "/invite/codes") })
 }
 
 // invited is an invitation that can be accepted.

@@ -50,7 +50,9 @@ func TestInvitation(t *testing.T) {
 		t.Fatalf("on to %s", to)
 	}
 	sam.get("/invite/second").shows(t, 200, "Add a second passkey")
-	sam.post("/invite/later").sent(t, "/account")
+	sam.post("/invite/later").sent(t, "/invite/codes")
+	sam.get("/invite/codes").shows(t, 200, "Recovery codes")
+	sam.post("/invite/codes/later").sent(t, "/account")
 	p := r.person("sam")
 	if p.Name != "Sam S." || p.Factors != 1 {
 		t.Errorf("%+v", p)
@@ -58,7 +60,7 @@ func TestInvitation(t *testing.T) {
 	if groups, _ := r.store.GroupsOf(context.Background(), p.ID); len(groups) != 0 {
 		t.Errorf("groups: %v", groups)
 	}
-	sam.get("/account").shows(t, 200, "1 thing to do")
+	sam.get("/account").shows(t, 200, "2 things to do")
 	sam.get("/admin/people").shows(t, 403, "Not allowed")
 	sam.get("/admin/audit").shows(t, 403, "Not allowed")
 	if a := sam.post("/admin/invite", "display_name", "Eve"); a.status != 403 {

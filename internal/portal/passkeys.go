@@ -119,8 +119,8 @@ func enrolCeremony(then string) view.Ceremony {
 // afterEnrol is where adding a passkey leads.
 var afterEnrol = map[string]string{
 	"":       view.PathPasskeys + "?done=passkey-added",
-	"setup":  "/setup/done",
-	"invite": view.PathHome + "?done=passkey-added",
+	"setup":  "/setup/codes",
+	"invite": "/invite/codes",
 }
 
 // secondPasskey offers a second passkey to somebody who has just made their

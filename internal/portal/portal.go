@@ -27,6 +27,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/session"
 	"github.com/countersign-dev/countersign/internal/web"
@@ -41,6 +42,7 @@ type Store interface {
 	grant.Store
 	client.Store
 	resource.Store
+	recovery.Store
 	State
 }
 
@@ -84,6 +86,7 @@ type Server struct {
 	Ceremony *factor.Ceremony
 	Sealed   Sealer
 	Ladder   assurance.Ladder
+	Recovery Recovery
 	// For names an interaction in the proofs of a step-up made for it.
 	For        func(reference string) string
 	ClientAddr func(*http.Request) netip.Addr
@@ -113,7 +116,7 @@ func (s *Server) host() string {
 func (s *Server) page(r *http.Request, v *visitor, here string) view.Page {
 	p := view.Page{Issuer: s.host(), Now: s.now(), Here: here, Notice: noticeFor(r)}
 	if v != nil {
-		p.User = &view.User{Name: v.person.Name, Username: v.person.Username, Admin: v.admin}
+		p.User = &view.User{Name: v.person.Name, Username: v.person.Username, Admin: v.admin, Helper: v.helper}
 	}
 	return p
 }
@@ -239,6 +242,7 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.setupRoutes(handle)
 	s.inviteRoutes(handle)
 	s.reenrolRoutes(handle)
+	s.recoverRoutes(handle)
 	s.accountRoutes(handle)
 	s.emailRoutes(handle)
 	s.adminRoutes(handle)

@@ -112,7 +112,7 @@ func newRig(t *testing.T) *rig {
 	r.server = &portal.Server{
 		Issuer: issuer, Do: r.do, Store: db, Log: logOf{db, keys}, Ceremony: ceremony, Sealed: ring, Ladder: assurance.Default(),
 		For: func(ref string) string { return ref }, ClientAddr: func(*http.Request) netip.Addr { return netip.MustParseAddr("198.51.100.7") },
-		Now: r.clock.now,
+		Recovery: portal.Recovery{CancelKeys: ring.Nonces}, Now: r.clock.now,
 	}
 	r.serve()
 	t.Cleanup(func() {

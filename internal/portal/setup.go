@@ -35,7 +35,7 @@ func (s *Server) setupRoutes(handle func(string, web.Handler)) {
 	handle("POST /setup/passkey/options", s.setupOptions)
 	handle("POST /setup/passkey/finish", s.setupFinish)
 	handle("GET /setup/second", s.signedIn(s.setupSecond))
-	handle("POST /setup/later", func(w http.ResponseWriter, r *http.Request) error { return seeOther(w, r, "/setup/done") })
+	handle("POST /setup/later", func(w http.ResponseWriter, r *http.Request) error { return seeOther(w, r, "/setup/codes") })
 	handle("GET /setup/done", s.signedIn(s.setupDone))
 }
 

@@ -25,7 +25,7 @@ func TestSetup(t *testing.T) {
 		t.Error("the secret is in a URL that servers see")
 	}
 	step1 := b.get(page)
-	step1.shows(t, 200, "Step 1 of 4")
+	step1.shows(t, 200, "Step 1 of 5")
 	tx := step1.field(t, "tx")
 
 	bad := b.post("/setup/name", "tx", tx, "display_name", "", "username", "not a name")
@@ -34,7 +34,7 @@ func TestSetup(t *testing.T) {
 		t.Error("the page does not say what is wrong, or forgets what was typed")
 	}
 	page = b.post("/setup/name", "tx", tx, "display_name", "Dana Example", "username", "dana@example.com").sent(t, "/setup/passkey?tx=")
-	b.get(page).shows(t, 200, "Step 2 of 4")
+	b.get(page).shows(t, 200, "Step 2 of 5")
 	tx = b.get(page).field(t, "tx")
 	r.nobody("dana@example.com")
 
@@ -54,11 +54,11 @@ func TestSetup(t *testing.T) {
 		t.Errorf("administrators: %v, %v", admins, err)
 	}
 	second := b.get(to)
-	second.shows(t, 200, "Step 3 of 4")
+	second.shows(t, 200, "Step 3 of 5")
 	if !strings.Contains(second.body, "“<bdi>Laptop</bdi>” is ready") {
 		t.Error("the page does not name the passkey that was made")
 	}
-	if to := b.create("/account/passkeys/options", "/account/passkeys/finish", map[string]any{"then": second.field(t, "then"), "passkey_name": "Phone"}).to(t); to != "/setup/done" {
+	if to := b.create("/account/passkeys/options", "/account/passkeys/finish", map[string]any{"then": second.field(t, "then"), "passkey_name": "Phone"}).to(t); to != "/setup/codes" {
 		t.Errorf("on to %s", to)
 	}
 	done := b.get("/setup/done")
@@ -66,7 +66,7 @@ func TestSetup(t *testing.T) {
 	if !strings.Contains(done.body, "countersign login "+issuer) || strings.Contains(done.body, "You have one passkey") {
 		t.Error("the last page lacks the next command, or counts wrongly")
 	}
-	b.get("/account").shows(t, 200, "1 thing to do")
+	b.get("/account").shows(t, 200, "2 things to do")
 
 	kinds := r.kinds()
 	for _, k := range []audit.Kind{audit.SetupCompleted, audit.FactorEnrolled} {
@@ -187,7 +187,7 @@ func TestSetupLinks(t *testing.T) {
 	}
 	page := b.script("/setup/open", map[string]any{"secret": link}).to(t)
 	for range 3 {
-		b.get(page).shows(t, 200, "Step 1 of 4")
+		b.get(page).shows(t, 200, "Step 1 of 5")
 	}
 	if strings.Contains(r.log.String(), link) {
 		t.Error("the secret is in the log")
@@ -228,19 +228,21 @@ func TestSetupSkipsTheSecondPasskey(t *testing.T) {
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
-	b.post("/setup/later").sent(t, "/setup/done")
+	b.post("/setup/later").sent(t, "/setup/codes")
+	b.get("/setup/codes").shows(t, 200, "Step 4 of 5: Recovery codes")
+	b.post("/setup/codes/later").sent(t, "/setup/done")
 	done := b.get("/setup/done")
 	done.shows(t, 200, "Done")
 	if !strings.Contains(done.body, "You have one passkey") {
 		t.Error("the page does not say that one passkey is few")
 	}
-	b.get("/account").shows(t, 200, "2 things to do")
+	b.get("/account").shows(t, 200, "3 things to do")
 	// After five minutes the passkey has to be shown again first.
 	r.clock.move(5*time.Minute + time.Second)
 	to := b.get("/setup/second").sent(t, "/step-up?")
 	b.get(to).shows(t, 200, "Confirm it's you to change your passkeys")
 	b.stepUp(0, "/setup/second")
-	b.get("/setup/second").shows(t, 200, "Step 3 of 4")
+	b.get("/setup/second").shows(t, 200, "Step 3 of 5")
 }
 
 // TestForgedHost: links come from the configuration, never from the request.

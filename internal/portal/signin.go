@@ -231,6 +231,11 @@ func (s *Server) stepUp(w http.ResponseWriter, r *http.Request) error {
 	if m.Action == "" {
 		m.Action = "go on"
 	}
+	if tx == "" {
+		if err := s.onTrial(r.Context(), v, &m); err != nil {
+			return err
+		}
+	}
 	if tx != "" {
 		p, err := s.Oauth.Pending(w, r, tx, &v.ses)
 		if err != nil {
@@ -248,7 +253,7 @@ func (s *Server) stepUp(w http.ResponseWriter, r *http.Request) error {
 // in a link never becomes text on this page.
 var ownActions = map[string]string{
 	"passkeys": "change your passkeys", "people": "manage people", "session": "end somebody's session",
-	"email": "change where notices go", "notices": "manage notices", "": "",
+	"email": "change where notices go", "notices": "manage notices", "codes": "make recovery codes", "recoveries": "help somebody back into their account", "": "",
 }
 
 // describe fills a step-up page from an interaction; done says that nothing is

@@ -35,7 +35,9 @@ const (
 	Device       Kind = "dev"    // browser device cookie
 	Interaction  Kind = "itx"    // login transaction reference
 	Nonce        Kind = "nonce"
-	Email        Kind = "email" // link that proves an address
+	Email        Kind = "email"   // link that proves an address
+	Recover      Kind = "recover" // claim of the browser that a recovery began in
+	Cancel       Kind = "cancel"  // link that cancels a recovery: an id and a MAC
 )
 
 // Value is a secret in the clear. It redacts itself in logs and formatting;

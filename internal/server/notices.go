@@ -85,7 +85,7 @@ func (s *Server) links(ctx context.Context, e notice.Event, person, address stri
 	case audit.EmailAsked:
 		return s.emailLink(ctx, person, address)
 	}
-	return "", nil
+	return s.recoveryLink(e)
 }
 
 // emailLink makes the link that proves an address; an earlier one works no more.

@@ -215,6 +215,7 @@ func New(st *State) (*Server, error) {
 	s.portal = &portal.Server{
 		Issuer: st.Config.Issuer, Do: st.Do, Store: st.Store, Log: auditLog{st}, Oauth: s.oauth, Ceremony: ceremony,
 		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, LogState: s.logState, Mails: st.Config.Mail.Host != "", Now: st.now,
+		Recovery: s.recovery(),
 	}
 	s.oauth.Browser = s.portal
 	if s.admin, err = s.newAdmin(); err != nil {

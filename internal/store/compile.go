@@ -89,7 +89,7 @@ func (s *Store) change(u *unit, c act.Change) error {
 	for _, noun := range [...]func(*unit, act.Change) bool{
 		s.lineageChange, s.onceChange, s.personChange, s.groupChange, s.clientChange, s.resourceChange,
 		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange,
-		s.noticeChange,
+		s.noticeChange, s.recoveryChange,
 	} {
 		if noun(u, c) {
 			return nil
@@ -100,14 +100,16 @@ func (s *Store) change(u *unit, c act.Change) error {
 
 // conflicts names the problem of each uniqueness constraint.
 var conflicts = map[string]*problem.Error{
-	"person.username_fold":  problem.New(problem.Conflict, "username_taken", "That user name is taken."),
-	"people_group.name":     problem.New(problem.Conflict, "group_taken", "There is already a group of that name."),
-	"client.client_id":      problem.New(problem.Conflict, "client_id_taken", "There is already a client with that client_id."),
-	"resource.canonical":    problem.New(problem.Conflict, "resource_taken", "There is already a resource with that identifier."),
-	"passkey.credential_id": problem.New(problem.Conflict, "credential_taken", "That passkey is already registered."),
-	"setup.one":             problem.New(problem.Conflict, "setup_done", "This deployment has already been set up."),
-	"keyring.purpose":       problem.New(problem.Conflict, "key_taken", "Another process has just made that key."),
-	"deployment.one":        problem.New(problem.Conflict, "deployment_exists", "This database already belongs to a deployment."),
+	"person.username_fold":           problem.New(problem.Conflict, "username_taken", "That user name is taken."),
+	"people_group.name":              problem.New(problem.Conflict, "group_taken", "There is already a group of that name."),
+	"client.client_id":               problem.New(problem.Conflict, "client_id_taken", "There is already a client with that client_id."),
+	"resource.canonical":             problem.New(problem.Conflict, "resource_taken", "There is already a resource with that identifier."),
+	"passkey.credential_id":          problem.New(problem.Conflict, "credential_taken", "That passkey is already registered."),
+	"setup.one":                      problem.New(problem.Conflict, "setup_done", "This deployment has already been set up."),
+	"keyring.purpose":                problem.New(problem.Conflict, "key_taken", "Another process has just made that key."),
+	"recovery.person":                problem.New(problem.Conflict, "recovery_open", "A recovery of this account is open already. Finish or cancel that one first."),
+	"recovery_confirmation.recovery": recoveryConfirmed,
+	"deployment.one":                 problem.New(problem.Conflict, "deployment_exists", "This database already belongs to a deployment."),
 }
 
 func conflict(u *Unique) error {

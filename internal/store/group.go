@@ -43,7 +43,7 @@ WHERE o.grp = membership.grp AND o.person <> membership.person AND n.ended_at IS
 // join makes a person a member; the group has to exist (foreign key, node).
 func (u *unit) join(grp, person string) {
 	u.lock(grp, "group")
-	u.then(`INSERT INTO membership (grp, person) VALUES ($1, $2) ON CONFLICT (grp, person) DO NOTHING`, grp, person)
+	u.then(`INSERT INTO membership (grp, person, since) VALUES ($1, $2, $3) ON CONFLICT (grp, person) DO NOTHING`, grp, person, u.at.UnixMicro())
 }
 
 var lastAdministrator = problem.New(problem.Conflict, "last_administrator", "Nobody else could manage this deployment then. Make somebody else an administrator first.")
@@ -100,6 +100,12 @@ func (s *Store) Groups(ctx context.Context, after string, n int) ([]group.Group,
 // GroupsOf implements group.Store.
 func (s *Store) GroupsOf(ctx context.Context, person string) ([]group.Group, error) {
 	return all(ctx, s.db, scanGroup, groupSQL+`JOIN membership m ON m.grp = g.id WHERE m.person = $1 ORDER BY g.id`, person)
+}
+
+// MemberSince implements group.Store.
+func (s *Store) MemberSince(ctx context.Context, grp, person string) (at time.Time, ok bool, err error) {
+	n, ok, err := one(ctx, s.db, scanInt, `SELECT since FROM membership WHERE grp = $1 AND person = $2`, grp, person)
+	return moment(n), ok, err
 }
 
 // Members implements group.Store.

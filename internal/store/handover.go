@@ -13,8 +13,8 @@ import (
 // ended by EndIssued. problem.Conflict (server_running) while a server runs.
 type Rename struct{ From, To string }
 
-// EndIssued ends every session, grant and refresh family that lives, and forgets
-// the authorization codes.
+// EndIssued ends every session, grant, refresh family and recovery that lives,
+// and forgets the authorization codes.
 type EndIssued struct{ Why string }
 
 // Clear removes what a development database holds, for good: people, groups,
@@ -65,6 +65,7 @@ UNION ALL SELECT id FROM refresh_family WHERE expires_at IS NULL OR expires_at >
 	now := u.at.UnixMicro()
 	u.endWhere(live, why, now)
 	u.then(`DELETE FROM once WHERE purpose = 1`)
+	u.then(`UPDATE recovery SET state = 'cancelled', ended_at = $1 WHERE state = 'open'`, now)
 }
 
 // endWhere ends the nodes for which a condition holds, whose one argument is $3.
@@ -82,7 +83,7 @@ func (u *unit) clear() {
 	u.endWhere(`ended_at IS NULL AND kind <> $3 AND id NOT IN (SELECT id FROM deployment)`, "adopted", int64(-1)) // every node but the deployment's
 	for _, table := range []string{
 		"membership", "people_group", "passkey", "session", "device", "consent", "access_grant", "refresh_family",
-		"client", "service", "resource", "record_key", "person", "once", "checkpoint",
+		"client", "service", "resource", "record_key", "person", "once", "checkpoint", "recovery_confirmation", "recovery",
 	} {
 		u.then(`DELETE FROM ` + table)
 	}

@@ -327,6 +327,11 @@ func (l *loader) factors(ctx context.Context) error {
 	}
 	in := &l.facts.Input
 	owner := cmp.Or(in.Resource.Owner, l.refs.Owner)
+	// What counts for less, a passkey that a recovery made or a temporary pass,
+	// proves nothing where factors change: whoever got in that way changes none.
+	l.facts.Proofs = slices.DeleteFunc(slices.Clone(l.facts.Proofs), func(p assurance.Proof) bool {
+		return p.Cap != assurance.None && (p.CapUntil.IsZero() || l.at.Before(p.CapUntil))
+	})
 	if owner == "" {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/session"
 )
@@ -40,6 +41,7 @@ var (
 	_ session.Store  = (*Store)(nil)
 	_ grant.Store    = (*Store)(nil)
 	_ keyring.Store  = (*Store)(nil)
+	_ recovery.Store = (*Store)(nil)
 )
 
 // New makes a Store over an opened and migrated database. now may be nil.

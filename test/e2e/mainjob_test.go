@@ -104,8 +104,14 @@ func (n *newcomer) setsUp(link string) {
 	phone := b.AddAuthenticator(chrome.AuthenticatorOptions{Roaming: true, BackupEligible: true, BackedUp: true})
 	b.Fill("#passkey_name", "Security key")
 	press(b.Page, "Add second passkey")
+	b.WaitText("Make recovery codes")
+	n.inspect("setup 4 recovery codes")
+	b.ClickText("Make ten codes")
+	b.WaitText("Save your recovery codes")
+	n.inspect("setup 4 codes")
+	b.ClickText("I saved them")
 	b.WaitText("You're set up, Dana Example")
-	n.inspect("setup 4 done")
+	n.inspect("setup 5 done")
 	if held := phone.Credentials(); len(held) != 1 {
 		n.t.Fatalf("the second passkey: %+v", held)
 	}
@@ -361,6 +367,8 @@ func (n *newcomer) invites() {
 	press(sam.Page, "Create account with a passkey")
 	sam.WaitText("Add a second passkey")
 	sam.ClickText("Continue with one passkey")
+	sam.WaitText("Make recovery codes")
+	sam.ClickText("Continue without codes")
 	sam.WaitText("Hello, Sam Doe")
 	if sam.Has("a[href='/admin/people']") {
 		n.t.Error("the second person is an administrator")

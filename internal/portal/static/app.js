@@ -275,6 +275,15 @@ for (const el of all("[data-copy]")) {
   el.append(b);
 }
 
+for (const el of all("[data-print]")) {
+  const b = document.createElement("button");
+  b.type = "button";
+  b.className = "btn";
+  b.textContent = "Print";
+  b.addEventListener("click", () => print());
+  el.append(b);
+}
+
 for (const t of all("time[datetime]")) {
   const at = new Date(t.dateTime);
   if (!Number.isNaN(at.valueOf())) t.title = at.toLocaleString(document.documentElement.lang || undefined, { dateStyle: "full", timeStyle: "long" });

@@ -263,7 +263,7 @@ func cases() []testCase {
 		{"audit-empty", dana(PathAudit), AuditLog{}},
 		{"audit-broken", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(day), Broken: "Entry 871 differs from what the checkpoint of 22 November signed.", Query: "x"}},
 	}
-	return append(list, faults()...)
+	return append(append(list, recoveryCases()...), faults()...)
 }
 
 // evil is every page with hostile text wherever somebody else supplies it.
@@ -302,6 +302,20 @@ func evil() []testCase {
 		InviteMade{For: hostile, Link: hostile},
 		PersonChange{Person: Person{Name: hostile}, Ends: hostile, Reason: inp},
 		AuditLog{Query: hostile, Broken: hostile, Records: []Record{{Actor: hostile, For: hostile, Text: hostile, Outcome: hostile, Proofs: hostile, Reason: hostile, Ref: hostile}}},
+		RecoverForm{Username: inp, Code: inp, Form: bad, Back: "javascript:alert(1)"},
+		RecoverStatus{State: RecoverWaiting, Account: hostile, Told: []string{hostile}, Link: hostile, Stop: bad},
+		RecoverStatus{State: RecoverNotNeeded, Account: hostile},
+		RecoverStatus{Paste: bad, Pasted: inp},
+		RecoverCancel{Account: hostile, Form: bad},
+		PasteLink{Headline: hostile, Form: bad, Link: inp},
+		RecoveryCodes{Account: hostile, Codes: []string{hostile}, Next: link},
+		OwnRecovery{Make: bad, Open: []OpenRecovery{{What: hostile, By: hostile, Stop: &bad}}, Past: []PastRecovery{{What: hostile, How: hostile}}},
+		Recoveries{Told: hostile, Items: []OpenRecovery{{Account: hostile, What: hostile, URL: "javascript:alert(1)"}}},
+		OpenForm{Form: bad, Username: inp, Code: inp, Reason: inp},
+		RecoveryDetail{OpenRecovery: OpenRecovery{Account: hostile, What: hostile, Reason: hostile, By: hostile}, Confirmers: []string{hostile}, Told: []string{hostile}, CancelLink: hostile, Confirm: &bad, Code: inp, Cancel: &bad},
+		RecoveryDetail{Why: hostile},
+		PassForm{Form: bad, Username: inp, Reason: inp},
+		PassMade{For: hostile, Code: hostile, Enter: hostile, CancelLink: hostile, Told: []string{hostile}},
 		Fault{State: hostile, Headline: hostile, Detail: hostile, Next: hostile, Supplied: hostile, Actions: []Link{link}},
 	}
 	var list []testCase

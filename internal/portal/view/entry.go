@@ -14,6 +14,8 @@ const (
 	InviteLink
 	ReenrolLink // the issuer was renamed: a new passkey for an account that exists
 	EmailLink   // proves an e-mail address
+	RecoverLink // a recovery that was begun in another browser
+	CancelLink  // stops a recovery
 )
 
 func (k LinkKind) name() string {
@@ -24,6 +26,10 @@ func (k LinkKind) name() string {
 		return "passkey link"
 	case EmailLink:
 		return "link"
+	case RecoverLink:
+		return "private link"
+	case CancelLink:
+		return "cancel link"
 	}
 	return "setup link"
 }
@@ -36,6 +42,8 @@ func (k LinkKind) place() string {
 		return "New passkey"
 	case EmailLink:
 		return "E-mail address"
+	case RecoverLink, CancelLink:
+		return "Recovery"
 	}
 	return "Set up " + Product
 }
@@ -44,8 +52,9 @@ func (k LinkKind) place() string {
 // secret from the fragment and posts it. GET never spends a link (mechanisms I1).
 type OpenLink struct {
 	narrow
-	Kind    LinkKind
-	PostURL string
+	Kind     LinkKind
+	PostURL  string
+	PasteURL string // where the link can be pasted without a script; "" if nowhere
 }
 
 // Title implements View.
@@ -100,7 +109,7 @@ type SetupClosed struct {
 // Title implements View.
 func (SetupClosed) Title() string { return "Already done – Set up " + Product }
 
-// SetupName is step 1 of 4: who is the first administrator. It posts
+// SetupName is step 1 of 5: who is the first administrator. It posts
 // display_name and username.
 type SetupName struct {
 	narrow
@@ -115,7 +124,7 @@ func (m SetupName) Title() string {
 	if m.Name.Error != "" || m.Username.Error != "" {
 		return "Check your answers – Set up " + Product
 	}
-	return "Step 1 of 4: Your name – Set up " + Product
+	return "Step 1 of 5: Your name – Set up " + Product
 }
 
 // EnrolReason is why a passkey is being made.
@@ -123,8 +132,8 @@ type EnrolReason int
 
 // The reasons.
 const (
-	EnrolFirst   EnrolReason = iota // setup, step 2 of 4
-	EnrolSecond                     // setup, step 3 of 4, or right after an invitation
+	EnrolFirst   EnrolReason = iota // setup, step 2 of 5
+	EnrolSecond                     // setup, step 3 of 5, or right after an invitation
 	EnrolAnother                    // from Passkeys
 )
 
@@ -135,7 +144,7 @@ type EnrolPasskey struct {
 	Account  string // username the passkey will be for
 	Name     Input  // suggested name of the passkey
 	Ceremony Ceremony
-	Setup    bool     // show "Step n of 4"
+	Setup    bool     // show "Step n of 5"
 	Made     *Passkey // EnrolSecond: the one just made
 	Later    *Form    // EnrolSecond: go on with one passkey
 	Back     string   // EnrolAnother: URL to leave by
@@ -153,12 +162,12 @@ func (m EnrolPasskey) step() int {
 func (m EnrolPasskey) Title() string {
 	s := [...]string{"Create your passkey", "Add a second passkey", "Add a passkey"}[m.Reason]
 	if n := m.step(); n > 0 {
-		return fmt.Sprintf("Step %d of 4: %s – Set up %s", n, s, Product)
+		return fmt.Sprintf("Step %d of 5: %s – Set up %s", n, s, Product)
 	}
 	return s
 }
 
-// SetupDone is step 4 of 4.
+// SetupDone is step 5 of 5.
 type SetupDone struct {
 	narrow
 	Name     string

@@ -8,31 +8,40 @@ const (
 	PathSessions = "/account/sessions" // sessions and devices
 	PathActivity = "/account/activity"
 	PathEmail    = "/account/email"
+	PathRecovery = "/account/recovery" // codes, and a recovery under way
 	PathSignIn   = "/signin"
+	PathRecover  = "/recover" // trouble signing in
 	PathSignOut  = "/signout"
 	PathPeople   = "/admin/people"
 	PathAudit    = "/admin/audit"
+
+	PathRecoveries = "/admin/recoveries"
+	PathPass       = "/admin/pass" // for helpers, too
 )
 
 type section struct {
 	path, text string
 	admin      bool
+	helper     bool // for helpers who are no administrators
 }
 
 var sections = []section{
-	{PathHome, "Overview", false},
-	{PathPasskeys, "Passkeys", false},
-	{PathSessions, "Sessions", false},
-	{PathActivity, "Activity", false},
-	{PathEmail, "E-mail", false},
-	{PathPeople, "People", true},
-	{PathAudit, "Audit log", true},
+	{path: PathHome, text: "Overview"},
+	{path: PathPasskeys, text: "Passkeys"},
+	{path: PathSessions, text: "Sessions"},
+	{path: PathRecovery, text: "Recovery"},
+	{path: PathActivity, text: "Activity"},
+	{path: PathEmail, text: "E-mail"},
+	{path: PathPass, text: "Temporary pass", helper: true},
+	{path: PathPeople, text: "People", admin: true},
+	{path: PathRecoveries, text: "Recoveries", admin: true},
+	{path: PathAudit, text: "Audit log", admin: true},
 }
 
 func sectionsOf(u *User) []section {
 	var out []section
 	for _, s := range sections {
-		if !s.admin || u.Admin {
+		if (!s.admin || u.Admin) && (!s.helper || u.Helper && !u.Admin) {
 			out = append(out, s)
 		}
 	}

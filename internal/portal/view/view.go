@@ -60,7 +60,8 @@ type Page struct {
 type User struct {
 	Name     string // display name
 	Username string
-	Admin    bool // sees People and Audit log
+	Admin    bool // sees People, Recoveries and Audit log
+	Helper   bool // may give temporary passes
 }
 
 // View is one page. The structs of this package are the only ones.

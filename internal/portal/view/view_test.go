@@ -367,7 +367,7 @@ func TestTitlesStartWithTheState(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"setup-expired":     "Expired – Set up Countersign",
-		"setup-3-second":    "Step 3 of 4: Add a second passkey – Set up Countersign",
+		"setup-3-second":    "Step 3 of 5: Add a second passkey – Set up Countersign",
 		"stepup":            "Confirm it's you to rotate the production key",
 		"stepup-completed":  "Already completed – Confirm it's you",
 		"consent-again":     "Continue to Countersign command line",

@@ -1,0 +1,236 @@
+package portal
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/factor"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal/view"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/recovery"
+)
+
+// withPasskey reports whether one of the proofs was made with a passkey.
+func withPasskey(proofs []assurance.Proof) bool {
+	return slices.ContainsFunc(proofs, func(p assurance.Proof) bool {
+		return p.Method == assurance.Passkey || p.Method == assurance.SecurityKey
+	})
+}
+
+// ready judges whether the recovery of this browser can be completed now; the
+// act decides again.
+func (s *Server) ready(r *http.Request) (rec recovery.Recovery, p account.Person, ok bool, err error) {
+	rec, p, ok, err = s.begun(r)
+	if err != nil || !ok {
+		return rec, p, false, err
+	}
+	st, err := s.stateOf(r.Context(), rec)
+	return rec, p, st == view.RecoverReady && p.Node.Live(), err
+}
+
+// recoverPasskey is where a recovery ends: a new passkey is made.
+func (s *Server) recoverPasskey(w http.ResponseWriter, r *http.Request) error {
+	rec, p, ok, err := s.ready(r)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return seeOther(w, r, statusPath)
+	}
+	return s.show(w, r, nil, "", view.EnrolPasskey{
+		Reason: view.EnrolFirst, Account: p.Username, Name: view.Input{Value: browserName(r.UserAgent())},
+		Ceremony: view.Ceremony{Options: recoverPath + "/options", Finish: recoverPath + "/finish"}, Deadline: view.Deadline{At: rec.ExpiresAt},
+	})
+}
+
+func (s *Server) recoverOptions(w http.ResponseWriter, r *http.Request) error {
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	rec, p, ok, err := s.ready(r)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return linkOver("recovery")
+	}
+	if _, err := passkeyName(b.get("passkey_name")); err != nil {
+		return err
+	}
+	h, err := s.holder(r.Context(), p)
+	if err != nil {
+		return err
+	}
+	return s.enrolOptions(w, r, sealedRecover+rec.ID, p.ID, h)
+}
+
+// recoverFinish ends a recovery: the passkey, on probation, a session with it, and
+// the end of everything else of the person's are one act. Of two that come at
+// once one happens.
+func (s *Server) recoverFinish(w http.ResponseWriter, r *http.Request) error {
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	rec, p, ok, err := s.ready(r)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return location(w, statusPath)
+	}
+	name, err := passkeyName(b.get("passkey_name"))
+	if err != nil {
+		return err
+	}
+	h, err := s.holder(r.Context(), p)
+	if err != nil {
+		return err
+	}
+	bound, err := s.bindTo(w, r, sealedRecover+rec.ID, p.ID)
+	if err != nil {
+		return err
+	}
+	now := s.now()
+	key, proof, challenge, err := s.Ceremony.Enrolled(h, p.ID, bound, b.Credential, now)
+	if err != nil {
+		s.refusedQuietly(policy.RecoveryComplete, err)
+		return err
+	}
+	key.Name, key.ProbationUntil = name, now.Add(s.Recovery.Settings.OrDefaults().Probation)
+	proof.Cap, proof.CapUntil = recovery.Cap, key.ProbationUntil
+	open, finish, err := s.newSession(r, p.ID, []assurance.Proof{proof})
+	if err != nil {
+		return err
+	}
+	refs := act.Refs{Kind: policy.KindAnonymous, Presented: true, Under: []string{p.ID}}
+	if open.NewDevice == nil {
+		refs.Under = append(refs.Under, open.Device)
+	}
+	_, err = s.Do.Do(r.Context(), act.Intent{
+		Action: policy.RecoveryComplete, Kind: audit.RecoveryCompleted, Refs: refs, Spend: []once.Spend{challenge}, Quiet: true,
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{
+					recovery.Complete{ID: rec.ID, Person: p.ID, Made: key.ID},
+					recovery.EndAll{Person: p.ID, Why: "recovered"},
+					recovery.BurnCodes{Person: p.ID},
+					factor.Enrol{Passkey: key},
+					open,
+				},
+				Leaf: open.ID, Parts: []audit.Part{{Person: p.ID, Body: rec.Said(
+					"session", open.ID, "device", open.Device, "factor", key.ID, "name", key.Name, "network", open.Network,
+					"with", methodWords[rec.Method], "probation_until", key.ProbationUntil.Format(time.RFC3339))}},
+			}, nil
+		},
+	})
+	if code := problem.CodeOf(err); code == "recovery_over" || code == "recovery_superseded" || code == "recovery_waiting" {
+		return location(w, statusPath) // which says so
+	}
+	if err != nil {
+		return spentAsExpired(err)
+	}
+	s.clearCookie(w, cookieRecover)
+	finish(w)
+	return location(w, view.PathRecovery+"?done=recovered")
+}
+
+// methodWords are what a record says that somebody got back in with.
+var methodWords = map[recovery.Method]string{
+	recovery.ByCode: "a recovery code", recovery.ByPeople: "the help of two administrators", recovery.ByPass: "a temporary pass",
+}
+
+// mayHelp says whether somebody may still give a person a temporary pass: a
+// pass is worth no more than its maker's standing when it is used.
+func (s *Server) mayHelp(ctx context.Context, helper, person string) error {
+	h, err := s.Store.Person(ctx, helper)
+	if err != nil && problem.From(err) == nil {
+		return err
+	}
+	gone := problem.New(problem.Denied, "helper_gone", "Whoever gave this pass can't give one any more.").WithHint("Ask for another one.")
+	if err != nil || !h.Node.Live() {
+		return gone
+	}
+	in := func(person, name string) bool {
+		if err != nil {
+			return false
+		}
+		var groups []group.Group
+		groups, err = s.Store.GroupsOf(ctx, person)
+		return slices.ContainsFunc(groups, func(g group.Group) bool { return g.Name == name && g.Node.Live() })
+	}
+	administers := in(helper, group.Administrators)
+	helps := administers || in(helper, group.Helpers)
+	above, fellow := in(person, group.Administrators), in(person, group.Helpers)
+	switch {
+	case err != nil:
+		return err
+	case !helps:
+		return gone
+	}
+	return recovery.MayHelp(helper, person, administers, above, fellow)
+}
+
+// passPosted signs somebody in with a temporary pass, once: a session of two
+// factors at most, which ends after a few hours whatever happens.
+func (s *Server) passPosted(w http.ResponseWriter, r *http.Request) error {
+	p, v, instead, err := s.guessed(r, once.TemporaryPass)
+	if err != nil {
+		return err
+	}
+	if instead != nil {
+		return s.show(w, r, nil, "", instead)
+	}
+	ref, err := recovery.ReadPass(v)
+	if err != nil {
+		return err
+	}
+	rec, err := s.Store.Recovery(r.Context(), ref)
+	if err != nil {
+		return err
+	}
+	now := s.now()
+	until := now.Add(rec.Lasts)
+	proof := assurance.Proof{Method: assurance.TemporaryPass, Subject: p.ID, At: now.Truncate(time.Microsecond), Until: until, Cap: recovery.Cap}
+	open, finish, err := s.newSession(r, p.ID, []assurance.Proof{proof})
+	if err != nil {
+		return err
+	}
+	if open.ExpiresAt.After(until) {
+		open.ExpiresAt = until
+	}
+	refs := act.Refs{Kind: policy.KindPerson, Actor: p.ID, Under: []string{rec.OpenedBy}}
+	if open.NewDevice == nil {
+		refs.Under = append(refs.Under, open.Device)
+	}
+	_, err = s.Do.Do(r.Context(), act.Intent{
+		Action: policy.SessionOpen, Kind: audit.PassUsed, Refs: refs, Proofs: []assurance.Proof{proof},
+		Spend:   []once.Spend{{Purpose: once.TemporaryPass, Key: v.Key, Ref: open.ID}},
+		Prepare: func(ctx context.Context) error { return s.mayHelp(ctx, rec.OpenedBy, p.ID) },
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: []act.Change{recovery.Complete{ID: rec.ID, Person: p.ID, Made: open.ID}, open}, Leaf: open.ID,
+				Parts: []audit.Part{{Person: p.ID, Body: rec.Said("session", open.ID, "device", open.Device, "with", "pass", "network", grant.NetworkOf(s.ClientAddr(r)))}},
+			}, nil
+		},
+	})
+	if lost(err, once.TemporaryPass) || problem.CodeOf(err) == "recovery_over" {
+		return s.show(w, r, nil, "", s.codeForm(true, view.Input{Value: p.Username}, view.Input{Error: errNotTogether.Detail}))
+	}
+	if err != nil {
+		return err
+	}
+	finish(w)
+	return seeOther(w, r, view.PathHome)
+}
