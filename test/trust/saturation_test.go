@@ -47,14 +47,15 @@ func saturation(t *testing.T, dsn string) {
 	}
 	token := w.tokenRequest()
 	a := newAsker(t, w.address)
-	a.closed(token, 64, span/4) // warm
-	peak := a.closed(token, 64, span)
-	storm := a.open(5*peak.rate(), span, token)
+	a.closed(token, many, span/4) // warm, and all connections are there
+	var peak, storm outcome
+	calm := w.cost(func() int { peak = a.closed(token, 64, span); return len(peak.ok) })
+	stormed := w.cost(func() int { storm = a.open(5*peak.rate(), span, token); return len(storm.ok) })
 	rss, err := proc.RSS(w.run.PID())
 	check(t, err)
-	report(t, "saturation ×5, "+engine(dsn), "%sat most %.0f tokens/s; of %.0f/s offered %.0f/s are given (%.0f %%), p50 %s, p99 %s; the others are refused with 503 and Retry-After, p50 %s, p99 %s; %d MB of memory",
+	report(t, "saturation ×5, "+engine(dsn), "%sat most %.0f tokens/s; of %.0f/s offered %.0f/s are given (%.0f %%), p50 %s, p99 %s; the others are refused with 503 and Retry-After, p50 %s, p99 %s; for each token the server's processor works %.2f times as long as without the others; %d MB of memory",
 		pinned, peak.rate(), float64(storm.offered)/storm.span.Seconds(), storm.rate(), 100*storm.rate()/peak.rate(),
-		short(percentile(storm.ok, 50)), short(percentile(storm.ok, 99)), short(percentile(storm.refused, 50)), short(percentile(storm.refused, 99)), rss>>20)
+		short(percentile(storm.ok, 50)), short(percentile(storm.ok, 99)), short(percentile(storm.refused, 50)), short(percentile(storm.refused, 99)), stormed/calm, rss>>20)
 	if storm.faults > 0 {
 		t.Errorf("%d answers were neither a token nor an honest refusal: %s", storm.faults, storm.fault)
 	}
@@ -84,6 +85,16 @@ func (w *world) pagesStormed(t *testing.T, dsn string, a *asker, token question,
 	if calm.faults > 0 || storm.faults > 0 || full() && (len(calm.refused) > calm.offered/100 || percentile(calm.ok, 99) > 250*time.Millisecond) {
 		t.Errorf("%d faults (%s%s), %d of %d refused, p99 %s", calm.faults+storm.faults, calm.fault, storm.fault, len(calm.refused), calm.offered, percentile(calm.ok, 99))
 	}
+}
+
+// cost is how long the server's processor works, by the number that f gives.
+func (w *world) cost(f func() int) float64 {
+	before, err := proc.CPU(w.run.PID())
+	check(w.t, err)
+	n := f()
+	after, err := proc.CPU(w.run.PID())
+	check(w.t, err)
+	return (after - before).Seconds() / float64(max(n, 1))
 }
 
 func short(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
@@ -211,10 +222,14 @@ func (a *asker) closed(q question, n int, span time.Duration) outcome {
 	})
 }
 
+// many are the connections of whoever does not wait for answers: more than the
+// server lets in.
+const many = 768
+
 // open asks at a rate, whatever comes back. How long an answer took is counted
 // from when its question was due, so that waiting here counts too.
 func (a *asker) open(rate float64, span time.Duration, q question) outcome {
-	lines := a.lines(768)
+	lines := a.lines(many)
 	due := make(chan time.Time, int(rate*span.Seconds())+1)
 	go func() {
 		defer close(due)
