@@ -19,6 +19,7 @@ import (
 const (
 	apiPlaces  = 64   // token, introspection, revocation, the management API: being worked on
 	pagePlaces = 16   // what browsers ask for, signing in with its slow hashes among it
+	logPlaces  = 16   // the published log, which anybody may read as slowly as they like
 	maxQueue   = 448  // waiting for a place of a lane
 	maxReading = 2048 // whose body is still on its way
 	// Streams of the feed wait and do not work. They have an end all the same,
@@ -34,8 +35,12 @@ const (
 	maxWait   = 100 * time.Millisecond
 )
 
-// readTime is how long a request's body may take to arrive.
-const readTime = 10 * time.Second
+// How long a request's body may take to arrive, and its answer to be taken: a
+// place is not held by who does not read.
+const (
+	readTime  = 10 * time.Second
+	writeTime = 30 * time.Second
+)
 
 // lane is a number of places and the queue before them.
 type lane struct {
@@ -126,7 +131,10 @@ func (s *Server) limit(next http.Handler) http.Handler {
 			return
 		}
 		defer leave()
+		conn := http.NewResponseController(w)
+		_ = conn.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer can
 		next.ServeHTTP(w, r)
+		_ = conn.SetWriteDeadline(time.Time{}) // the connection may carry a stream next
 	})
 }
 
@@ -135,17 +143,20 @@ const streamPath = "/v1/revocations/stream"
 
 // lanes are the places of a server.
 type lanes struct {
-	api, pages       *lane
+	api, pages, log  *lane
 	reading, streams chan struct{}
 }
 
 func newLanes() *lanes {
-	return &lanes{newLane(apiPlaces), newLane(pagePlaces), make(chan struct{}, maxReading), make(chan struct{}, maxStreams)}
+	return &lanes{newLane(apiPlaces), newLane(pagePlaces), newLane(logPlaces), make(chan struct{}, maxReading), make(chan struct{}, maxStreams)}
 }
 
 // of is the lane of a path.
 func (l *lanes) of(path string) *lane {
-	if isAPI(path) {
+	switch {
+	case strings.HasPrefix(path, "/log/"):
+		return l.log
+	case isAPI(path):
 		return l.api
 	}
 	return l.pages
@@ -205,13 +216,14 @@ func saturated(w http.ResponseWriter, r *http.Request) {
 
 // tellRefused says in the log how many were refused, at most once in ten seconds.
 func (s *Server) tellRefused(ctx context.Context) {
-	var api, pages int64
+	var told [3]int64
 	every(ctx, 10*time.Second, func(context.Context) {
-		a, p := s.lanes.api.refused.Load(), s.lanes.pages.refused.Load()
-		if a != api || p != pages {
-			s.log.Warn("more requests than can be served soon were refused", slog.Int64("api", a-api), slog.Int64("pages", p-pages))
+		now := [3]int64{s.lanes.api.refused.Load(), s.lanes.pages.refused.Load(), s.lanes.log.refused.Load()}
+		if now != told {
+			s.log.Warn("more requests than can be served soon were refused",
+				slog.Int64("api", now[0]-told[0]), slog.Int64("pages", now[1]-told[1]), slog.Int64("log", now[2]-told[2]))
 		}
-		api, pages = a, p
+		told = now
 	})
 }
 

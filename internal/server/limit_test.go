@@ -56,6 +56,82 @@ func TestBodiesThatTrickle(t *testing.T) {
 	}
 }
 
+// TestSlowReaders: whoever asks and does not read holds a place of the log's lane
+// only, and not for ever.
+func TestSlowReaders(t *testing.T) {
+	s := &Server{lanes: newLanes()}
+	srv := httptest.NewServer(s.limit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/log/") {
+			_, _ = w.Write(make([]byte, 64<<20)) // more than sockets hold
+		}
+	})))
+	defer srv.Close()
+	addr := strings.TrimPrefix(srv.URL, "http://")
+	var slow []net.Conn
+	for range logPlaces {
+		c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		slow = append(slow, c)
+		if _, err := fmt.Fprintf(c, "GET /log/1/tile/0/000 HTTP/1.1\r\nHost: %s\r\n\r\n", addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); len(s.lanes.log.places) < logPlaces; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d hold a place", len(s.lanes.log.places))
+		}
+	}
+	for _, path := range []string{"/oauth/token", "/signin"} {
+		res, err := http.Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Errorf("%s beside slow readers: %d", path, res.StatusCode)
+		}
+	}
+	for _, c := range slow {
+		c.Close()
+	}
+	for end := time.Now().Add(10 * time.Second); len(s.lanes.log.places) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("who has gone holds a place")
+		}
+	}
+}
+
+// TestWriteTime: an answer that nobody takes ends with its time, and the
+// connection's next one has its own.
+func TestWriteTime(t *testing.T) {
+	s := &Server{lanes: newLanes()}
+	w := &timed{ResponseRecorder: httptest.NewRecorder()}
+	s.limit(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if left := time.Until(w.deadline); left <= writeTime-10*time.Second || left > writeTime {
+			t.Errorf("it may take %s", left)
+		}
+	})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/oauth/userinfo", nil))
+	if !w.deadline.IsZero() || w.set != 2 {
+		t.Errorf("afterwards the connection's time ends at %s", w.deadline)
+	}
+}
+
+// timed is a writer with a deadline.
+type timed struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+	set      int
+}
+
+// SetWriteDeadline is what http.ResponseController calls.
+func (w *timed) SetWriteDeadline(at time.Time) error {
+	w.deadline, w.set = at, w.set+1
+	return nil
+}
+
 // TestStandingQueue: many at once are let in, however long each takes; once the
 // queue has been standing, nobody is who would wait for longer than maxWait; and
 // whoever gives up waiting leaves it.

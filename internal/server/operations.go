@@ -56,7 +56,7 @@ func newMetrics(s *Server) *metrics {
 			return 0
 		}),
 		noticeMetrics{s},
-		refused(s.lanes.api, "api"), refused(s.lanes.pages, "pages"),
+		refused(s.lanes.api, "api"), refused(s.lanes.pages, "pages"), refused(s.lanes.log, "log"),
 		gauge("countersign_feed_subscribers", "Connected enforcement points.", func() float64 { return float64(s.hub.Stats().Subscribers) }),
 	)
 	return m
