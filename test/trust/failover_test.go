@@ -17,7 +17,7 @@ import (
 func TestFailover(t *testing.T) {
 	pgtest.Require(t)
 	total, control := &tally{}, &tally{}
-	n := max(1, rounds(20))
+	n := max(1, rounds(10))
 	var slowest time.Duration
 	for range n {
 		slowest = max(slowest, failover(t, total, true))

@@ -38,7 +38,7 @@ func TestDiskFaults(t *testing.T) {
 	l.start()
 	l.work(20)
 	o := &outage{ledger: l}
-	n := max(len(faults), rounds(120))
+	n := max(len(faults), rounds(60))
 	for i := range n {
 		o.round(&faults[i%len(faults)])
 		if t.Failed() {

@@ -30,7 +30,7 @@ import (
 func TestRacesOnTwoNodes(t *testing.T) {
 	control(t)
 	r := newRace(t, pgtest.Start(t))
-	n := rounds(150)
+	n := rounds(60)
 	if !full() {
 		n = 6
 	}

@@ -27,7 +27,7 @@ import (
 // no more often than they are told: every token is accepted as long as it lives.
 // A client that keeps the keys for longer than it was told must fail.
 func TestRotation(t *testing.T) {
-	databases(t, 48, 48, rotationCampaign)
+	databases(t, 24, 24, rotationCampaign)
 }
 
 // stride is by how much the clock goes on at a time. Between two rotations lies
