@@ -41,7 +41,7 @@ run_tests() { # packages, one a line
 stores='^\./(internal/store|test/pgtest)(/|$)'
 flows='^\./(internal/(server|oauth|admin|portal)|cmd|test/flows)(/|$)'
 browser='^\./(test/(browser|e2e)|internal/portal/view)(/|$)'
-interop='^\./test/(interop|conformance|upgrade)(/|$)'
+interop='^\./(test/(interop|conformance|upgrade)|release)(/|$)' # a release is built, twice
 faults='^\./test/trust(/|$)'
 unit=$(packages . | grep -vE "$stores|$flows|$browser|$interop|$faults" || true)
 
