@@ -58,13 +58,14 @@ var domainPackages = []string{
 // secret and id; domain nouns may all use act and what it stands on. Anything
 // else is named here, with its reason.
 var sideways = map[string][]string{
-	"internal/policy": {"internal/assurance", "internal/risk"}, // a decision speaks of rungs and bands
-	"internal/act":    {"internal/lineage", "internal/once", "internal/audit"},
-	"internal/grant":  {"internal/client", "internal/resource"}, // a grant is to a client, for resources
-	"internal/notice": {"internal/account"},                     // who is told is a person
-	"pep":             {"."},                                    // local policy is an addition to the SDK
-	"clilogin":        {"."},                                    // and so is a login
-	"internal/server": {"internal/config"},
+	"internal/policy":   {"internal/assurance", "internal/risk"}, // a decision speaks of rungs and bands
+	"internal/act":      {"internal/lineage", "internal/once", "internal/audit"},
+	"internal/recovery": {"internal/account", "internal/group"},   // who may help whom is judged by their groups
+	"internal/grant":    {"internal/client", "internal/resource"}, // a grant is to a client, for resources
+	"internal/notice":   {"internal/account"},                     // who is told is a person
+	"pep":               {"."},                                    // local policy is an addition to the SDK
+	"clilogin":          {"."},                                    // and so is a login
+	"internal/server":   {"internal/config"},
 }
 
 var (

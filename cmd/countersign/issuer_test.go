@@ -420,6 +420,8 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		answer(w, 201, map[string]any{"id": "inv_1", "url": i.server.URL + "/join#cs_invite_x", "expires_at": time.Now().Add(72 * time.Hour)})
+	case noun == "recoveries", verb == "recoveries", verb == "temporary-passes":
+		i.recovery(w, r, id, verb)
 	case noun == "people" && r.Method == "POST", noun == "sessions" && r.Method == "POST":
 		i.counts[noun+"_"+verb+"_"+id]++
 		w.WriteHeader(204)
@@ -429,6 +431,36 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		i.object(w, r, noun, id)
 	default:
 		answer(w, 404, map[string]any{"detail": "No such thing."})
+	}
+}
+
+// recovery answers what the server answers about recoveries and passes.
+func (i *issuer) recovery(w http.ResponseWriter, r *http.Request, id, verb string) {
+	var in map[string]any
+	_ = json.NewDecoder(r.Body).Decode(&in)
+	start := time.Now().Add(-time.Hour)
+	v := map[string]any{
+		"id": "rcv_1", "username": "sam", "method": "people", "state": "open", "confirmed": []string{"usr_1"}, "needed": 2, "started_at": start,
+		"expires_at": start.Add(7 * 24 * time.Hour), "cancel_url": i.server.URL + "/recover/cancel#cs_cancel_x",
+	}
+	i.counts["recovery_"+verb+"_"+id]++
+	switch {
+	case r.Method == "GET":
+		answer(w, 200, map[string]any{"items": []map[string]any{v, {"id": "rcv_2", "username": "mira", "method": "code", "state": "open", "started_at": start, "ready_at": start.Add(24 * time.Hour), "expires_at": start.Add(48 * time.Hour)}}})
+	case in["code"] == "WRONG":
+		w.Header().Set("Content-Type", "application/problem+json")
+		answer(w, 400, map[string]any{"code": "claim_wrong", "detail": "That isn't the code of this recovery.", "hint": "Let the person read it to you once more.", "ref": "REF2"})
+	case verb == "confirm":
+		v["confirmed"], v["ready_at"] = []string{"usr_1", "usr_3"}, start
+		answer(w, 200, v)
+	case verb == "cancel":
+		v["state"] = "cancelled"
+		answer(w, 200, v)
+	case verb == "temporary-passes":
+		v["method"], v["pass"], v["enter_url"], v["lasts_hours"], v["expires_at"] = "pass", "7Q4K-M2PX", i.server.URL+"/recover/pass", in["lasts_hours"], time.Now().Add(time.Hour)
+		answer(w, 201, v)
+	default:
+		answer(w, 201, v)
 	}
 }
 

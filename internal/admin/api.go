@@ -27,6 +27,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/session"
 )
@@ -93,7 +94,12 @@ type Config struct {
 	// connected have applied a record, and says whether all have. nil: the
 	// parameter wait is refused.
 	Applied func(ctx context.Context, recordID string) (bool, error)
-	Now     func() time.Time // nil: time.Now
+	// Recoveries, the settings of recovering, and the keys that cancel links are
+	// made with, the newest first.
+	Recoveries recovery.Store
+	Recovery   recovery.Settings
+	CancelKeys func() [][]byte
+	Now        func() time.Time // nil: time.Now
 }
 
 // API serves /v1.
@@ -111,7 +117,7 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil || c.Tree == nil {
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
 	adoptHuma()
@@ -126,6 +132,7 @@ func New(c Config) (*API, error) {
 	a.clients()
 	a.resources()
 	a.sessions()
+	a.recoveries()
 	a.log()
 	a.published()
 	document, err := json.Marshal(a.huma.OpenAPI())

@@ -16,6 +16,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/recovery"
 )
 
 // operation is one route with what it demands of callers. Authentication, scope
@@ -168,6 +169,7 @@ type change struct {
 	general map[string]any // of nobody, beside what is said of whom
 	match   *match
 	spend   []once.Spend
+	check   func(context.Context) error // before each try: what the act reads beside its facts
 	make    func(*act.Facts) ([]act.Change, error)
 }
 
@@ -182,7 +184,14 @@ func (a *API) carryOut(ctx context.Context, c *call, ch change) (act.Outcome, er
 	if ch.kind != 0 {
 		in.Kind = ch.kind
 	}
+	allowed := func() error { return nil }
+	if ch.check != nil {
+		in.Prepare, allowed = recovery.Judged(ch.check)
+	}
 	in.Changes = func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
+		if err := allowed(); err != nil {
+			return act.Effect{}, err
+		}
 		if err := ch.match.holds(f); err != nil {
 			return act.Effect{}, err
 		}

@@ -92,7 +92,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.seed("", group.Create{Group: r.admins}, create, client.Create{Client: r.cli})
 	r.api, err = admin.New(admin.Config{
-		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Access: s, State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock,
+		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Access: s, State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Recoveries: s, CancelKeys: r.ring.Nonces,
 		Applied: func(_ context.Context, record string) (bool, error) { r.waited <- record; return true, nil },
 	})
 	r.ok(err)

@@ -223,8 +223,7 @@ func (s *Server) codePosted(w http.ResponseWriter, r *http.Request) error {
 	rec := recovery.New(recovery.ByCode, p.ID, now)
 	rec.Claim = recovery.ClaimOf(claim).Reveal()
 	prepare := func(ctx context.Context) error {
-		admin, err := s.administers(ctx, p.ID)
-		path, _ := s.Recovery.Settings.Path(recovery.ByCode, admin)
+		path, err := s.Recovery.Settings.PathOf(ctx, s.Store, recovery.ByCode, p.ID)
 		rec.ReadyAt, rec.ExpiresAt = path.Times(now)
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/grant"
-	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
@@ -151,37 +150,6 @@ var methodWords = map[recovery.Method]string{
 	recovery.ByCode: "a recovery code", recovery.ByPeople: "the help of two administrators", recovery.ByPass: "a temporary pass",
 }
 
-// mayHelp says whether somebody may still give a person a temporary pass: a
-// pass is worth no more than its maker's standing when it is used.
-func (s *Server) mayHelp(ctx context.Context, helper, person string) error {
-	h, err := s.Store.Person(ctx, helper)
-	if err != nil && problem.From(err) == nil {
-		return err
-	}
-	gone := problem.New(problem.Denied, "helper_gone", "Whoever gave this pass can't give one any more.").WithHint("Ask for another one.")
-	if err != nil || !h.Node.Live() {
-		return gone
-	}
-	in := func(person, name string) bool {
-		if err != nil {
-			return false
-		}
-		var groups []group.Group
-		groups, err = s.Store.GroupsOf(ctx, person)
-		return slices.ContainsFunc(groups, func(g group.Group) bool { return g.Name == name && g.Node.Live() })
-	}
-	administers := in(helper, group.Administrators)
-	helps := administers || in(helper, group.Helpers)
-	above, fellow := in(person, group.Administrators), in(person, group.Helpers)
-	switch {
-	case err != nil:
-		return err
-	case !helps:
-		return gone
-	}
-	return recovery.MayHelp(helper, person, administers, above, fellow)
-}
-
 // passPosted signs somebody in with a temporary pass, once: a session of two
 // factors at most, which ends after a few hours whatever happens.
 func (s *Server) passPosted(w http.ResponseWriter, r *http.Request) error {
@@ -214,11 +182,15 @@ func (s *Server) passPosted(w http.ResponseWriter, r *http.Request) error {
 	if open.NewDevice == nil {
 		refs.Under = append(refs.Under, open.Device)
 	}
+	prepare, refusal := recovery.Judged(func(ctx context.Context) error { return recovery.MayGive(ctx, s.Store, rec.OpenedBy, p.ID) })
 	_, err = s.Do.Do(r.Context(), act.Intent{
 		Action: policy.SessionOpen, Kind: audit.PassUsed, Refs: refs, Proofs: []assurance.Proof{proof},
 		Spend:   []once.Spend{{Purpose: once.TemporaryPass, Key: v.Key, Ref: open.ID}},
-		Prepare: func(ctx context.Context) error { return s.mayHelp(ctx, rec.OpenedBy, p.ID) },
+		Prepare: prepare,
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			if err := refusal(); err != nil {
+				return act.Effect{}, err
+			}
 			return act.Effect{
 				Changes: []act.Change{recovery.Complete{ID: rec.ID, Person: p.ID, Made: open.ID}, open}, Leaf: open.ID,
 				Parts: []audit.Part{{Person: p.ID, Body: rec.Said("session", open.ID, "device", open.Device, "with", "pass", "network", grant.NetworkOf(s.ClientAddr(r)))}},

@@ -2,7 +2,6 @@ package portal
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
-	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
@@ -129,15 +127,7 @@ func (s *Server) personNamed(ctx context.Context, username string) (p account.Pe
 // confirmer says whether v may confirm a recovery of a person: it is judged
 // before each try of the act.
 func (s *Server) confirmer(ctx context.Context, v *visitor, person string) error {
-	admins, err := s.Store.GroupByName(ctx, group.Administrators)
-	if err != nil {
-		return err
-	}
-	c, err := recovery.ConfirmerOf(ctx, s.Store, admins.ID, v.person.ID)
-	if err != nil {
-		return err
-	}
-	return c.Eligible(person, s.now())
+	return recovery.MayConfirm(ctx, s.Store, v.person.ID, person, s.now())
 }
 
 // openedRecovery opens a recovery for somebody: it is the first confirmation.
@@ -163,12 +153,14 @@ func (s *Server) openedRecovery(w http.ResponseWriter, r *http.Request, v *visit
 	if username.Error != "" || code.Error != "" || !ok {
 		return s.show(w, r, v, view.PathRecoveries, openForm(username, code, why))
 	}
-	now := s.now()
-	rec := recovery.New(recovery.ByPeople, p.ID, now)
-	rec.Claim, rec.Reason, rec.OpenedBy, rec.Confirmed, rec.ExpiresAt = claim, reason, v.person.ID, 1, now.Add(recovery.Window)
+	rec := recovery.Opened(p.ID, v.person.ID, claim, reason, s.now())
 	in := asAdmin(v, policy.RecoveryOpen, audit.RecoveryOpened, p.ID)
-	in.Prepare = func(ctx context.Context) error { return s.confirmer(ctx, v, p.ID) }
+	var refusal func() error
+	in.Prepare, refusal = recovery.Judged(func(ctx context.Context) error { return s.confirmer(ctx, v, p.ID) })
 	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
+		if err := refusal(); err != nil {
+			return act.Effect{}, err
+		}
 		return act.Effect{Changes: []act.Change{recovery.Start{Recovery: rec}}, Parts: append(about(v), audit.Part{Person: p.ID, Body: rec.Said()})}, nil
 	}
 	ok, err = s.perform(w, r, in, openRecoveryPath, "recoveries")
@@ -277,19 +269,22 @@ func (s *Server) confirmRecovery(w http.ResponseWriter, r *http.Request, v *visi
 		return s.show(w, r, v, view.PathRecoveries, m)
 	}
 	in := asAdmin(v, policy.RecoveryConfirm, audit.RecoveryConfirmed, rec.Person)
-	change := recovery.Confirm{ID: rec.ID, By: v.person.ID, Quorum: recovery.Quorum}
-	in.Prepare = func(ctx context.Context) error {
-		admin, err := s.administers(ctx, rec.Person)
-		path, _ := s.Recovery.Settings.Path(recovery.ByPeople, admin)
-		change.ReadyAt, change.ExpiresAt = path.Times(s.now())
-		return errors.Join(err, s.confirmer(ctx, v, rec.Person))
-	}
+	var path recovery.Path
+	var refusal func() error
+	in.Prepare, refusal = recovery.Judged(func(ctx context.Context) (err error) {
+		if path, err = s.Recovery.Settings.PathOf(ctx, s.Store, recovery.ByPeople, rec.Person); err != nil {
+			return err
+		}
+		return s.confirmer(ctx, v, rec.Person)
+	})
 	in.Changes = func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
+		if err := refusal(); err != nil {
+			return act.Effect{}, err
+		}
 		if i := slices.IndexFunc(f.Nodes, func(n lineage.Node) bool { return n.ID == rec.Person }); i < 0 || !f.Nodes[i].Live() {
 			return act.Effect{}, problem.New(problem.Denied, policy.CodeEnded, "This account is disabled.")
 		}
-		told := rec
-		told.ReadyAt, told.ExpiresAt = change.ReadyAt, change.ExpiresAt
+		change, told := rec.ConfirmedBy(v.person.ID, path, s.now())
 		return act.Effect{Changes: []act.Change{change}, Parts: append(about(v), audit.Part{Person: rec.Person, Body: told.Said()})}, nil
 	}
 	if ok, err := s.perform(w, r, in, showRecoveryURL(rec.ID), "recoveries"); !ok {
@@ -367,7 +362,7 @@ func (s *Server) passMade(w http.ResponseWriter, r *http.Request, v *visitor) er
 		why.Error = "Say why, in 1 to 200 characters."
 	}
 	if username.Error == "" {
-		if err := s.mayHelp(r.Context(), v.person.ID, p.ID); problem.From(err) != nil {
+		if err := recovery.MayGive(r.Context(), s.Store, v.person.ID, p.ID); problem.From(err) != nil {
 			username.Error = problem.From(err).Detail
 		} else if err != nil {
 			return err
@@ -380,12 +375,15 @@ func (s *Server) passMade(w http.ResponseWriter, r *http.Request, v *visitor) er
 		return again()
 	}
 	now := s.now()
-	rec := recovery.New(recovery.ByPass, p.ID, now)
-	rec.Reason, rec.OpenedBy, rec.ReadyAt, rec.ExpiresAt, rec.Lasts = reason, v.person.ID, now, now.Add(valid), lasts
+	rec := recovery.Given(p.ID, v.person.ID, reason, valid, lasts, now)
 	code, put := recovery.NewPass(rec, now)
 	in := asAdmin(v, policy.PassIssue, audit.PassIssued, p.ID)
-	in.Prepare = func(ctx context.Context) error { return s.mayHelp(ctx, v.person.ID, p.ID) }
+	var refusal func() error
+	in.Prepare, refusal = recovery.Judged(func(ctx context.Context) error { return recovery.MayGive(ctx, s.Store, v.person.ID, p.ID) })
 	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
+		if err := refusal(); err != nil {
+			return act.Effect{}, err
+		}
 		return act.Effect{Changes: []act.Change{recovery.Start{Recovery: rec}, put}, Parts: append(about(v), audit.Part{Person: p.ID, Body: rec.Said()})}, nil
 	}
 	done, err := s.perform(w, r, in, view.PathPass, "recoveries")

@@ -149,26 +149,3 @@ func (r Recovery) Said(pairs ...string) map[string]any {
 	}
 	return said
 }
-
-// Standings reads what a confirming person is judged by.
-type Standings interface {
-	MemberSince(ctx context.Context, group, person string) (at time.Time, ok bool, err error)
-	RecoveriesOf(ctx context.Context, person string) ([]Recovery, error)
-}
-
-// ConfirmerOf reads what has to be known of an administrator who would confirm a
-// recovery. administrators is the id of the group.
-func ConfirmerOf(ctx context.Context, s Standings, administrators, person string) (Confirmer, error) {
-	c := Confirmer{ID: person}
-	var err error
-	if c.AdminSince, _, err = s.MemberSince(ctx, administrators, person); err != nil {
-		return c, err
-	}
-	list, err := s.RecoveriesOf(ctx, person)
-	for _, r := range list {
-		if r.State == Completed && r.EndedAt.After(c.RecoveredAt) {
-			c.RecoveredAt = r.EndedAt
-		}
-	}
-	return c, err
-}

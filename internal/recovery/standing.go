@@ -1,0 +1,121 @@
+package recovery
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// Standings reads what those who help are judged by.
+type Standings interface {
+	Person(ctx context.Context, id string) (account.Person, error)
+	GroupByName(ctx context.Context, name string) (group.Group, error)
+	GroupsOf(ctx context.Context, person string) ([]group.Group, error)
+	MemberSince(ctx context.Context, group, person string) (at time.Time, ok bool, err error)
+	RecoveriesOf(ctx context.Context, person string) ([]Recovery, error)
+}
+
+// MayConfirm says why an administrator may not confirm a recovery of a person
+// now, nil if they may; see Confirmer.Eligible. That they are an administrator is
+// policy's.
+func MayConfirm(ctx context.Context, s Standings, by, person string, now time.Time) error {
+	admins, err := s.GroupByName(ctx, group.Administrators)
+	if err != nil {
+		return err
+	}
+	c := Confirmer{ID: by}
+	if c.AdminSince, _, err = s.MemberSince(ctx, admins.ID, by); err != nil {
+		return err
+	}
+	list, err := s.RecoveriesOf(ctx, by)
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if r.State == Completed && r.EndedAt.After(c.RecoveredAt) {
+			c.RecoveredAt = r.EndedAt
+		}
+	}
+	return c.Eligible(person, now)
+}
+
+// PathOf is the path of a method for a person's account.
+func (s Settings) PathOf(ctx context.Context, dir Standings, m Method, person string) (Path, error) {
+	groups, err := dir.GroupsOf(ctx, person)
+	p, _ := s.Path(m, in(groups, group.Administrators))
+	return p, err
+}
+
+func in(groups []group.Group, name string) bool {
+	return slices.ContainsFunc(groups, func(g group.Group) bool { return g.Name == name && g.Node.Live() })
+}
+
+var helperGone = problem.New(problem.Denied, "helper_gone", "Whoever gave this pass can't give one any more.").WithHint("Ask for another one.")
+
+// MayGive says why somebody may not give a person a temporary pass now, nil if
+// they may: they are live, an administrator or a helper, and the person is not
+// above them; see MayHelp. A pass is worth no more than its maker's standing when
+// it is used.
+func MayGive(ctx context.Context, s Standings, helper, person string) error {
+	h, err := s.Person(ctx, helper)
+	if err != nil && problem.From(err) == nil {
+		return err
+	}
+	if err != nil || !h.Node.Live() {
+		return helperGone
+	}
+	theirs, err := s.GroupsOf(ctx, helper)
+	if err != nil {
+		return err
+	}
+	persons, err := s.GroupsOf(ctx, person)
+	if err != nil {
+		return err
+	}
+	administers := in(theirs, group.Administrators)
+	if !administers && !in(theirs, group.Helpers) {
+		return helperGone
+	}
+	return MayHelp(helper, person, administers, in(persons, group.Administrators), in(persons, group.Helpers))
+}
+
+// Opened is a recovery that an administrator opens for somebody, and confirms by
+// that. claim is the code of the browser that asked.
+func Opened(person, by, claim, reason string, now time.Time) Recovery {
+	r := New(ByPeople, person, now)
+	r.Claim, r.Reason, r.OpenedBy, r.Confirmed, r.ExpiresAt = claim, reason, by, 1, now.Add(Window)
+	return r
+}
+
+// ConfirmedBy is a further confirmation of r, and r as it is when that one makes
+// the quorum. path is that of the account.
+func (r Recovery) ConfirmedBy(by string, path Path, now time.Time) (Confirm, Recovery) {
+	r.ReadyAt, r.ExpiresAt = path.Times(now)
+	return Confirm{ID: r.ID, By: by, Quorum: Quorum, ReadyAt: r.ReadyAt, ExpiresAt: r.ExpiresAt}, r
+}
+
+// Given is the recovery that a temporary pass stands for: to be used within
+// valid, for a session of at most lasts.
+func Given(person, by, reason string, valid, lasts time.Duration, now time.Time) Recovery {
+	r := New(ByPass, person, now)
+	r.Reason, r.OpenedBy, r.ReadyAt, r.ExpiresAt, r.Lasts = reason, by, now, now.Add(valid), lasts
+	return r
+}
+
+// Judged splits a check that reads into the two places of an act: prepare reads,
+// before each try, and refusal gives what it found, so that being refused is
+// recorded like any other refusal.
+func Judged(check func(context.Context) error) (prepare func(context.Context) error, refusal func() error) {
+	var found error
+	return func(ctx context.Context) error {
+		found = check(ctx)
+		if problem.From(found) == nil {
+			return found
+		}
+		return nil
+	}, func() error { return found }
+}
