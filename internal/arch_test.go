@@ -42,7 +42,7 @@ var layers = map[int][]string{
 	rules:   {"internal/assurance", "internal/policy", "internal/risk", "internal/attest"},
 	sdk:     {".", "pep", "receipt", "clilogin"},
 	domain:  domainPackages,
-	edge:    {"internal/oauth", "internal/feed", "internal/portal", "internal/admin", "internal/pdp", "internal/gateway", "internal/ssf", "internal/scim", "internal/store", "internal/notify", "internal/hsm"},
+	edge:    {"internal/oauth", "internal/feed", "internal/portal", "internal/admin", "internal/pdp", "internal/gateway", "internal/ssf", "internal/scim", "internal/store", "internal/notify", "internal/hsm", "internal/backup"},
 	wiring:  {"internal/config", "internal/server"},
 	program: {"cmd/countersign", "cmd/countersignd"},
 	outside: {"examples", "bench", "release", "test", "internal"},

@@ -52,6 +52,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "mode": cmdMode, "sequence": cmdSequence, "flip": cmdFlip, "setup": cmdSetup, "lines": cmdLines,
+			"env-file": cmdEnvFile,
 		},
 	})
 }
@@ -162,4 +163,10 @@ func cmdSetup(ts *testscript.TestScript, _ bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("the link is %s, want %s", got, args[0])
 	}
+}
+
+// env-file NAME FILE: sets a variable to the first line of a file.
+func cmdEnvFile(ts *testscript.TestScript, _ bool, args []string) {
+	line, _, _ := strings.Cut(ts.ReadFile(args[1]), "\n")
+	ts.Setenv(args[0], line)
 }

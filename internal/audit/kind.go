@@ -126,6 +126,8 @@ const (
 	EmailVerified        Kind = 0x082c
 
 	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
+	BackupMade        Kind = 0x0831
+	BackupRehearsed   Kind = 0x0832 // a backup was opened aside and holds
 )
 
 // Class is what retention is set by.
@@ -263,6 +265,8 @@ var kinds = map[Kind]kindInfo{
 	EmailVerified:        {"email.verified", Identity, plain, "{who} <proved|could not prove> an e-mail address"},
 
 	QuarantineEntered: {"quarantine.entered", Log, plain, "the server went into quarantine"},
+	BackupMade:        {"backup.made", Log, plain, "the operator of the machine <made|could not make> a backup"},
+	BackupRehearsed:   {"backup.rehearsed", Log, plain, "the operator of the machine <rehearsed|could not rehearse> restoring a backup"},
 }
 
 // Known reports whether k is in the table.

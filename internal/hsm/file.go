@@ -34,9 +34,18 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key-encryption key: %w", err)
 	}
+	f, err := Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w (%s)", err, path)
+	}
+	return f, nil
+}
+
+// Parse reads the content of a keyset file.
+func Parse(b []byte) (*File, error) {
 	h, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(b)))
 	if err != nil {
-		return nil, fmt.Errorf("key-encryption key: %s is not a keyset: %w", path, err)
+		return nil, fmt.Errorf("key-encryption key: it is not a keyset: %w", err)
 	}
 	a, err := aead.New(h)
 	if err != nil {

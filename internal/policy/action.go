@@ -90,6 +90,10 @@ const (
 	AuditSequence Action = "audit.sequence"
 	LogOpen       Action = "log.open"     // a new epoch of the log
 	AuditRetain   Action = "audit.retain" // how long records are kept, holds, pruning
-	FeedPublish   Action = "feed.publish"
-	Expiry        Action = "expiry"
+
+	BackupMake     Action = "backup.make"
+	BackupRehearse Action = "backup.rehearse"
+	BackupRestore  Action = "backup.restore"
+	FeedPublish    Action = "feed.publish"
+	Expiry         Action = "expiry"
 )

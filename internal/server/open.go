@@ -41,6 +41,12 @@ type Options struct {
 	// Reserve is how many bytes are kept for the log on the disk of an embedded
 	// database; 0: 64 MiB, none in development mode.
 	Reserve int64
+	// KEK is the key-encryption key, if it is not in the file that the
+	// configuration names.
+	KEK *hsm.File
+	// Aside opens a copy only to look at it: nothing is made that it lacks, and the
+	// configuration need not be its own.
+	Aside bool
 }
 
 // State is an opened deployment without its surfaces: what the commands of
@@ -77,7 +83,7 @@ func OpenState(ctx context.Context, cfg *config.Config, o Options) (*State, erro
 		return nil, err
 	}
 	s := &State{Config: cfg, Store: st, log: o.Log, now: o.Now}
-	if err := s.open(ctx); err != nil {
+	if err := s.open(ctx, o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	return s, nil
@@ -96,7 +102,7 @@ func openStore(ctx context.Context, cfg *config.Config, o Options) (*store.Store
 	return sqlite.Open(ctx, sqlite.Options{Path: cfg.Database.SQLite, Migrate: o.Migrate, Reserve: o.Reserve, Now: o.Now})
 }
 
-func (s *State) open(ctx context.Context) (err error) {
+func (s *State) open(ctx context.Context, o Options) (err error) {
 	if s.pulse, err = s.Store.Pulse(ctx); err != nil {
 		return err
 	}
@@ -105,13 +111,17 @@ func (s *State) open(ctx context.Context) (err error) {
 	if err != nil && !fresh {
 		return err
 	}
-	if err := s.checkDeployment(dep, fresh); err != nil {
-		return err
+	if !o.Aside {
+		if err := s.checkDeployment(dep, fresh); err != nil {
+			return err
+		}
 	}
-	var kek *hsm.File
-	if fresh {
+	kek := o.KEK
+	switch {
+	case kek != nil:
+	case fresh:
 		kek, err = hsm.OpenOrCreateFile(s.Config.Keys.KEKFile)
-	} else {
+	default:
 		kek, err = hsm.OpenFile(s.Config.Keys.KEKFile)
 	}
 	if err != nil {
@@ -138,6 +148,9 @@ func (s *State) open(ctx context.Context) (err error) {
 	}
 	if err := s.readEpoch(ctx); err != nil {
 		return err
+	}
+	if o.Aside {
+		return nil
 	}
 	return s.builtIns(ctx)
 }

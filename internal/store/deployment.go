@@ -63,7 +63,11 @@ func (s *Store) deploymentChange(u *unit, c act.Change) bool {
 // Deployment reads what this database belongs to; problem.NotFound if it is
 // empty.
 func (s *Store) Deployment(ctx context.Context) (Deployment, error) {
-	return need(ctx, s.db, "deployment", func(row Row) (Deployment, error) {
+	return readDeployment(ctx, s.db)
+}
+
+func readDeployment(ctx context.Context, r Reader) (Deployment, error) {
+	return need(ctx, r, "deployment", func(row Row) (Deployment, error) {
 		var d Deployment
 		var at, adopted, epochAt, frozen int64
 		err := row.Scan(&d.ID, &d.Born, &d.Issuer, &at, &adopted, &d.Epoch, &epochAt, &frozen, &d.Why)

@@ -125,3 +125,8 @@ func (s *Store) SetUp(ctx context.Context) (account.SetUpState, error) {
 	}, `SELECT person, at FROM setup WHERE one = 1`)
 	return st, err
 }
+
+// CountPeople counts the accounts.
+func (s *Store) CountPeople(ctx context.Context) (int64, error) {
+	return need(ctx, s.db, "people", scanInt, `SELECT COUNT(*) FROM person`)
+}

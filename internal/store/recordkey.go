@@ -193,3 +193,12 @@ func (s *Store) PseudonymOf(ctx context.Context, person string) (pseudonym []byt
 	k, ok, err := one(ctx, s.db, scanSealedKey, recordKeySQL+`WHERE person = $1`, person)
 	return k.pseudonym, ok, err
 }
+
+// OpenOne unseals the key of some person; ok is false if there is none.
+func (r *RecordKeys) OpenOne(ctx context.Context) (ok bool, err error) {
+	k, ok, err := one(ctx, r.store.db, scanSealedKey, recordKeySQL+`LIMIT 1`)
+	if err == nil && ok {
+		_, err = r.open(k)
+	}
+	return ok, err
+}

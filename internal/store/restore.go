@@ -47,8 +47,16 @@ func (Quarantine) Change() {}
 
 // The facts that a deployment keeps about itself, by name.
 const (
-	FactSeen = "seen" // the farthest Anchor of a quarantine
+	FactSeen      = "seen"      // the farthest Anchor of a quarantine
+	FactBackup    = "backup"    // the newest backup
+	FactRehearsed = "rehearsed" // the newest backup that was rehearsed
 )
+
+// Keep keeps a fact.
+type Keep struct{ Name, Value string }
+
+// Change marks Keep as a change.
+func (Keep) Change() {}
 
 func (s *Store) restoreChange(u *unit, c act.Change) bool {
 	switch c := c.(type) {
@@ -63,6 +71,8 @@ func (s *Store) restoreChange(u *unit, c act.Change) bool {
 			panic("store: an anchor cannot be written as JSON: " + err.Error()) // strings and numbers
 		}
 		u.fact(FactSeen, string(b))
+	case Keep:
+		u.fact(c.Name, c.Value)
 	default:
 		return false
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -22,19 +23,11 @@ var files embed.FS
 // each other. A newer database is accepted: the release before runs beside the
 // one that migrated it (contract, versions and upgrades).
 func migrate(ctx context.Context, pool *pgxpool.Pool, allowed bool) error {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		return err
-	}
-	locker, err := lock.NewPostgresSessionLocker()
-	if err != nil {
-		return fmt.Errorf("postgres: migrations: %w", err)
-	}
 	db := stdlib.OpenDBFromPool(pool)
 	defer db.Close()
-	p, err := goose.NewProvider(goose.DialectPostgres, db, sub, goose.WithSessionLocker(locker), goose.WithLogger(goose.NopLogger()))
+	p, err := migrations(db)
 	if err != nil {
-		return fmt.Errorf("postgres: migrations: %w", err)
+		return err
 	}
 	fresh := false
 	err = (&engine{pool: pool, queue: 1}).Query(ctx, `SELECT to_regclass('goose_db_version') IS NULL`, nil, func(row store.Row) error { return row.Scan(&fresh) })
@@ -58,4 +51,20 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, allowed bool) error {
 		return fmt.Errorf("postgres: migrate: %w", err)
 	}
 	return nil
+}
+
+func migrations(db *sql.DB) (*goose.Provider, error) {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return nil, fmt.Errorf("postgres: migrations: %w", err)
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, sub, goose.WithSessionLocker(locker), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return nil, fmt.Errorf("postgres: migrations: %w", err)
+	}
+	return p, nil
 }

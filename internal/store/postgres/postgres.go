@@ -57,6 +57,19 @@ type engine struct {
 }
 
 func open(ctx context.Context, o Options) (*engine, error) {
+	e, err := connect(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, e.pool, o.Migrate); err != nil {
+		e.pool.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// connect opens the pool and checks the server.
+func connect(ctx context.Context, o Options) (*engine, error) {
 	config, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
 		return nil, problem.New(problem.Invalid, "database_invalid", "The database's connection string cannot be read.").Because(redact(err))
@@ -87,10 +100,7 @@ func open(ctx context.Context, o Options) (*engine, error) {
 	if e.queue == 0 {
 		e.queue = 1024
 	}
-	if err = e.verify(ctx, o.AcceptDataLoss); err == nil {
-		err = migrate(ctx, pool, o.Migrate)
-	}
-	if err != nil {
+	if err := e.verify(ctx, o.AcceptDataLoss); err != nil {
 		pool.Close()
 		return nil, err
 	}

@@ -20,13 +20,9 @@ var files embed.FS
 // migrate brings the database up to date. One that holds something already is
 // copied beside itself before anything is changed.
 func migrate(ctx context.Context, db *sql.DB, path string, allowed bool) error {
-	sub, err := fs.Sub(files, "migrations")
+	p, err := migrations(db)
 	if err != nil {
 		return err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, sub, goose.WithLogger(goose.NopLogger()))
-	if err != nil {
-		return fmt.Errorf("sqlite: migrations: %w", err)
 	}
 	fresh, err := empty(ctx, db)
 	if err != nil {
@@ -55,6 +51,18 @@ func migrate(ctx context.Context, db *sql.DB, path string, allowed bool) error {
 		return fmt.Errorf("sqlite: migrate: %w", err)
 	}
 	return nil
+}
+
+func migrations(db *sql.DB) (*goose.Provider, error) {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, sub, goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: migrations: %w", err)
+	}
+	return p, nil
 }
 
 func empty(ctx context.Context, db *sql.DB) (bool, error) {
