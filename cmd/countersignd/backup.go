@@ -223,14 +223,16 @@ func (t *tool) rehearse(ctx context.Context, b server.Bundles, dir string) error
 	m := r.Manifest
 	fmt.Fprintf(t.out, "backup:     of %s, made %s, %d records in epoch %d, %d people\n", m.Issuer, m.MadeAt.Format(time.RFC3339), m.HW, m.Epoch, r.People)
 	fmt.Fprintf(t.out, "opened:     %s\n", strings.Join(r.Opened, ", "))
-	for _, l := range r.Log.Lines() {
-		fmt.Fprintf(t.out, "log:        %s\n", l)
+	for _, e := range r.Log {
+		for _, l := range e.Lines() {
+			fmt.Fprintf(t.out, "log:        %s\n", l)
+		}
 	}
 	if b.RecordKeys == nil {
 		fmt.Fprintln(t.out, "note:       without the record keys, people's parts of the log stay closed")
 	}
 	fmt.Fprintf(t.out, "took:       %s\n", time.Since(start).Round(time.Millisecond))
-	if !r.Log.OK() {
+	if !r.OK() {
 		return &findings{1}
 	}
 	return t.noteRehearsal(ctx, r)

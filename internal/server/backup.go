@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"filippo.io/age"
@@ -197,7 +198,7 @@ func (b Bundles) source(tell Progress) store.Source {
 // Rehearsal is what a rehearsal found.
 type Rehearsal struct {
 	Manifest backup.Manifest
-	Log      audit.Report
+	Log      []EpochReport
 	Opened   []string // the kinds of secret of which one was opened
 	People   int64
 }
@@ -235,19 +236,25 @@ func Rehearse(ctx context.Context, b Bundles, dir string, restoring, verifying P
 	if r.People, err = st.Store.CountPeople(ctx); err != nil {
 		return r, err
 	}
-	o := audit.Options{VKey: r.Manifest.LogKey, Keys: st.Names, Done: func(done, total uint64) {
+	o := audit.Options{Keys: st.Names, Done: func(done, total uint64) {
 		if verifying != nil {
 			verifying(int64(done), int64(total))
 		}
 	}}
-	if r.Manifest.Checkpoint != "" {
-		o.Against = []byte(r.Manifest.Checkpoint)
-	}
 	if b.RecordKeys == nil {
 		o.Keys = nil
 	}
-	r.Log, err = audit.Verify(ctx, st.Store, o)
+	var outside []Outside
+	if r.Manifest.Checkpoint != "" {
+		outside = []Outside{{Where: "the backup", Text: []byte(r.Manifest.Checkpoint)}}
+	}
+	r.Log, err = st.Verify(ctx, outside, o)
 	return r, err
+}
+
+// OK reports whether every epoch of the log holds.
+func (r Rehearsal) OK() bool {
+	return !slices.ContainsFunc(r.Log, func(e EpochReport) bool { return !e.OK() })
 }
 
 // openSecrets opens one secret of each kind, and names the kinds. The keys of the

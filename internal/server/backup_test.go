@@ -151,7 +151,7 @@ func TestBackupBothWays(t *testing.T) {
 		if i == 0 {
 			r, err := Rehearse(t.Context(), k.open(t), t.TempDir(), nil, nil)
 			check(t, err)
-			if !r.Log.OK() || !r.Log.Compared || r.People != 50 || len(r.Opened) < 9 || r.Log.Closed != 0 {
+			if !r.OK() || !r.Log[0].Compared || r.People != 50 || len(r.Opened) < 9 || r.Log[0].Closed != 0 {
 				t.Fatalf("%+v", r)
 			}
 		}
@@ -311,7 +311,7 @@ func TestRehearseFinds(t *testing.T) {
 	dir := t.TempDir()
 	r, err := Rehearse(t.Context(), b, dir, nil, nil)
 	check(t, err)
-	if r.Log.OK() {
+	if r.OK() {
 		t.Error("a changed record was not found")
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {

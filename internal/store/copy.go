@@ -44,7 +44,7 @@ type Source interface {
 type Copied struct {
 	Deployment Deployment
 	Version    int64  // of the schema
-	Size       uint64 // of the log: the high-water mark (mechanisms I6)
+	Size       uint64 // of the tree of the log: the high-water mark of its epoch (mechanisms I6)
 	Checkpoint []byte // the newest signed one; nil if there is none
 	Rows       int64
 }
@@ -105,8 +105,8 @@ func (s *Store) copied(ctx context.Context, r Reader, shape Shape, tables []Tabl
 	if err != nil {
 		return c, err
 	}
-	c.Size = h.size
-	k, _, err := one(ctx, r, scanKept, `SELECT size, note FROM checkpoint ORDER BY at DESC, size DESC LIMIT 1`)
+	c.Size = h.size - h.base
+	k, _, err := one(ctx, r, scanKept, `SELECT size, note FROM checkpoint ORDER BY epoch DESC, size DESC LIMIT 1`)
 	if err != nil {
 		return c, err
 	}

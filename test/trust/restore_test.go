@@ -84,7 +84,7 @@ func TestRehearsal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !r.Log.OK() || !r.Log.Compared || r.Log.Closed > 0 || r.People != int64(people) || told < people/1000 {
+	if !r.OK() || !r.Log[0].Compared || r.Log[0].Closed > 0 || r.People != int64(people) || told < people/1000 {
 		t.Errorf("%+v, progress told %d times", r, told)
 	}
 	if took > time.Minute {
@@ -98,7 +98,7 @@ func TestRehearsal(t *testing.T) {
 		t.Fatal(err)
 	}
 	report(t, fmt.Sprintf("`restore --rehearse`, %d people", people), "%s for %d rows and %d records (backup: %s, %d MB), heap at most %d MB",
-		took.Round(100*time.Millisecond), r.Manifest.Rows, r.Log.Size, made.Round(100*time.Millisecond), fi.Size()>>20, peak>>20)
+		took.Round(100*time.Millisecond), r.Manifest.Rows, r.Log[0].Size, made.Round(100*time.Millisecond), fi.Size()>>20, peak>>20)
 }
 
 // crowd makes people with a passkey each, and two records about each.
