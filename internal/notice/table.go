@@ -149,6 +149,8 @@ var table = map[audit.Kind]rule{
 	audit.DeploymentRenamed: {admins: true},
 	audit.DeploymentAdopted: {admins: true},
 	audit.QuarantineEntered: {admins: true},
+	audit.BackupMade:        noOne,
+	audit.BackupRehearsed:   noOne,
 
 	// Notices themselves.
 	audit.AlertRaised:          {admins: true},
