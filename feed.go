@@ -36,6 +36,7 @@ type FeedStatus struct {
 	Connected  bool          // the stream is open
 	Age        time.Duration // since the last good frame
 	Epoch, Seq int64
+	HW         int64  // size of the issuer's log, as far as was heard
 	Entries    int    // handles remembered
 	Frames     uint64 // applied, heartbeats included
 	Snapshots  uint64 // applied
@@ -77,8 +78,16 @@ type feed struct {
 	good     time.Time // of the last good frame, by the monotonic clock
 	iat      int64     // of the last good frame
 	status   FeedStatus
+	mark     position // of the farthest frame
 
 	connected atomic.Bool
+}
+
+// position is how far the issuer had come when it made a frame, in its own words. It is
+// given back to it: an issuer whose database was put back learns so from us.
+type position struct {
+	epoch, hw int64
+	mark      string
 }
 
 func newFeed(v *Verifier) *feed {
@@ -142,6 +151,7 @@ func (v *Verifier) FeedStatus() FeedStatus {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	s := f.status
+	s.HW = f.mark.hw
 	s.Synced, s.Connected, s.Entries = f.synced, f.connected.Load(), len(f.now)+len(f.old)
 	if !f.good.IsZero() {
 		s.Age = time.Since(f.good)
@@ -180,6 +190,7 @@ func (f *feed) run(ctx context.Context) {
 	snapshot, faults, pause := true, 0, time.Duration(0)
 	for ctx.Err() == nil {
 		var err error
+		f.present(ctx)
 		if snapshot {
 			err = f.snapshot(ctx)
 			snapshot = err != nil
@@ -381,6 +392,10 @@ func (f *feed) take(fr *jose.FeedFrame) {
 	if int64(fr.IssuedAt) > f.iat {
 		f.iat, f.good = int64(fr.IssuedAt), now
 	}
+	if m := (position{fr.Epoch, fr.HW, fr.Mark}); m.mark != "" && (m.epoch > f.mark.epoch || m.epoch == f.mark.epoch && m.hw >= f.mark.hw) {
+		f.mark = m
+	}
+	f.v.keys.withdraw(fr.KeyIDs)
 	f.status.Seq, f.status.LastError = fr.Seq, ""
 	f.status.Frames++
 }
@@ -422,10 +437,31 @@ func (f *feed) acknowledge(ctx context.Context) {
 	}
 }
 
+// present gives the issuer its own mark back before it is listened to again. What it
+// answers is its own affair: an issuer that has gone back serves nobody then.
+func (f *feed) present(ctx context.Context) {
+	f.mu.RLock()
+	ack, known := [2]int64{f.status.Epoch, f.status.Seq}, f.mark.mark != ""
+	f.mu.RUnlock()
+	if !known {
+		return
+	}
+	if err := f.postAck(ctx, ack); err != nil && ctx.Err() == nil {
+		f.v.log.Debug("revocation feed: give the mark back", "err", err)
+	}
+}
+
 func (f *feed) postAck(ctx context.Context, ack [2]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
-	body, err := json.Marshal(map[string]int64{"epoch": ack[0], "seq": ack[1]})
+	f.mu.RLock()
+	mark := f.mark.mark
+	f.mu.RUnlock()
+	body, err := json.Marshal(struct {
+		Epoch int64  `json:"epoch"`
+		Seq   int64  `json:"seq"`
+		Mark  string `json:"mark,omitempty"`
+	}{ack[0], ack[1], mark})
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,43 @@ type keyCache struct {
 	reading chan struct{} // closed when the read that runs is done; nil if none does
 	tried   time.Time     // start of the last read
 	err     error         // of the last read
+	gone    map[string]struct{}
+}
+
+// maxGone bounds the withdrawn keys that are remembered.
+const maxGone = 10_000
+
+// withdraw has keys verify nothing from now on, whatever is published: the issuer
+// withdrew them (mechanisms C9).
+func (c *keyCache) withdraw(kids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news := false
+	for _, kid := range kids {
+		if _, ok := c.gone[kid]; !ok && len(c.gone) < maxGone {
+			if c.gone == nil {
+				c.gone = map[string]struct{}{}
+			}
+			c.gone[kid], news = struct{}{}, true
+		}
+	}
+	if set := c.set.Load(); news && set != nil {
+		c.set.Store(c.without(set)) // another set: what was verified by this one is verified again
+	}
+}
+
+// without is a set less what was withdrawn; c.mu is held.
+func (c *keyCache) without(set *keySet) *keySet {
+	if len(c.gone) == 0 {
+		return set
+	}
+	out := &keySet{JWKSet: &jose.JWKSet{}, until: set.until}
+	for _, k := range set.Keys {
+		if _, ok := c.gone[k.KeyID]; !ok {
+			out.Keys = append(out.Keys, k)
+		}
+	}
+	return out
 }
 
 // keySet is one published set; it is never changed.
@@ -106,10 +143,10 @@ func (c *keyCache) read(ctx context.Context, pause time.Duration) <-chan struct{
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
 		defer cancel()
 		set, err := c.fetch(ctx)
-		if err == nil {
-			c.set.Store(set)
-		}
 		c.mu.Lock()
+		if err == nil {
+			c.set.Store(c.without(set))
+		}
 		c.reading, c.err = nil, err
 		c.mu.Unlock()
 		close(done)

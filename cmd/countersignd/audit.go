@@ -44,11 +44,13 @@ type auditLine struct {
 	Reasons  []string `json:"reasons,omitempty"`
 	Code     string   `json:"code,omitempty"`
 	Policy   string   `json:"policy,omitempty"`
+	// Taken is what the act took away, in exports: restore replay reads it.
+	Taken []store.Taken `json:"taken,omitempty"`
 }
 
 func lineOf(l audit.Line) auditLine {
 	return auditLine{
-		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.Actor, l.Assurance, l.Proofs, l.Reasons, l.Code, l.Policy,
+		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.Actor, l.Assurance, l.Proofs, l.Reasons, l.Code, l.Policy, nil,
 	}
 }
 
@@ -211,8 +213,10 @@ func (t *tool) auditExport() *cobra.Command {
 				return err
 			}
 			defer st.Close()
-			return st.Export(c.Context(), from, func(l audit.Line) error {
-				b, err := json.Marshal(lineOf(l))
+			return st.Export(c.Context(), from, func(l audit.Line, taken []store.Taken) error {
+				out := lineOf(l)
+				out.Taken = taken
+				b, err := json.Marshal(out)
 				if err == nil {
 					_, err = fmt.Fprintf(t.out, "%s\n", b)
 				}

@@ -170,6 +170,7 @@ func (t *tool) restore() *cobra.Command {
 	c.Flags().StringVar(&f.identity, "identity", "", "file with the age identity that opens the backup")
 	c.Flags().StringVar(&f.recordKeys, "record-keys", "", "file with what opens people's parts of the log (default: the bundle's name with "+recordKeysSuffix+", if it is there)")
 	c.Flags().BoolVar(&f.rehearse, "rehearse", false, "open it aside, check it and leave nothing behind")
+	c.AddCommand(t.replay())
 	c.Flags().StringVar(&f.dir, "dir", "", "with --rehearse: where the copy is built and removed (default: the system's folder for temporary files)")
 	return c
 }
@@ -284,4 +285,29 @@ func (t *tool) restoreInto(ctx context.Context, b server.Bundles) error {
 	fmt.Fprintf(t.out, "Restored, and in quarantine: %s.\n", st.Quarantined())
 	fmt.Fprintln(t.err, "Next: countersignd restore replay EXPORT, if you have an export of the log that goes further; then countersignd quarantine leave.")
 	return nil
+}
+
+func (t *tool) replay() *cobra.Command {
+	return &cobra.Command{
+		Use: "replay EXPORT", Short: "Take away again what was taken away after the backup", Args: cobra.ExactArgs(1),
+		Long: "Read what countersignd audit export wrote, and take away again what the acts after the backup took away: revocations, removals, disabled people and clients, memberships, withdrawn and retired keys, and erasures, which come first. It works in quarantine only, and may be repeated with further exports. What was made after the backup is not made again.",
+		RunE: func(c *cobra.Command, args []string) error {
+			in, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer in.Close()
+			st, err := t.state(c.Context())
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			r, err := st.Replay(c.Context(), in, t.progress("records read"))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(t.out, "Read %d records, the last of %s; %d later than the backup took something away, %d times in all.\n", r.Lines, r.Last.Format(time.RFC3339), r.New, r.Taken)
+			return nil
+		},
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -50,7 +51,7 @@ func (t *tool) keys() *cobra.Command {
 			fmt.Fprintf(t.err, "Made %s. Keep a copy apart from the database: without it nothing sealed can be read.\n", cfg.Keys.KEKFile)
 			return nil
 		}},
-		t.rotate(),
+		t.rotate(), t.replaceKeys(),
 	)
 	return c
 }
@@ -75,5 +76,32 @@ func (t *tool) rotate() *cobra.Command {
 	}
 	c.Flags().StringVar(&purpose, "purpose", string(keyring.Token), "token, id_token or feed")
 	c.Flags().StringVar(&alg, "alg", "ES256", "algorithm")
+	return c
+}
+
+func (t *tool) replaceKeys() *cobra.Command {
+	var now, signOut bool
+	c := &cobra.Command{
+		Use: "replace", Short: "Withdraw every key at once and make new ones: for when they may have been stolen", Args: cobra.NoArgs,
+		Long: "Withdraw every key but the log's at once, and make new ones, while the server serves. Access tokens of the old keys are refused from then on by the server, and by every enforcement point when it hears the feed; clients get new ones with their refresh tokens. With --sign-out those are worth nothing either, and everything that was issued ends.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if !now {
+				return usageError{errors.New("it cannot be taken back; say so: countersignd keys replace --now")}
+			}
+			st, err := t.state(c.Context())
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			n, err := st.ReplaceKeys(c.Context(), signOut)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(t.out, "%d keys are withdrawn, and new ones in use. Running servers go by them within a second.\n", n)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&now, "now", false, "do it")
+	c.Flags().BoolVar(&signOut, "sign-out", false, "end everything that was issued, too")
 	return c
 }

@@ -128,6 +128,9 @@ const (
 	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
 	BackupMade        Kind = 0x0831
 	BackupRehearsed   Kind = 0x0832 // a backup was opened aside and holds
+	RestoreReplayed   Kind = 0x0833 // what was taken away after a backup was taken away again
+	Released          Kind = 0x0834 // what a restore had suspended works again
+	KeysReplaced      Kind = 0x0835 // keys were withdrawn at once
 )
 
 // Class is what retention is set by.
@@ -266,6 +269,9 @@ var kinds = map[Kind]kindInfo{
 
 	QuarantineEntered: {"quarantine.entered", Log, plain, "the server went into quarantine"},
 	BackupMade:        {"backup.made", Log, plain, "the operator of the machine <made|could not make> a backup"},
+	RestoreReplayed:   {"restore.replayed", Authority, critical, "the operator of the machine <replayed|could not replay> an export of the log over a restored backup[: {taken} times something was taken away]"},
+	Released:          {"restore.released", Authority, critical, "the operator of the machine <released|could not release> what a restore had suspended[: {what}]"},
+	KeysReplaced:      {"keys.replaced", Authority, critical, "the operator of the machine <replaced|could not replace> all keys at once"},
 	BackupRehearsed:   {"backup.rehearsed", Log, plain, "the operator of the machine <rehearsed|could not rehearse> restoring a backup"},
 }
 

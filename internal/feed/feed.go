@@ -60,6 +60,17 @@ type Config struct {
 	AudienceKey func(audience string) ([]byte, error)
 	// Signer gives the current signer of purpose feed, for jose.TypFeed.
 	Signer func() (*jose.Signer, error)
+	// Since is when the epoch began: tokens issued before are refused, because the
+	// database may not know that they were revoked. Zero for the first epoch.
+	Since time.Time
+	// Withdrawn lists signing keys whose tokens are refused; nil: none ever are.
+	Withdrawn func() []string
+	// Mark gives the size of the log, and the position that goes with it in a form
+	// that only this deployment can make and read; nil: frames carry none.
+	Mark func(context.Context) (hw uint64, mark string, err error)
+	// Seen is given the mark that an enforcement point kept of the farthest frame it
+	// had. An error is its answer. nil: it is not looked at.
+	Seen func(ctx context.Context, mark string) error
 	// Authenticate establishes the caller by its sender-bound token.
 	Authenticate func(r *http.Request) (Caller, error)
 	// TokenLifetime is the longest of an access token; 0 is 5 minutes.
@@ -118,6 +129,9 @@ type Hub struct {
 	head      uint64
 	floor     uint64 // a position below it is not held any more
 	all       time.Time
+	hw        uint64
+	mark      string
+	marked    time.Time // when the mark was read
 	audiences map[string]*audience
 	dropped   uint64
 }
@@ -136,6 +150,7 @@ type audience struct {
 
 	building sync.Mutex // one snapshot at a time
 	shot     *snapshot
+	stale    bool // the snapshot was made with another key
 }
 
 // subscriber is one open stream.
@@ -259,6 +274,7 @@ func (h *Hub) poll(ctx context.Context) error {
 	h.mu.Lock()
 	ready, at := h.ready, h.head
 	h.mu.Unlock()
+	h.remark(ctx)
 	if !ready {
 		return h.load(ctx)
 	}
@@ -450,10 +466,56 @@ func (l line) entry(key []byte) jose.Entry {
 
 // sign makes one frame; h.mu is held.
 func (h *Hub) sign(a *audience, prev, seq uint64, entries []jose.Entry) (string, error) {
-	return h.signed(jose.FeedFrame{
+	f := jose.FeedFrame{
 		Issuer: h.cfg.Issuer, Audience: jose.Audience{a.name}, Epoch: h.cfg.Epoch, Seq: int64(seq), Prev: int64(prev),
 		IssuedAt: jose.Date(h.now()), Entries: entries, All: jose.Date(h.all),
-	})
+	}
+	h.state(&f)
+	return h.signed(f)
+}
+
+// state fills in what every frame says beside its entries; h.mu is held.
+func (h *Hub) state(f *jose.FeedFrame) {
+	f.HW, f.Mark = int64(h.hw), h.mark
+	if since := h.cfg.Since; h.now().Sub(since) < h.keep && since.After(f.All.Time()) {
+		f.All = jose.Date(since)
+	}
+	if h.cfg.Withdrawn != nil {
+		f.KeyIDs = h.cfg.Withdrawn()
+	}
+}
+
+// Rekey has the hub go by other keys from now on: those of handles, and those that
+// were withdrawn. Every subscriber is told at once.
+func (h *Hub) Rekey() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.audiences {
+		if key, err := h.cfg.AudienceKey(a.name); err == nil {
+			a.key, a.caught, a.caughtAt = key, nil, 0
+			a.stale = true
+		}
+		if len(a.subs) > 0 {
+			f, err := h.sign(a, h.head, h.head, nil)
+			h.send(a, []string{f}, err)
+		}
+	}
+}
+
+// remark reads the mark again, at most once a second. Without one frames are sent
+// all the same: what they say is true.
+func (h *Hub) remark(ctx context.Context) {
+	if h.cfg.Mark == nil || time.Since(h.marked) < time.Second {
+		return
+	}
+	hw, mark, err := h.cfg.Mark(ctx)
+	if err != nil {
+		h.log.Warn("revocation feed: read the position of the log", "err", err)
+		return
+	}
+	h.mu.Lock()
+	h.hw, h.mark, h.marked = hw, mark, time.Now()
+	h.mu.Unlock()
 }
 
 func (h *Hub) signed(f jose.FeedFrame) (string, error) {

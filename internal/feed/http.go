@@ -137,17 +137,23 @@ func (h *Hub) ack(w http.ResponseWriter, r *http.Request) error {
 	var body struct {
 		Epoch *int64  `json:"epoch"`
 		Seq   *uint64 `json:"seq"`
+		Mark  string  `json:"mark"`
 	}
 	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10))
 	if !strings.EqualFold(strings.TrimSpace(media), "application/json") || dec.Decode(&body) != nil || body.Epoch == nil || body.Seq == nil {
 		return problem.New(problem.Invalid, "invalid_request", `The body is JSON: {"epoch": …, "seq": …}.`)
 	}
-	if *body.Epoch != h.cfg.Epoch {
-		return problem.New(problem.Conflict, "feed_epoch", "That is another epoch.")
-	}
 	if len(c.Audiences) == 0 {
 		return problem.New(problem.Denied, "feed_audience", "This client is not an enforcement point of any resource.")
+	}
+	if body.Mark != "" && h.cfg.Seen != nil {
+		if err := h.cfg.Seen(r.Context(), body.Mark); err != nil {
+			return err
+		}
+	}
+	if *body.Epoch != h.cfg.Epoch {
+		return problem.New(problem.Conflict, "feed_epoch", "That is another epoch.")
 	}
 	h.acks.heard(c, *body.Seq) // perhaps more than we have read: another replica told it
 	w.Header().Set("Cache-Control", "no-store")

@@ -129,17 +129,22 @@ func (h *Hub) snapshotOf(ctx context.Context, aud string) (*snapshot, error) {
 	}
 	a.building.Lock()
 	defer a.building.Unlock()
-	if s := a.shot; s != nil && s.at >= came && s.seq >= head {
+	h.mu.Lock()
+	held, all, now, key := h.held, h.all, h.now(), a.key
+	seq := h.head
+	if s := a.shot; s != nil && s.at >= came && s.seq >= head && !a.stale {
+		h.mu.Unlock()
 		return s, nil
 	}
-	h.mu.Lock()
-	held, all, now := h.held, h.all, h.now()
-	seq := h.head
-	h.mu.Unlock()
-	body, err := h.compress(jose.FeedFrame{
+	a.stale = false
+	f := jose.FeedFrame{
 		Issuer: h.cfg.Issuer, Audience: jose.Audience{a.name}, Epoch: h.cfg.Epoch, Seq: int64(seq), Prev: int64(seq),
-		IssuedAt: jose.Date(now), Entries: liveEntries(held, a.key), All: jose.Date(all),
-	})
+		IssuedAt: jose.Date(now), All: jose.Date(all),
+	}
+	h.state(&f)
+	h.mu.Unlock()
+	f.Entries = liveEntries(held, key)
+	body, err := h.compress(f)
 	if err != nil {
 		return nil, err
 	}

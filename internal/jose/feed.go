@@ -53,6 +53,8 @@ type FeedFrame struct {
 	KeyIDs   []string    `json:"kids,omitempty"`  // signing keys withdrawn
 	Policy   int64       `json:"pol,omitempty"`   // lowest acceptable policy version
 	Tools    []string    `json:"tools,omitempty"` // frozen tool or resource names
+	HW       int64       `json:"hw,omitempty"`    // size of the issuer's log (mechanisms I6)
+	Mark     string      `json:"mark,omitempty"`  // epoch and hw, for the issuer's eyes: given back to it (mechanisms I7)
 }
 
 // FeedWant is what a frame is held against.
@@ -91,6 +93,7 @@ func VerifyFeedFrame(frame string, keys KeySet, want FeedWant) (*FeedFrame, erro
 	f := &FeedFrame{
 		Issuer: c.str("iss"), Audience: c.audience(), Epoch: c.int("epoch"), Seq: c.int("seq"), Prev: c.int("prev"),
 		IssuedAt: c.date("iat"), All: c.date("all"), KeyIDs: c.strs("kids"), Policy: c.int("pol"), Tools: c.strs("tools"),
+		HW: c.int("hw"), Mark: c.str("mark"),
 	}
 	if !c.entries(f) || f.Seq < f.Prev || f.Prev < 0 {
 		c.wrong("ents")

@@ -208,6 +208,64 @@ func (r *Ring) Rotation(p Purpose, alg string) (add Add, retire []Retire, err er
 	return Add{k}, retire, nil
 }
 
+// emergency are the purposes that are replaced at once when keys may have been
+// stolen. The key of the log is its own procedure: whoever pinned it must be told.
+// Without withRefresh the keys of refresh tokens get successors, and what the old
+// ones made goes on working.
+func emergency(p Purpose, withRefresh bool) (replace, withdraw bool) {
+	switch p {
+	case Log:
+		return false, false
+	case Refresh, Tag:
+		return true, withRefresh
+	}
+	return true, true
+}
+
+// Replacement makes a new key for every purpose but the log's, all of which work at
+// once, and withdraws those that are in use: what they signed verifies nowhere from
+// then on. withRefresh withdraws the keys of refresh tokens, too, so that nobody's
+// works any more.
+func (r *Ring) Replacement(withRefresh bool) (add []Add, withdraw []Withdraw, err error) {
+	st := r.state.Load()
+	now := r.now().UTC().Truncate(time.Microsecond)
+	for _, a := range algs {
+		replace, out := emergency(a.Purpose, withRefresh)
+		if !replace {
+			continue
+		}
+		version := st.version(a.Purpose)
+		for _, k := range add {
+			if k.Purpose == a.Purpose {
+				version = max(version, k.Version)
+			}
+		}
+		k, err := Generate(a.Purpose, a.Alg, version+1, r.sealer, now, now)
+		if err != nil {
+			return nil, nil, err
+		}
+		add = append(add, Add{k})
+		for _, o := range st.keys {
+			if out && o.Purpose == a.Purpose && o.Alg == a.Alg && o.WithdrawnAt.IsZero() {
+				withdraw = append(withdraw, Withdraw{o.ID, now})
+			}
+		}
+	}
+	return add, withdraw, nil
+}
+
+// Withdrawn lists the signing keys that were withdrawn at or after a moment.
+func (r *Ring) Withdrawn(since time.Time) []string {
+	var out []string
+	for _, k := range r.state.Load().keys {
+		if k.signer != nil && k.Purpose != Log && !k.WithdrawnAt.IsZero() && !k.WithdrawnAt.Before(since) {
+			out = append(out, k.ID)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // known reports whether a deployment has keys of a purpose and algorithm.
 func known(p Purpose, alg string) bool {
 	for _, a := range algs {

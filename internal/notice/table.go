@@ -151,6 +151,9 @@ var table = map[audit.Kind]rule{
 	audit.QuarantineEntered: {admins: true},
 	audit.BackupMade:        noOne,
 	audit.BackupRehearsed:   noOne,
+	audit.RestoreReplayed:   {admins: true},
+	audit.Released:          {admins: true},
+	audit.KeysReplaced:      {admins: true},
 
 	// Notices themselves.
 	audit.AlertRaised:          {admins: true},

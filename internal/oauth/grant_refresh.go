@@ -28,6 +28,10 @@ type presentation struct {
 	fresh   bool        // the family was read for this try
 }
 
+// codeAhead is of a refresh token with a right tag and of a generation that its
+// family has not come to: the database has gone back in time.
+const codeAhead = "refresh_from_the_future"
+
 var errRefresh = invalid("invalid_grant", "The refresh token is unknown, expired, used before or revoked.")
 
 func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue, error) {
@@ -209,8 +213,8 @@ func (g refreshGrant) decide(t *tokenRequest, pr *presentation, given []string, 
 		eff.Kind, eff.Leaf = audit.RefreshReused, ""
 		about["ended"] = true
 		eff.Changes = []act.Change{lineage.End{ID: f.ID, Why: "refresh_reused"}, lineage.End{ID: f.Grant, Why: "refresh_reused"}}
-	case grant.Future:
-		return eff, problem.New(problem.Unavailable, "refresh_from_the_future", "The server's data seems older than this token. Nothing was changed.")
+	case grant.Future: // genuine, and this database has not made it yet (mechanisms I13)
+		return eff, problem.New(problem.Unavailable, codeAhead, "The server's data seems older than this token. Nothing was changed.")
 	default:
 		return eff, errRefresh
 	}

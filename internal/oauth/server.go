@@ -109,6 +109,9 @@ type Server struct {
 	Keys      Keys
 	Browser   Browser
 	Ladder    assurance.Ladder
+	// Ahead is told of a genuine refresh token that the database has not made yet
+	// (mechanisms I13); nil: nobody is.
+	Ahead func(context.Context) error
 	// ClientAddr is the client's address, invalid if unknown (mechanisms I20).
 	ClientAddr func(*http.Request) netip.Addr
 	Now        func() time.Time // nil: time.Now

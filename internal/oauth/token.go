@@ -105,6 +105,11 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	res, p, err := s.exchange(w, r)
 	if err != nil {
 		s.refusedQuietly("token", err)
+		if problem.CodeOf(err) == codeAhead && s.Ahead != nil {
+			if err := s.Ahead(context.WithoutCancel(r.Context())); err != nil {
+				note(r, "gone_back", err.Error())
+			}
+		}
 		return renderError(w, r, err)
 	}
 	err = web.JSON(w, http.StatusOK, res)

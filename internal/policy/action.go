@@ -94,6 +94,9 @@ const (
 	BackupMake     Action = "backup.make"
 	BackupRehearse Action = "backup.rehearse"
 	BackupRestore  Action = "backup.restore"
+	BackupReplay   Action = "backup.replay"   // an export of the log is applied to a restored backup
+	RestoreRelease Action = "restore.release" // what leaving a quarantine suspended works again
+	KeysReplace    Action = "keys.replace"
 	FeedPublish    Action = "feed.publish"
 	Expiry         Action = "expiry"
 )

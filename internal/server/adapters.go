@@ -150,7 +150,9 @@ func (r revocations) RevocationsSince(ctx context.Context, at time.Time) ([]line
 func (s *Server) newFeed() *feed.Hub {
 	return feed.New(feed.Config{
 		Issuer: s.Config.Issuer, Epoch: s.epoch, Source: revocations{s.Store}, AudienceKey: s.Ring.AudienceKey,
-		Signer:       func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypFeed) },
+		Signer: func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypFeed) },
+		Since:  s.since, Mark: s.mark, Seen: s.seenMark,
+		Withdrawn:    func() []string { return s.Ring.Withdrawn(s.now().Add(-tellWithdrawn)) },
 		Authenticate: s.enforcementPoint, Log: s.log, Now: s.now,
 	})
 }

@@ -62,8 +62,10 @@ type State struct {
 	now      func() time.Time
 	tree     store.Epoch // of the log, the one that grows
 	epoch    int64       // that the deployment was opened in
+	since    time.Time   // when that epoch began; zero for the first
 	standing atomic.Pointer[standing]
-	pulse    store.Pulse // of who served before, read before this process wrote anything
+	keys     atomic.Int64 // version of the keys that were read
+	pulse    store.Pulse  // of who served before, read before this process wrote anything
 }
 
 // OpenState opens the database and the keys; it makes what a new deployment
@@ -142,7 +144,7 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	if dep, err = s.Store.Deployment(ctx); err != nil {
 		return err
 	}
-	s.epoch = dep.Epoch
+	s.epoch, s.since = dep.Epoch, dep.EpochAt
 	if err := s.look(ctx); err != nil {
 		return err
 	}
@@ -223,7 +225,7 @@ func New(st *State) (*Server, error) {
 	}
 	s.oauth = &oauth.Server{
 		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Grants: st.Store, State: liveState{st.Store},
-		Keys: st.Ring, Ladder: st.Do.Ladder, ClientAddr: web.ClientAddr, Now: st.now,
+		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, ClientAddr: web.ClientAddr, Now: st.now,
 	}
 	s.portal = &portal.Server{
 		Issuer: st.Config.Issuer, Do: st.Do, Store: st.Store, Log: auditLog{st}, Oauth: s.oauth, Ceremony: ceremony,

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -55,6 +57,16 @@ func (s *State) look(ctx context.Context) error {
 	return nil
 }
 
+// lookAtKeys reads the keys again when another process has replaced some: what was
+// withdrawn works nowhere within a second. It reports whether there was news.
+func (s *State) lookAtKeys(ctx context.Context) (bool, error) {
+	now, err := s.Store.KeysVersion(ctx)
+	if err != nil || now == s.keys.Swap(now) {
+		return false, err
+	}
+	return true, s.Ring.Reload(ctx)
+}
+
 // Quarantined says why nothing is issued; "" if all is well.
 func (s *State) Quarantined() string {
 	if st := s.standing.Load(); st != nil && st.quarantined {
@@ -84,8 +96,9 @@ func (s *State) Remembered(ctx context.Context, a store.Anchor) (ahead bool, err
 }
 
 // Quarantine puts the deployment into quarantine, and keeps what was seen. One that
-// is in quarantine stays, and learns what else was seen.
-func (s *State) Quarantine(ctx context.Context, why string, a store.Anchor, as act.Refs) error {
+// is in quarantine stays, and learns what else was seen. more are changes of the same
+// act.
+func (s *State) Quarantine(ctx context.Context, why string, a store.Anchor, as act.Refs, more ...act.Change) error {
 	seen, err := s.Store.Seen(ctx)
 	if err != nil {
 		return err
@@ -98,7 +111,7 @@ func (s *State) Quarantine(ctx context.Context, why string, a store.Anchor, as a
 		Action: policy.QuarantineEnter, Kind: audit.QuarantineEntered, Refs: as,
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{store.Quarantine{Why: why, Seen: far}},
+				Changes: append([]act.Change{store.Quarantine{Why: why, Seen: far}}, more...),
 				Parts:   []audit.Part{{Body: map[string]any{"reason": why, "seen": far.HW, "epoch": far.Epoch, "by": far.By}}},
 			}, nil
 		},
@@ -125,7 +138,7 @@ func farthest(a, b store.Anchor) store.Anchor {
 
 // watchStanding looks at the database twice a second, for what another process
 // found or did. moved is called once the deployment is in another epoch.
-func (s *State) watchStanding(ctx context.Context, moved func()) {
+func (s *Server) watchStanding(ctx context.Context, moved func()) {
 	every(ctx, 500*time.Millisecond, func(ctx context.Context) {
 		switch err := s.look(ctx); {
 		case errors.Is(err, ErrEpoch):
@@ -133,7 +146,70 @@ func (s *State) watchStanding(ctx context.Context, moved func()) {
 		case err != nil && ctx.Err() == nil:
 			s.log.Warn("look whether the deployment is in quarantine", "err", err)
 		}
+		news, err := s.lookAtKeys(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("look whether keys were replaced", "err", err)
+		}
+		if news {
+			s.hub.Rekey()
+		}
 	})
+}
+
+// tellWithdrawn is for how long the feed names a key that was withdrawn: longer than
+// anybody keeps a published set of keys.
+const tellWithdrawn = 25 * time.Hour
+
+// markLabel is what a mark of the feed is sealed for.
+const markLabel = "countersign/v1/feed-mark"
+
+// mark says how far the log has come, sealed under the key-encryption key: only this
+// deployment can make one and read it, and it outlives the rotation of every key that
+// signs, so that a restored backup knows it for its own (mechanisms I7).
+func (s *State) mark(ctx context.Context) (uint64, string, error) {
+	size, _, err := s.Store.Head(ctx)
+	if err != nil {
+		return 0, "", err
+	}
+	plain := binary.BigEndian.AppendUint64(nil, uint64(s.epoch))
+	plain = binary.BigEndian.AppendUint64(plain, size)
+	sealed, err := s.Sealer.Seal(plain, []byte(markLabel))
+	return size, base64.RawURLEncoding.EncodeToString(sealed), err
+}
+
+// seenMark looks at a mark that an enforcement point gives back. One that is not ours
+// is nothing. If it is ahead of the database, nothing is answered any more.
+func (s *State) seenMark(ctx context.Context, mark string) error {
+	sealed, err := base64.RawURLEncoding.DecodeString(mark)
+	if err != nil {
+		return nil
+	}
+	plain, err := s.Sealer.Open(sealed, []byte(markLabel))
+	if err != nil || len(plain) != 16 {
+		return nil
+	}
+	ahead, err := s.Remembered(ctx, store.Anchor{
+		By: store.ByFeed, Epoch: int64(binary.BigEndian.Uint64(plain)), HW: binary.BigEndian.Uint64(plain[8:]),
+	})
+	if err == nil && ahead {
+		err = errQuarantine
+	}
+	return err
+}
+
+// refreshAhead is told of a genuine refresh token of a generation that the database
+// has not come to (mechanisms I13). It does something at most once an hour.
+func (s *State) refreshAhead(ctx context.Context) error {
+	last, ok, err := s.Store.Fact(ctx, store.FactAhead)
+	if err != nil || ok && s.now().Sub(last.At) < time.Hour {
+		return err
+	}
+	size, _, err := s.Store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	a := store.Anchor{By: store.ByRefresh, Epoch: s.epoch, HW: size + 1} // at least what made it is missing
+	return s.Quarantine(ctx, "a genuine refresh token is newer than the database", a, system(), store.Keep{Name: store.FactAhead})
 }
 
 // errQuarantine is what every route answers in quarantine.

@@ -10,6 +10,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/store"
 )
 
 // SetupLink makes a single-use setup link; earlier ones stop working (mechanisms
@@ -45,8 +46,9 @@ func (s *State) RecoverAdmin(ctx context.Context, username string) (string, erro
 	return link, err
 }
 
-// Export gives the numbered records from a number on, oldest first.
-func (s *State) Export(ctx context.Context, from uint64, fn func(audit.Line) error) error {
+// Export gives the numbered records from a number on, oldest first, each with what
+// its act took away: what replaying it over a restored backup needs (mechanisms I11).
+func (s *State) Export(ctx context.Context, from uint64, fn func(audit.Line, []store.Taken) error) error {
 	names := s.namer(ctx)
 	const batch = 500
 	for {
@@ -62,12 +64,20 @@ func (s *State) Export(ctx context.Context, from uint64, fn func(audit.Line) err
 		if err != nil && !errors.Is(err, errEnough) {
 			return err
 		}
+		ids := make([]string, len(rows))
+		for i, row := range rows {
+			ids[i] = row.ID
+		}
+		taken, err := s.Store.TakenBy(ctx, ids)
+		if err != nil {
+			return err
+		}
 		for i, row := range rows {
 			l, err := audit.Read(ctx, row, int64(nums[i]), s.Names, names)
 			if err != nil {
 				return err
 			}
-			if err := fn(l); err != nil {
+			if err := fn(l, taken[row.ID]); err != nil {
 				return err
 			}
 			from = nums[i] + 1

@@ -92,6 +92,7 @@ func (s *Store) change(u *unit, c act.Change) error {
 		s.noticeChange, s.recoveryChange,
 	} {
 		if noun(u, c) {
+			u.took(c)
 			return nil
 		}
 	}

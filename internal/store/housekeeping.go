@@ -39,9 +39,14 @@ var sweeps = []struct {
 SELECT id FROM refresh_family WHERE salt IS NOT NULL AND net_until < $1 AND window_until < $1 LIMIT $2)`},
 	},
 	{
-		"old revocations", 7 * 24 * time.Hour,
+		"old revocations", keptTaken, // an export of the log says what they took
 		`SELECT COUNT(*) FROM (SELECT 1 FROM revocation WHERE at < $1 AND seq IS NOT NULL LIMIT $2) due`,
 		[]string{`DELETE FROM revocation WHERE (record_id, node) IN (SELECT record_id, node FROM revocation WHERE at < $1 AND seq IS NOT NULL LIMIT $2)`},
+	},
+	{
+		"what acts took", keptTaken,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM taken WHERE at < $1 LIMIT $2) due`,
+		[]string{`DELETE FROM taken WHERE record_id IN (SELECT record_id FROM taken WHERE at < $1 LIMIT $2)`},
 	},
 	{
 		"old checkpoints", time.Hour, // after an hour, the last one of each hour stays, and the last cosigned one

@@ -44,3 +44,8 @@ func (s *Store) Keys(ctx context.Context) ([]keyring.Key, error) {
 	return all(ctx, s.db, scanKey, `SELECT id, purpose, alg, version, public, sealed, created_at, activate_at, COALESCE(retire_at, 0), COALESCE(withdrawn_at, 0)
 FROM keyring WHERE retire_at IS NULL OR retire_at > $1 OR purpose = 'log' ORDER BY purpose, version, id`, s.now().Add(-keyMargin).UnixMicro())
 }
+
+// KeysVersion moves with every change of the keys.
+func (s *Store) KeysVersion(ctx context.Context) (int64, error) {
+	return need(ctx, s.db, "keys", scanInt, `SELECT COUNT(*) + COUNT(retire_at) + COUNT(withdrawn_at) FROM keyring`)
+}

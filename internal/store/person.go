@@ -59,6 +59,13 @@ func (s *Store) erase(u *unit, id string) {
 	u.must(1, func(context.Context) error { return missing("person") }, `DELETE FROM person WHERE id = $1`, id)
 	u.lockMemberships(id)
 	u.end(id, "erased")
+	s.forget(u, id)
+}
+
+// forget deletes what there is of a person, and the key that opens their parts of
+// the log; ending the node of one who is there is the caller's.
+func (s *Store) forget(u *unit, id string) {
+	u.then(`DELETE FROM person WHERE id = $1`, id)
 	u.then(`DELETE FROM record_key WHERE person = $1`, id)
 	u.then(`DELETE FROM passkey WHERE person = $1`, id)
 	u.then(`DELETE FROM factor WHERE person = $1`, id)

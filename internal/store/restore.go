@@ -50,6 +50,8 @@ const (
 	FactSeen      = "seen"      // the farthest Anchor of a quarantine
 	FactBackup    = "backup"    // the newest backup
 	FactRehearsed = "rehearsed" // the newest backup that was rehearsed
+	FactAhead     = "ahead"     // a refresh token of a later generation was seen
+	FactReplayed  = "replayed"  // how far an export was replayed in this quarantine
 )
 
 // Keep keeps a fact.
@@ -61,9 +63,7 @@ func (Keep) Change() {}
 func (s *Store) restoreChange(u *unit, c act.Change) bool {
 	switch c := c.(type) {
 	case Quarantine:
-		if self := s.self.Load(); self != nil {
-			u.touched = append(u.touched, *self)
-		}
+		s.touchSelf(u)
 		u.then(`UPDATE node SET frozen_at = $1, why = $2, version = version + 1 WHERE frozen_at IS NULL AND id IN (SELECT id FROM deployment)`,
 			u.at.UnixMicro(), c.Why)
 		b, err := json.Marshal(c.Seen)
@@ -73,10 +73,23 @@ func (s *Store) restoreChange(u *unit, c act.Change) bool {
 		u.fact(FactSeen, string(b))
 	case Keep:
 		u.fact(c.Name, c.Value)
+	case Leave:
+		s.leave(u, c)
+	case Release:
+		u.release(c)
+	case Reapply:
+		s.reapply(u, c)
 	default:
 		return false
 	}
 	return true
+}
+
+// touchSelf forgets what was cached: all of it was decided on the deployment.
+func (s *Store) touchSelf(u *unit) {
+	if self := s.self.Load(); self != nil {
+		u.touched = append(u.touched, *self)
+	}
 }
 
 const factSQL = `INSERT INTO deployment_fact (name, value, at) VALUES ($1, $2, $3)

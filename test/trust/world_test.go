@@ -186,19 +186,31 @@ func (w *world) person() *actor.Browser {
 	return b
 }
 
-// start starts the server and gives how long it took to be ready.
-func (w *world) start() time.Duration {
-	w.t.Helper()
-	cmd := exec.Command(program.Build(w.t, "countersignd"), "--config", w.file, "serve")
+// command is a command of the server's program on this deployment.
+func (w *world) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(program.Build(w.t, "countersignd"), append([]string{"--config", w.file}, args...)...)
 	cmd.Env = program.Environment([]string{"COUNTERSIGN_"})
+	return cmd
+}
+
+// launch starts the server and does not wait for it.
+func (w *world) launch() {
+	w.t.Helper()
+	cmd := w.command("serve")
 	var err error
 	if w.wrap != nil {
 		cmd, err = w.wrap(cmd)
 		check(w.t, err)
 	}
-	began := time.Now()
 	w.run, err = program.Start(cmd)
 	check(w.t, err)
+}
+
+// start starts the server and gives how long it took to be ready.
+func (w *world) start() time.Duration {
+	w.t.Helper()
+	began := time.Now()
+	w.launch()
 	for time.Since(began) < 20*time.Second {
 		if w.run.Gone() {
 			w.t.Fatalf("the server ended: %s", tail(w.run.Said()))

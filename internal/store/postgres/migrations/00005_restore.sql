@@ -15,3 +15,15 @@ CREATE TABLE deployment_fact (
 	value TEXT COLLATE "C" NOT NULL,
 	at    BIGINT           NOT NULL
 );
+
+-- What an act took away, where the revocations do not say it: replayed over a
+-- restored backup out of an export of the log (mechanisms I11).
+CREATE TABLE taken (
+	record_id TEXT COLLATE "C" NOT NULL,
+	what      TEXT COLLATE "C" NOT NULL,
+	a         TEXT COLLATE "C" NOT NULL,
+	b         TEXT COLLATE "C" NOT NULL,
+	at        BIGINT NOT NULL,
+	PRIMARY KEY (record_id, what, a, b)
+);
+CREATE INDEX taken_at ON taken (at);

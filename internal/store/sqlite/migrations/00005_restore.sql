@@ -15,3 +15,15 @@ CREATE TABLE deployment_fact (
 	value TEXT    NOT NULL,
 	at    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What an act took away, where the revocations do not say it: replayed over a
+-- restored backup out of an export of the log (mechanisms I11).
+CREATE TABLE taken (
+	record_id TEXT    NOT NULL,
+	what      TEXT    NOT NULL,
+	a         TEXT    NOT NULL,
+	b         TEXT    NOT NULL,
+	at        INTEGER NOT NULL,
+	PRIMARY KEY (record_id, what, a, b)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX taken_at ON taken (at);
