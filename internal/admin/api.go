@@ -90,6 +90,8 @@ type Config struct {
 	State     State
 	Log       Log
 	Tree      Published
+	Notices   Notices
+	Leaks     Leaks
 	// Applied waits a bounded time until the enforcement points that are
 	// connected have applied a record, and says whether all have. nil: the
 	// parameter wait is refused.
@@ -117,7 +119,8 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil {
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil ||
+		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
 	adoptHuma()
@@ -133,6 +136,9 @@ func New(c Config) (*API, error) {
 	a.resources()
 	a.sessions()
 	a.recoveries()
+	a.webhooks()
+	a.deliveries()
+	a.leaks()
 	a.log()
 	a.published()
 	document, err := json.Marshal(a.huma.OpenAPI())

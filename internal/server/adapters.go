@@ -200,7 +200,12 @@ func serves(res resource.Resource, clientID string) bool {
 
 // newAdmin builds the management API.
 func (s *Server) newAdmin() (*admin.API, error) {
+	egress, err := s.Egress()
+	if err != nil {
+		return nil, err
+	}
 	return admin.New(admin.Config{
+		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak,
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
 		Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
 		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Applied: s.applied, Now: s.now,

@@ -91,6 +91,13 @@ func scanClient(row Row) (client.Client, error) {
 	return c, err
 }
 
+// ClientBySecret gives the client that a secret is of, ended ones left out;
+// problem.NotFound if there is none. It reads every client's hash: it is for
+// reports of leaks, which are rare.
+func (s *Store) ClientBySecret(ctx context.Context, h secret.Hash) (client.Client, error) {
+	return need(ctx, s.db, "client", scanClient, clientSQL+`WHERE c.secret_hash = $1 AND n.ended_at IS NULL`, h[:])
+}
+
 // Client implements client.Store.
 func (s *Store) Client(ctx context.Context, id string) (client.Client, error) {
 	return need(ctx, s.db, "client", scanClient, clientSQL+`WHERE c.id = $1`, id)
