@@ -18,8 +18,8 @@ import (
 
 // change is one object of the file, and what would become of it.
 type change struct {
-	Kind   string       `json:"kind"`   // resource or client
-	Name   string       `json:"name"`   // uri or client_id
+	Kind   string       `json:"kind"`   // resource, client or webhook
+	Name   string       `json:"name"`   // uri, client_id or name
 	Action string       `json:"action"` // create, update or none
 	Fields []difference `json:"fields"`
 
@@ -33,15 +33,19 @@ type change struct {
 var writable = map[string][]string{
 	"resource": {"uri", "name", "scopes", "servers", "require_dpop", "delegation_aware"},
 	"client":   {"client_id", "name", "auth_method", "jwks", "redirect_uris", "grant_types", "scopes", "resources", "require_dpop"},
+	"webhook":  {"name", "url", "events"},
 }
+
+// identity is the member by which an object is found.
+var identity = map[string]string{"resource": "uri", "client": "client_id", "webhook": "name"}
 
 func (a *app) apply() *cobra.Command {
 	var file, secrets string
 	var yes, dry bool
 	c := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Make clients and resources as a file says",
-		Long: `Make clients and resources as a YAML file says. What would change is shown first.
+		Short: "Make clients, resources and webhooks as a file says",
+		Long: `Make clients, resources and webhooks as a YAML file says. What would change is shown first.
 What the file does not name, and what it does not say of what it names, stays as
 it is; nothing is ever removed.`,
 		Example: "  countersign apply -f apps.yaml --dry-run",
@@ -51,7 +55,7 @@ it is; nothing is ever removed.`,
 	f.StringVarP(&file, "file", "f", "", "the file, - for standard input")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&dry, "dry-run", false, "show what would change, change nothing")
-	f.StringVar(&secrets, "secrets-file", "", "new file for the secrets that clients are given")
+	f.StringVar(&secrets, "secrets-file", "", "new file for the secrets that clients and webhooks are given")
 	_ = c.MarkFlagRequired("file")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
 		m, err := a.manifest(file)
@@ -141,10 +145,42 @@ func (x *api) plan(ctx context.Context, m *manifest) ([]*change, error) {
 		}
 		plan = append(plan, c)
 	}
+	hooks, err := x.planWebhooks(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	plan = append(plan, hooks...)
 	for _, c := range plan {
 		if err := x.compare(ctx, c); err != nil {
 			return nil, err
 		}
+	}
+	return plan, nil
+}
+
+// planWebhooks finds the file's webhooks by their names, which have to be one
+// each.
+func (x *api) planWebhooks(ctx context.Context, m *manifest) (plan []*change, err error) {
+	if len(m.Webhooks) == 0 {
+		return nil, nil
+	}
+	_, all, err := items[object](ctx, x, "/webhooks")
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range m.Webhooks {
+		c := &change{Kind: "webhook", Name: w.Name, want: fields(w)}
+		for _, have := range all {
+			if have["name"] != w.Name {
+				continue
+			}
+			if c.path != "" {
+				return nil, &failure{exit: exitError, code: "name_ambiguous", message: "There are two webhooks named " + w.Name + ".", fix: "countersign webhook list"}
+			}
+			id, _ := have["id"].(string)
+			c.path = "/webhooks/" + url.PathEscape(id)
+		}
+		plan = append(plan, c)
 	}
 	return plan, nil
 }
@@ -172,8 +208,8 @@ func (x *api) compare(ctx context.Context, c *change) error {
 		c.Action, c.etag = "update", r.etag
 	}
 	for _, d := range differences(c.want, c.have) {
-		if c.Kind == "resource" && d.Field == "uri" || c.Kind == "client" && d.Field == "client_id" {
-			continue // what it is found by
+		if d.Field == identity[c.Kind] {
+			continue
 		}
 		c.Fields = append(c.Fields, d)
 	}
@@ -299,16 +335,17 @@ func (x *api) put(ctx context.Context, c *change, want object, v *vault) error {
 			return named(err, c)
 		}
 		var made struct {
-			ID     string `json:"id"`
-			Secret string `json:"client_secret"`
+			ID      string `json:"id"`
+			Secret  string `json:"client_secret"`
+			Webhook string `json:"secret"`
 		}
 		if err := json.Unmarshal(r.body, &made); err != nil {
 			return &failure{exit: exitError, code: "bad_answer", message: "The server's " + c.Kind + " cannot be read."}
 		}
-		if c.path = "/clients/" + url.PathEscape(c.Name); c.Kind == "resource" {
-			c.path = "/resources/" + url.PathEscape(made.ID)
+		if c.path = "/clients/" + url.PathEscape(c.Name); c.Kind != "client" {
+			c.path = "/" + c.Kind + "s/" + url.PathEscape(made.ID)
 		}
-		return v.keep(c.Name, made.Secret)
+		return v.keep(c, made.Secret+made.Webhook)
 	}
 	body := object{}
 	for _, name := range writable[c.Kind] {
@@ -333,7 +370,7 @@ func (x *api) put(ctx context.Context, c *change, want object, v *vault) error {
 	if err := json.Unmarshal(r.body, &now); err != nil {
 		return &failure{exit: exitError, code: "bad_answer", message: "The server's " + c.Kind + " cannot be read."}
 	}
-	return v.keep(c.Name, now.Secret)
+	return v.keep(c, now.Secret)
 }
 
 // named says which object a refusal is about.
@@ -354,16 +391,16 @@ func named(err error, c *change) error {
 // never to the terminal.
 type vault struct {
 	file *os.File
-	keys map[string]string
+	keys map[string]map[string]string // by kind and name
 }
 
 // openVault makes the file before anything is changed, if a secret will come.
 func openVault(plan []*change, path string) (*vault, error) {
-	v := &vault{keys: map[string]string{}}
+	v := &vault{keys: map[string]map[string]string{}}
 	for _, c := range plan {
-		if c.Kind == "client" && c.Action != "none" && secretive(c.want) && !secretive(c.have) && path == "" {
+		if c.givesSecret() && path == "" {
 			return nil, &failure{
-				exit: exitUsage, code: "secrets_file_needed", message: "The client " + c.Name + " will get a secret, which is told only once.",
+				exit: exitUsage, code: "secrets_file_needed", message: "The " + c.Kind + " " + c.Name + " will get a secret, which is told only once.",
 				fix: "add --secrets-file FILE",
 			}
 		}
@@ -379,6 +416,14 @@ func openVault(plan []*change, path string) (*vault, error) {
 	return v, nil
 }
 
+// givesSecret reports whether the change makes a secret that is told once.
+func (c *change) givesSecret() bool {
+	if c.Kind == "webhook" {
+		return c.Action == "create"
+	}
+	return c.Kind == "client" && c.Action != "none" && secretive(c.want) && !secretive(c.have)
+}
+
 // secretive reports whether a client authenticates by a secret.
 func secretive(o object) bool {
 	method, _ := o["auth_method"].(string)
@@ -386,17 +431,24 @@ func secretive(o object) bool {
 }
 
 // keep writes a secret to the disk at once: what follows may fail.
-func (v *vault) keep(name, secret string) error {
+func (v *vault) keep(c *change, secret string) error {
 	if secret == "" || v.file == nil {
 		return nil
 	}
-	v.keys[name] = secret
-	text, err := json.MarshalIndent(map[string]any{"version": 1, "client_secrets": v.keys}, "", "  ")
+	if v.keys[c.Kind] == nil {
+		v.keys[c.Kind] = map[string]string{}
+	}
+	v.keys[c.Kind][c.Name] = secret
+	doc := map[string]any{"version": 1}
+	for kind, keys := range v.keys {
+		doc[kind+"_secrets"] = keys
+	}
+	text, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return err
 	}
 	if _, err := v.file.WriteAt(append(text, '\n'), 0); err != nil { // it only grows
-		return fmt.Errorf("the secret of %s could not be kept: %w", name, err)
+		return fmt.Errorf("the secret of %s could not be kept: %w", c.Name, err)
 	}
 	return v.file.Sync()
 }

@@ -427,7 +427,26 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(204)
 	case path == "/sessions":
 		answer(w, 200, map[string]any{"items": []map[string]any{{"id": "ses_1", "device": "Firefox on Linux", "acr": "phr", "current": true}}})
-	case noun == "clients" || noun == "resources":
+	case noun == "webhooks" && r.Method == "POST" && verb == "secret":
+		i.counts["rotated_"+id]++
+		answer(w, 200, map[string]any{"id": id, "secret": "whsec_TOLDAGAIN"})
+	case noun == "webhooks" && r.Method == "POST" && verb != "", noun == "deliveries" && r.Method != "GET", noun == "webhooks" && r.Method == "DELETE":
+		i.counts[noun+"_"+verb+"_"+id]++
+		w.WriteHeader(204)
+	case path == "/deliveries":
+		answer(w, 200, map[string]any{"items": []map[string]any{{"id": "dlv_1", "channel": "mail", "record": "rec_1", "person": "usr_1", "why": "the mail relay refused it: 550", "made_at": time.Now().Add(-time.Hour), "tries": 3}}})
+	case path == "/alerts":
+		answer(w, 200, map[string]any{"items": []map[string]any{{"name": "disk_headroom", "severity": "critical", "title": "The disk is nearly full", "next": "Make room.", "raised_at": time.Now().Add(-time.Hour)}}})
+	case path == "/leaks":
+		var in map[string]any
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		if in["secret"] != "cs_secret_FOUND" {
+			answer(w, 200, map[string]any{"known": false})
+			return
+		}
+		i.counts["leaks"]++
+		answer(w, 200, map[string]any{"known": true, "what": "the secret of a client", "next": "Rotate it.", "record": "rec_9"})
+	case noun == "clients" || noun == "resources" || noun == "webhooks":
 		i.object(w, r, noun, id)
 	default:
 		answer(w, 404, map[string]any{"detail": "No such thing."})
@@ -466,7 +485,7 @@ func (i *issuer) recovery(w http.ResponseWriter, r *http.Request, id, verb strin
 
 // object lists, reads, makes and replaces clients and resources.
 func (i *issuer) object(w http.ResponseWriter, r *http.Request, noun, id string) {
-	key := map[string]string{"clients": "client_id", "resources": "id"}[noun]
+	key := map[string]string{"clients": "client_id", "resources": "id", "webhooks": "id"}[noun]
 	at := slices.IndexFunc(i.objects[noun], func(o map[string]any) bool { return o[key] == id })
 	tag := func(o map[string]any) string { return fmt.Sprintf("%q", fmt.Sprint(o["version"])) }
 	switch {
@@ -488,6 +507,9 @@ func (i *issuer) object(w http.ResponseWriter, r *http.Request, noun, id string)
 		out := map[string]any{"id": o["id"]}
 		if m, _ := o["auth_method"].(string); strings.HasPrefix(m, "client_secret") {
 			out["client_secret"] = "cs_secret_TOLDONCE"
+		}
+		if noun == "webhooks" {
+			out["secret"] = "whsec_TOLDONCE"
 		}
 		i.counts["made_"+noun]++
 		answer(w, 201, out)

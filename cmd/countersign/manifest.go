@@ -19,6 +19,7 @@ import (
 type manifest struct {
 	Resources []wantResource `yaml:"resources"`
 	Clients   []wantClient   `yaml:"clients"`
+	Webhooks  []wantWebhook  `yaml:"webhooks"`
 }
 
 type wantResource struct {
@@ -68,6 +69,13 @@ type wantService struct {
 	Groups   []string `yaml:"groups" json:"groups,omitempty"`
 }
 
+// wantWebhook is a receiver of events; it is found by its name.
+type wantWebhook struct {
+	Name   string    `yaml:"name" json:"name"`
+	URL    *string   `yaml:"url" json:"url,omitempty"`
+	Events *[]string `yaml:"events" json:"events,omitempty"`
+}
+
 // parseManifest reads an apply file strictly: unknown members, duplicates and
 // objects without an identity are errors that show the line.
 func parseManifest(text []byte) (*manifest, error) {
@@ -105,6 +113,15 @@ func parseManifest(text []byte) (*manifest, error) {
 				return nil, usage("The client %s: review_by is a date such as 2027-01-31.", c.ClientID)
 			}
 		}
+	}
+	for i, w := range m.Webhooks {
+		if w.Name == "" {
+			return nil, usage("webhooks[%d] has no name.", i)
+		}
+		if seen["w"+w.Name] {
+			return nil, usage("The webhook %s is in the file twice.", w.Name)
+		}
+		seen["w"+w.Name] = true
 	}
 	return &m, nil
 }
