@@ -94,7 +94,9 @@ type Server struct {
 	LogState func(context.Context) (LogState, error)
 	// Mails says that mail is sent. Without it no address can be proved.
 	Mails bool
-	Now   func() time.Time // nil: time.Now
+	// Notices is what the page of notices stands on; nil: there is none.
+	Notices *Notices
+	Now     func() time.Time // nil: time.Now
 }
 
 func (s *Server) now() time.Time {
@@ -245,5 +247,6 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.recoverRoutes(handle)
 	s.accountRoutes(handle)
 	s.emailRoutes(handle)
+	s.noticeRoutes(handle)
 	s.adminRoutes(handle)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/notice"
 	"github.com/countersign-dev/countersign/internal/notify"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/secret"
@@ -283,4 +284,43 @@ func (s *Server) diskHeadroom(context.Context) (bool, string, error) {
 	}
 	free, ok, err := s.Store.Free()
 	return ok && err == nil && free < headroom, fmt.Sprintf("less than %d MiB are free", headroom>>20), err
+}
+
+// noticePages is what the administrators' page of notices stands on.
+func (s *Server) noticePages() (*portal.Notices, error) {
+	egress, err := s.Egress()
+	if err != nil {
+		return nil, err
+	}
+	log := noticeLog{s.State}
+	return &portal.Notices{
+		Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed,
+		Alerts: log.alerts, Line: log.line,
+		Size: func(ctx context.Context) (int64, error) {
+			size, _, err := s.Store.Head(ctx)
+			return int64(size), err
+		},
+	}, nil
+}
+
+// alerts gives the alerts of the log, newest first.
+func (l noticeLog) alerts(ctx context.Context, n int) (out []notice.Event, err error) {
+	rows, _, err := l.Store.AuditPage(ctx, store.Filter{Kinds: []audit.Kind{audit.AlertRaised, audit.AlertCleared}}, n)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		e, err := l.open(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// line gives a record as a list shows it.
+func (l noticeLog) line(ctx context.Context, record string) (audit.Line, error) {
+	e, err := l.Event(ctx, record)
+	return e.Line, err
 }

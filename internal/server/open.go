@@ -233,6 +233,9 @@ func New(st *State) (*Server, error) {
 		Recovery: s.recovery(),
 	}
 	s.oauth.Browser = s.portal
+	if s.portal.Notices, err = s.noticePages(); err != nil {
+		return nil, err
+	}
 	if s.admin, err = s.newAdmin(); err != nil {
 		return nil, err
 	}

@@ -254,6 +254,24 @@ func cases() []testCase {
 		{"person-withdraw", dana(PathPeople), PersonChange{Person: Person{Name: "Mira Tanaka", State: Invited}, Form: form, Back: PathPeople}},
 		{"person-enable", dana(PathPeople), PersonChange{Person: Person{Name: "Old Account", State: Disabled}, Form: form, Reason: Input{Error: "Write why, in a few words."}, Back: PathPeople}},
 		{"person-last", dana(PathPeople), PersonChange{Person: Person{Name: "Dana Okafor"}, Last: true, Back: PathPeople}},
+		{"notices", dana(PathNotices), Notices{Mails: true, Reached: 2, AddURL: "/n/1", Stands: []Alert{
+			{Title: "The disk is nearly full", Severity: "critical", Detail: "less than 256 MiB are free", Next: "Make room: when it is full no tokens are issued.", At: ago(40 * time.Minute), Ref: "rec_01K9Y7C3ZQ4T"},
+		}, Recent: []Alert{
+			{Title: "A refresh token was used twice", Severity: "warning", Detail: "An old refresh token was used again by Release board, so what it belonged to was ended for Sam Lindqvist.", Next: "A copy of the token exists, or the client stores it wrongly.", At: ago(3 * time.Hour), Ref: "rec_01K9Y7C2AA0B"},
+			{Title: "The audit log stands still", Severity: "critical", At: ago(2 * day), Over: true, Ref: "rec_01K9Y7BZZZ00"},
+		}, Hooks: []Hook{
+			{Name: "SIEM", URL: "https://siem.example.com/countersign", Events: []string{"factor.*", "alert.*"}, ActURL: "/n/2"},
+			{Name: "Chat", URL: "https://chat.example.com/hooks/" + "0123456789abcdef0123456789abcdef", Off: true, Behind: 1204, ActURL: "/n/3"},
+		}, Letters: []Letter{
+			{To: "Sam Lindqvist", About: "Sam Lindqvist added passkey, Phone.", Why: "the mail relay refused it: 550 5.1.1", At: ago(5 * time.Hour), Tries: 1, Resend: form, Discard: form},
+		}, More: true}},
+		{"notices-none", with(dana(PathNotices), Notice{Good, "Discarded.", "", ""}), Notices{AddURL: "/n/1"}},
+		{"notices-unreached", dana(PathNotices), Notices{Mails: true, AddURL: "/n/1"}},
+		{"webhook-add", dana(PathNotices), HookEdit{New: true, Form: form, Back: PathNotices}},
+		{"webhook-wrong", dana(PathNotices), HookEdit{New: true, Form: form, Name: Input{Value: "SIEM"}, URL: Input{Value: "http://siem", Error: "A webhook's address is an https URL without user, password and fragment."}, Events: Input{Value: "fact", Error: "No kind of event is \"fact\"."}, Back: PathNotices}},
+		{"webhook-change", dana(PathNotices), HookEdit{Form: form, Name: Input{Value: "SIEM"}, URL: Input{Value: "https://siem.example.com/countersign"}, Events: Input{Value: "factor.* alert.*"}, Rotate: form, Switch: form, Remove: form, Back: PathNotices}},
+		{"webhook-off", dana(PathNotices), HookEdit{Form: form, Name: Input{Value: "SIEM"}, URL: Input{Value: "https://siem.example.com/countersign"}, Off: true, Rotate: form, Switch: form, Remove: form, Back: PathNotices}},
+		{"webhook-secret", dana(PathNotices), HookSecret{Name: "SIEM", Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYq=", Both: day, Back: PathNotices}},
 		{"audit", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(8 * time.Second), Records: []Record{
 			{Index: 1203, At: ago(time.Minute), Actor: "Countersign command line", For: "Dana Okafor", Text: "Rotated the key of Sample notes API", Outcome: "Allowed", Assurance: "phr, 1 minute old", Proofs: "passkey “Dana's laptop”", Ref: "rec_01K9Y7C3ZQ4T"},
 			{Index: 1202, At: ago(2 * time.Minute), Actor: "Countersign command line", For: "Dana Okafor", Text: "Asked to rotate the key of Sample notes API", Outcome: "Asked for proof", Assurance: "phr, 3 hours old", Reason: "Needs a phishing-resistant proof not older than 5 minutes", Ref: "rec_01K9Y7C2AA0B"},
@@ -281,6 +299,11 @@ func evil() []testCase {
 		SetupName{Form: bad, Name: inp, Username: inp},
 		SetupClosed{By: hostile},
 		LinkProblem{Kind: InviteLink, By: hostile, Ref: hostile},
+		Email{Mails: true, Current: hostile, Address: Input{Value: hostile, Error: "x"}, Form: form, Send: form},
+		EmailProve{Address: hostile, Form: form},
+		Notices{Mails: true, Recent: []Alert{{Title: "x", Severity: "warning", Detail: hostile}}, Hooks: []Hook{{Name: hostile, URL: hostile, Events: []string{hostile}}}, Letters: []Letter{{To: hostile, About: hostile, Why: hostile}}},
+		HookEdit{Form: form, Name: Input{Value: hostile}, URL: Input{Value: hostile}, Events: Input{Value: hostile}},
+		HookSecret{Name: hostile, Secret: "whsec_x"},
 		EnrolPasskey{Account: hostile, Name: inp, Made: &k, Later: &bad, Back: "javascript:alert(1)"},
 		SetupDone{Name: hostile, Commands: []Command{{hostile, hostile}}, Next: link},
 		Invitation{By: hostile, ByAccount: hostile, Into: hostile, Role: hostile, Name: inp, Username: inp, Passkey: inp},

@@ -14,6 +14,7 @@ const (
 	PathSignOut  = "/signout"
 	PathPeople   = "/admin/people"
 	PathAudit    = "/admin/audit"
+	PathNotices  = "/admin/notices"
 
 	PathRecoveries = "/admin/recoveries"
 	PathPass       = "/admin/pass" // for helpers, too
