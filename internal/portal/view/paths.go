@@ -36,6 +36,7 @@ var sections = []section{
 	{path: PathPass, text: "Temporary pass", helper: true},
 	{path: PathPeople, text: "People", admin: true},
 	{path: PathRecoveries, text: "Recoveries", admin: true},
+	{path: PathNotices, text: "Notices", admin: true},
 	{path: PathAudit, text: "Audit log", admin: true},
 }
 
