@@ -242,6 +242,7 @@ func (s *Server) conditions() []notify.Condition {
 	return []notify.Condition{
 		{Rule: notice.LogBehind, Check: s.logBehind},
 		{Rule: notice.DiskHeadroom, Check: s.diskHeadroom},
+		{Rule: notice.NotWitnessed, Check: s.notWitnessed},
 	}
 }
 
@@ -271,6 +272,25 @@ func (s *Server) logBehind(ctx context.Context) (bool, string, error) {
 		return false, "", nil // the first one is made within a second
 	}
 	return err == nil && s.now().Sub(at) > behindFor, "no checkpoint was signed for long", err
+}
+
+// witnessedWithin is how long checkpoints may go without a witness, where one has
+// signed before.
+const witnessedWithin = 10 * time.Minute
+
+// notWitnessed finds that no witness has signed for long, though one did before
+// and the log has grown since. Of a deployment without witnesses there is nothing to
+// find.
+func (s *Server) notWitnessed(ctx context.Context) (bool, string, error) {
+	size, at, ok, err := s.Store.LastWitnessed(ctx)
+	if err != nil || !ok || s.now().Sub(at) < witnessedWithin {
+		return false, "", err
+	}
+	signed, _, err := s.Store.LastSigned(ctx)
+	if err != nil {
+		return false, "", unknownIsNone(err)
+	}
+	return signed > size, "no witness has signed for more than ten minutes", nil
 }
 
 // headroom is how much of an embedded database's disk has to be free.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -443,6 +444,45 @@ func TestAlertsAboutTheLog(t *testing.T) {
 	if got := n.relay.Messages(); len(got) != 1 {
 		t.Errorf("told %d times", len(got))
 	}
+}
+
+// TestNotWitnessed: once a witness has signed, its silence is found while the log
+// grows; without witnesses there is nothing to find.
+func TestNotWitnessed(t *testing.T) {
+	onEach(t, func(t *testing.T, onPostgres bool) {
+		n := newNewsroom(t, onPostgres)
+		n.person("dana")
+		found := func() bool {
+			holds, _, err := n.notWitnessed(t.Context())
+			check(t, err)
+			return holds
+		}
+		waitFor(t, func() bool {
+			signed, _, err := n.Store.LastSigned(t.Context())
+			return err == nil && signed > 1
+		})
+		if found() {
+			t.Error("found without a witness")
+		}
+		if onPostgres {
+			return // the rest is the same statement over rows that a witness writes
+		}
+		db, err := sql.Open("sqlite", n.cfg.Database.SQLite)
+		check(t, err)
+		defer db.Close()
+		cosigned := func(size int, at time.Time) {
+			_, err := db.Exec(`INSERT INTO cosignature (epoch, size, witness, at, line) VALUES (1, ?, 'w', ?, '')`, size, at.UnixMicro())
+			check(t, err)
+		}
+		cosigned(1, n.now().Add(-11*time.Minute))
+		if !found() {
+			t.Error("the silence of a witness was not found")
+		}
+		cosigned(2, n.now())
+		if found() {
+			t.Error("found though a witness has just signed")
+		}
+	})
 }
 
 // TestBroadTokens: the definition, and that the client of one is named once.

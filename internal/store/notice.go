@@ -283,3 +283,14 @@ func (s *Store) FactsOf(ctx context.Context, from, to int64, kinds []audit.Kind)
 	}, `SELECT g.id, f.body FROM (SELECT MIN(id) AS id, facts_hash FROM audit
 WHERE seq >= $1 AND seq < $2 AND kind IN (`+kindList(kinds)+`) AND facts_hash IS NOT NULL GROUP BY facts_hash) g JOIN decision_facts f ON f.hash = g.facts_hash`, from, to)
 }
+
+// LastWitnessed gives the newest cosignature: the size that was cosigned, and when
+// the witness says it did; ok is false if no witness ever signed.
+func (s *Store) LastWitnessed(ctx context.Context) (size uint64, at time.Time, ok bool, err error) {
+	type seen struct{ size, at int64 }
+	w, ok, err := one(ctx, s.db, func(row Row) (w seen, err error) {
+		err = row.Scan(&w.size, &w.at)
+		return w, err
+	}, `SELECT size, at FROM cosignature ORDER BY at DESC, size DESC LIMIT 1`)
+	return uint64(w.size), moment(w.at), ok, err
+}
