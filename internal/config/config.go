@@ -35,6 +35,7 @@ type Config struct {
 	Proxy      Proxy      `yaml:"proxy,omitempty"`
 	Egress     Egress     `yaml:"egress,omitempty"`
 	Mail       Mail       `yaml:"mail,omitempty"`
+	Passwords  Passwords  `yaml:"passwords,omitempty"`
 	Log        Log        `yaml:"log,omitempty"`
 	Recovery   Recovery   `yaml:"recovery,omitempty"`
 
@@ -114,6 +115,11 @@ type Mail struct {
 type Recovery struct {
 	Wait      time.Duration `yaml:"wait,omitempty"`      // before a recovery with a code can be finished; 0: 24h
 	Probation time.Duration `yaml:"probation,omitempty"` // of a passkey made by a recovery; 0: 72h
+}
+
+// Passwords is what people may not choose as one, beside what the release knows.
+type Passwords struct {
+	BlockedFile string `yaml:"blocked_file,omitempty"` // a password a line
 }
 
 // Log is how the process logs.

@@ -83,12 +83,20 @@ func (Remove) Change() {}
 // Store reads factors.
 type Store interface {
 	Passkeys
+	Attempts
 	// FactorsOf lists a person's live factors of every kind, oldest first.
 	FactorsOf(ctx context.Context, person string) ([]Factor, error)
 	// SecretsOf gives a person's live secrets of a kind, oldest first.
 	SecretsOf(ctx context.Context, person string, k Kind) ([]Secret, error)
 	// Allowed says which kinds people may use here.
 	Allowed(context.Context) (Kinds, error)
+}
+
+// Attempts reads what was guessed, and from where.
+type Attempts interface {
+	// Guessed is how many guesses a budget has paid for in its window, and how
+	// many since the last right one.
+	Guessed(context.Context, Bucket) (window, row int, err error)
 	// KnownDevice reports whether a person has signed in from a device that is
 	// live.
 	KnownDevice(ctx context.Context, person, device string) (bool, error)

@@ -31,6 +31,11 @@ var kinds = map[Kind]kindInfo{
 	KindTOTP:     {3, true, "authenticator app"},
 }
 
+// Probation is how long a passkey that was added with no more than a password and
+// a code counts for no more than these: whoever got hold of both gains nothing
+// by adding one, and the person is told and can remove it.
+const Probation = 24 * time.Hour
+
 // Max is how many live factors of the kind a person may have; 0 for a kind that
 // is not known.
 func (k Kind) Max() int { return kinds[k].max }

@@ -29,6 +29,10 @@ func (s *Server) accountRoutes(handle func(string, web.Handler)) {
 		"POST /account/passkeys/rename":  s.passkeyRename,
 		"GET /account/passkeys/remove":   s.passkeyRemove,
 		"POST /account/passkeys/remove":  s.passkeyRemoved,
+		"GET " + passwordPath:            s.passwordPage,
+		"POST " + passwordPath:           s.passwordSet,
+		"GET " + appPath:                 s.appAdd,
+		"POST " + appPath:                s.appShown,
 		"GET /account/sessions":          s.sessionsPage,
 		"GET /account/end":               s.endPage,
 		"POST /account/end":              s.end,
@@ -52,7 +56,7 @@ const (
 
 // overview is the check-up: what to mend, then what was unusual.
 func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	keys, err := s.Store.PasskeysOf(r.Context(), v.person.ID)
+	all, err := s.Store.FactorsOf(r.Context(), v.person.ID)
 	if err != nil {
 		return err
 	}
@@ -60,11 +64,16 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) er
 	if err != nil {
 		return err
 	}
-	m := view.Overview{Passkeys: len(keys), Sessions: len(t.sessions), Apps: t.apps()}
-	m.Todo = append(m.Todo, view.Todo{
+	keys, typed := keysOf(all)
+	m := view.Overview{Passkeys: keys, Sessions: len(t.sessions), Apps: t.apps()}
+	todo := view.Todo{
 		Text: "Add a second passkey", Why: "If the only one is lost, you can't get back in by yourself.", Takes: "about 30 seconds",
-		Action: view.Link{Text: "Add a passkey", URL: addPasskey}, Done: len(keys) > 1,
-	})
+		Action: view.Link{Text: "Add a passkey", URL: addPasskey}, Done: keys > 1 || keys == 1 && typed,
+	}
+	if keys == 0 {
+		todo.Text, todo.Why = "Add a passkey", "Some actions ask for one: a password and a code can be typed into a page that only looks like ours."
+	}
+	m.Todo = append(m.Todo, todo)
 	if s.Mails {
 		m.Todo = append(m.Todo, view.Todo{
 			Text: "Prove your e-mail address", Why: "Then you're told at once when somebody changes how you sign in.", Takes: "about a minute",

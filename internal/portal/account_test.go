@@ -348,6 +348,7 @@ func TestConfirmationsEnd(t *testing.T) {
 			continue
 		}
 		r.clock.move(6 * time.Minute) // the proof is too old, and what was counted before too
+		b.get("/account")             // the session is in use
 		ask := func() answer {
 			if method == "GET" {
 				return b.get(strings.TrimSuffix(path, "{$}") + "?id=" + keys[0].ID)

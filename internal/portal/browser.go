@@ -207,20 +207,26 @@ func (s *Server) Go(w http.ResponseWriter, r *http.Request, next grant.Next, ref
 	http.Redirect(w, r, page+"?tx="+url.QueryEscape(reference), http.StatusSeeOther)
 }
 
-// Attainable says which asks a person can meet with the passkeys they have
+// Attainable says which asks a person can meet with the factors they have
 // (mechanisms A9): only ever shown to themselves.
 func (s *Server) Attainable(ctx context.Context, person string) (func(assurance.Ask) bool, error) {
+	all, err := s.Store.FactorsOf(ctx, person)
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := s.Store.Allowed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	best := factor.Reach(all, allowed, s.now())
 	keys, err := s.Store.PasskeysOf(ctx, person)
 	if err != nil {
 		return nil, err
 	}
-	best := assurance.None
 	for _, k := range keys {
-		rung := assurance.Phishing
-		if !k.BackupEligible && k.Attestation == "verified" {
-			rung = assurance.Hardware
+		if !k.BackupEligible && k.Attestation == "verified" && !s.now().Before(k.ProbationUntil) {
+			best = assurance.Hardware
 		}
-		best = max(best, rung)
 	}
 	return func(a assurance.Ask) bool { return a.Rung <= best && a.Approval == assurance.Approval{} }, nil
 }

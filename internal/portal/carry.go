@@ -24,6 +24,10 @@ import (
 // link never becomes text on a page.
 var notices = map[string]view.Notice{
 	"passkey-added":      {Title: "Passkey added."},
+	"app-added":          {Title: "Authenticator app added."},
+	"password-set":       {Title: "Password set."},
+	"renamed":            {Title: "Renamed."},
+	"removed":            {Title: "Removed.", Detail: "It will never work here again."},
 	"passkey-renamed":    {Title: "Passkey renamed."},
 	"passkey-removed":    {Title: "Passkey removed.", Detail: "It will never work here again. You can delete it from your device too."},
 	"email":              {Title: "Address saved.", Detail: "Open the link that is sent there to prove it."},
@@ -130,6 +134,11 @@ type opened struct {
 	Subject  string `json:"sub"`
 	Name     string `json:"name,omitempty"`
 	Username string `json:"username,omitempty"`
+	// Of who comes in with a password and an app: the password's factor in its
+	// sealed form, and the seed that the app was shown.
+	PasswordID string `json:"pw_id,omitempty"`
+	Password   []byte `json:"pw,omitempty"`
+	Seed       []byte `json:"seed,omitempty"`
 }
 
 func (o opened) key() (k once.Key) {

@@ -25,6 +25,10 @@ func (s *Server) inviteRoutes(handle func(string, web.Handler)) {
 	handle("GET /invite/accept", s.invitation)
 	handle("POST /invite/options", s.inviteOptions)
 	handle("POST /invite/finish", s.inviteFinish)
+	handle("GET /invite/password", s.invitePassword)
+	handle("POST /invite/password", s.invitePasswordChosen)
+	handle("GET /invite/app", s.inviteApp)
+	handle("POST /invite/app", s.inviteAppShown)
 	handle("GET /invite/second", s.signedIn(s.inviteSecond))
 	handle("POST /invite/later", func(w http.ResponseWriter, r *http.Request) error { return seeOther(w, r, "/invite/codes") })
 }
@@ -114,6 +118,9 @@ func (s *Server) invitation(w http.ResponseWriter, r *http.Request) error {
 	if in.admin {
 		m.Role = "administrator"
 	}
+	if m.Typed, err = s.typedURL(r, "/invite/password", tx); err != nil {
+		return err
+	}
 	who, err := s.visitor(r)
 	if problem.From(err) != nil {
 		return s.show(w, r, nil, "", m)
@@ -182,6 +189,20 @@ func (s *Server) inviteFinish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	taken, err := s.acceptInvitation(r, n, in)
+	if err != nil {
+		return err
+	}
+	if taken {
+		return location(w, withQuery("/invite/accept", "tx", b.get("tx")))
+	}
+	n.finish(w)
+	return location(w, "/invite/second")
+}
+
+// acceptInvitation carries out the act that makes the invited person; taken says
+// that the link was spent meanwhile.
+func (s *Server) acceptInvitation(r *http.Request, n newcomer, in invited) (taken bool, err error) {
 	n.intent.Action, n.intent.Kind = policy.InvitationAccept, audit.InvitationAccepted
 	n.intent.Spend = append(n.intent.Spend, once.Spend{Purpose: once.Invite, Key: in.key(), Ref: in.Person})
 	standing := true
@@ -200,13 +221,12 @@ func (s *Server) inviteFinish(w http.ResponseWriter, r *http.Request) error {
 	}
 	_, err = s.Do.Do(r.Context(), n.intent)
 	if lost(err, once.Invite) {
-		return location(w, withQuery("/invite/accept", "tx", b.get("tx")))
+		return true, nil
 	}
 	if err != nil {
-		return spentAsExpired(err)
+		return false, spentAsExpired(err)
 	}
-	n.finish(w)
-	return location(w, "/invite/second")
+	return false, nil
 }
 
 // inviteSecond offers a second passkey to somebody who just came in.

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -18,9 +18,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
 )
-
-// maxPasskeys is how many live passkeys a person may have.
-const maxPasskeys = 20
 
 // addPasskey is the page that adds one to an account.
 const addPasskey = view.PathPasskeys + "/add"
@@ -45,9 +42,9 @@ func (v *visitor) passkey(k factor.Passkey) view.Passkey {
 	return view.Passkey{
 		Name: k.Name, Model: models[strings.ToLower(k.AAGUID)], Synced: k.BackupEligible,
 		Hardware: !k.BackupEligible && k.Attestation == "verified", AddedAt: k.CreatedAt, LastUsedAt: k.UsedAt,
-		Here:      usedWith(v.ses.Proofs, k.ID),
+		Counts: k.ProbationUntil, Here: usedWith(v.ses.Proofs, k.ID),
 		Rename:    view.Form{Action: view.PathPasskeys + "/rename", Hidden: []view.Field{{Name: "id", Value: k.ID}}},
-		RemoveURL: withQuery(view.PathPasskeys+"/remove", "id", k.ID),
+		RemoveURL: removeURL(k.ID),
 	}
 }
 
@@ -60,7 +57,8 @@ func (s *Server) passkeys(w http.ResponseWriter, r *http.Request, v *visitor) er
 	return s.passkeyList(w, r, v, "", view.Input{})
 }
 
-// passkeyList shows v's passkeys, with what was wrong with a new name for one.
+// passkeyList shows v's passkeys and other ways to sign in, with what was wrong
+// with a new name for one.
 func (s *Server) passkeyList(w http.ResponseWriter, r *http.Request, v *visitor, renamed string, name view.Input) error {
 	keys, err := s.Store.PasskeysOf(r.Context(), v.person.ID)
 	if err != nil {
@@ -72,23 +70,29 @@ func (s *Server) passkeyList(w http.ResponseWriter, r *http.Request, v *visitor,
 	}}
 	for _, k := range keys {
 		item := v.passkey(k)
+		if !s.now().Before(item.Counts) {
+			item.Counts = time.Time{}
+		}
 		if k.ID == renamed {
 			item.NewName = name
 		}
 		m.Items = append(m.Items, item)
 		m.Signal.Credentials = append(m.Signal.Credentials, b64(k.CredentialID))
 	}
+	if err := s.methods(r.Context(), v, &m, renamed, name); err != nil {
+		return err
+	}
 	return s.show(w, r, v, view.PathPasskeys, m)
 }
 
-// ownPasskey is a live passkey of v; what is another's looks like nothing.
-func (s *Server) ownPasskey(r *http.Request, v *visitor, id string) (k factor.Passkey, all []factor.Passkey, err error) {
-	if all, err = s.Store.PasskeysOf(r.Context(), v.person.ID); err != nil {
+// ownFactor is a live factor of v; what is another's looks like nothing.
+func (s *Server) ownFactor(r *http.Request, v *visitor, id string) (k factor.Factor, all []factor.Factor, err error) {
+	if all, err = s.Store.FactorsOf(r.Context(), v.person.ID); err != nil {
 		return k, nil, err
 	}
-	i := slices.IndexFunc(all, func(k factor.Passkey) bool { return k.ID == id })
+	i := slices.IndexFunc(all, func(k factor.Factor) bool { return k.ID == id })
 	if i < 0 {
-		return k, nil, problem.New(problem.NotFound, "passkey_not_found", "You have no such passkey. It may have been removed already.")
+		return k, nil, problem.New(problem.NotFound, "factor_not_found", "You have no such passkey or other way to sign in. It may have been removed already.")
 	}
 	return all[i], all, nil
 }
@@ -99,21 +103,29 @@ func enrolment(v *visitor) act.Intent {
 }
 
 func (s *Server) passkeyAdd(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	if ok, err := s.may(w, r, enrolment(v), addPasskey, "passkeys"); !ok {
+	here := addPasskey
+	if tx := r.URL.Query().Get("tx"); tx != "" {
+		here = withQuery(addPasskey, "tx", tx)
+	}
+	if ok, err := s.may(w, r, enrolment(v), here, "passkeys"); !ok {
 		return err
 	}
 	return s.show(w, r, v, "", view.EnrolPasskey{
 		Reason: view.EnrolAnother, Account: v.person.Username, Name: view.Input{Value: browserName(r.UserAgent())},
-		Ceremony: enrolCeremony(""), Back: view.PathPasskeys,
+		Ceremony: enrolCeremony("", r.URL.Query().Get("tx")), Back: view.PathPasskeys,
 	})
 }
 
 // enrolCeremony is the ceremony that adds a passkey to the account of whoever is
-// signed in; then is a key of afterEnrol.
-func enrolCeremony(then string) view.Ceremony {
-	return view.Ceremony{
+// signed in; then is a key of afterEnrol, tx the interaction to go on with.
+func enrolCeremony(then, tx string) view.Ceremony {
+	c := view.Ceremony{
 		Options: view.PathPasskeys + "/options", Finish: view.PathPasskeys + "/finish", Hidden: []view.Field{{Name: "then", Value: then}},
 	}
+	if tx != "" {
+		c.Hidden = append(c.Hidden, view.Field{Name: "tx", Value: tx})
+	}
+	return c
 }
 
 // afterEnrol is where adding a passkey leads.
@@ -138,7 +150,7 @@ func (s *Server) secondPasskey(w http.ResponseWriter, r *http.Request, v *visito
 	}
 	m := view.EnrolPasskey{
 		Reason: view.EnrolSecond, Account: v.person.Username, Name: view.Input{Value: "Second passkey"}, Setup: then == "setup",
-		Ceremony: enrolCeremony(then), Later: &view.Form{Action: later},
+		Ceremony: enrolCeremony(then, ""), Later: &view.Form{Action: later},
 	}
 	if len(keys) > 0 {
 		made := v.passkey(keys[len(keys)-1])
@@ -175,9 +187,8 @@ func (s *Server) passkeyOptions(w http.ResponseWriter, r *http.Request, v *visit
 	if err != nil {
 		return err
 	}
-	if len(h.Passkeys) >= maxPasskeys {
-		return problem.New(problem.Conflict, "passkeys_full", "You have "+strconv.Itoa(maxPasskeys)+" passkeys, which is the most.").
-			WithHint("Remove one that you no longer use first.")
+	if len(h.Passkeys) >= factor.KindPasskey.Max() {
+		return factor.KindPasskey.Full()
 	}
 	bound, err := s.bindTo(w, r, "enrol", v.ses.ID)
 	if err != nil {
@@ -204,13 +215,12 @@ func (s *Server) passkeyFinish(w http.ResponseWriter, r *http.Request, v *visito
 	if !ok {
 		next = afterEnrol[""]
 	}
+	if tx := b.get("tx"); tx != "" {
+		next = after(tx, "")
+	}
 	h, err := s.holder(r.Context(), v.person)
 	if err != nil {
 		return err
-	}
-	if len(h.Passkeys) >= maxPasskeys {
-		return problem.New(problem.Conflict, "passkeys_full", "You have as many passkeys as you may have.").
-			WithHint("Remove one that you no longer use first.")
 	}
 	bound, err := s.bindTo(w, r, "enrol", v.ses.ID)
 	if err != nil {
@@ -224,7 +234,11 @@ func (s *Server) passkeyFinish(w http.ResponseWriter, r *http.Request, v *visito
 	key.Name = name
 	in := enrolment(v)
 	in.For, in.Spend = portalItself, []once.Spend{challenge}
-	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
+	in.Changes = func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
+		key.ProbationUntil = time.Time{}
+		if f.Input.Context.NoPasskey && !v.newcomer() {
+			key.ProbationUntil = s.now().Add(factor.Probation)
+		}
 		return act.Effect{
 			Changes: []act.Change{factor.Enrol{Passkey: key}}, Leaf: key.ID, Parts: about(v, "with", "passkey", "name", key.Name, "factor", key.ID),
 		}, nil
@@ -253,7 +267,7 @@ func (s *Server) passkeyRename(w http.ResponseWriter, r *http.Request, v *visito
 	if err != nil {
 		return err
 	}
-	key, _, err := s.ownPasskey(r, v, f.Get("id"))
+	k, _, err := s.ownFactor(r, v, f.Get("id"))
 	if err != nil {
 		return err
 	}
@@ -263,77 +277,106 @@ func (s *Server) passkeyRename(w http.ResponseWriter, r *http.Request, v *visito
 		if err != nil {
 			return err
 		}
-		return s.passkeyList(w, r, v, key.ID, in)
+		return s.passkeyList(w, r, v, k.ID, in)
 	}
 	ok, err := s.perform(w, r, act.Intent{
-		Action: policy.FactorRename, Kind: audit.FactorRenamed, Refs: self(v.ses, []string{key.ID}),
+		Action: policy.FactorRename, Kind: audit.FactorRenamed, Refs: self(v.ses, []string{k.ID}),
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{factor.Rename{ID: key.ID, Name: name}}, Parts: about(v, "with", "passkey", "name", name, "factor", key.ID),
+				Changes: []act.Change{factor.Rename{ID: k.ID, Name: name}}, Parts: about(v, "with", k.Kind.Word(), "name", name, "factor", k.ID),
 			}, nil
 		},
 	}, view.PathPasskeys, "passkeys")
 	if !ok {
 		return err
 	}
-	return seeOther(w, r, view.PathPasskeys+"?done=passkey-renamed")
+	return seeOther(w, r, view.PathPasskeys+"?done="+doneWord(k.Kind, "renamed"))
 }
 
-// removal is the act of removing one of v's passkeys.
-func removal(v *visitor, k factor.Passkey) act.Intent {
+// doneWord is the key of the notice for what was done to a factor.
+func doneWord(k factor.Kind, done string) string {
+	if k == factor.KindPasskey {
+		return "passkey-" + done
+	}
+	return done
+}
+
+// removal is the act of removing one of v's factors; weaken says that it is meant
+// to leave no passkey.
+func removal(v *visitor, k factor.Factor, weaken bool) act.Intent {
 	return act.Intent{
 		Action: policy.FactorRemove, Kind: audit.FactorRemoved, Refs: self(v.ses, []string{k.ID}),
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{factor.Remove{ID: k.ID, Person: v.person.ID}}, Parts: about(v, "with", "passkey", "name", k.Name, "factor", k.ID),
+				Changes: []act.Change{factor.Remove{ID: k.ID, Person: v.person.ID, Weaken: weaken}},
+				Parts:   about(v, "with", k.Kind.Word(), "name", k.Name, "factor", k.ID),
 			}, nil
 		},
 	}
 }
 
+func removeURL(id string) string { return withQuery(view.PathPasskeys+"/remove", "id", id) }
+
 func (s *Server) passkeyRemove(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	key, all, err := s.ownPasskey(r, v, r.URL.Query().Get("id"))
+	k, all, err := s.ownFactor(r, v, r.URL.Query().Get("id"))
 	if err != nil {
 		return err
 	}
 	m := view.RemovePasskey{
-		Passkey: v.passkey(key), Only: len(all) == 1, AddURL: addPasskey, Back: view.PathPasskeys,
-		Form: view.Form{Action: view.PathPasskeys + "/remove", Hidden: []view.Field{{Name: "id", Value: key.ID}}},
+		Passkey: view.Passkey{Name: k.Name}, AddURL: addPasskey, Back: view.PathPasskeys,
+		Form: view.Form{Action: view.PathPasskeys + "/remove", Hidden: []view.Field{{Name: "id", Value: k.ID}}},
 	}
-	if m.Only {
+	if k.Kind == factor.KindPasskey {
+		key, err := s.Store.Passkey(r.Context(), k.ID)
+		if err != nil {
+			return err
+		}
+		m.Passkey = v.passkey(key)
+	} else {
+		m.Other = k.Kind.Word()
+	}
+	left := map[factor.Kind]int{}
+	for _, f := range all {
+		left[f.Kind]++
+	}
+	left[k.Kind]--
+	m.Weakens = k.Kind == factor.KindPasskey && left[factor.KindPasskey] == 0
+	if m.Only = left[factor.KindPasskey] == 0 && (left[factor.KindPassword] == 0 || left[factor.KindTOTP] == 0); m.Only {
 		return s.show(w, r, v, view.PathPasskeys, m)
 	}
-	if ok, err := s.may(w, r, removal(v, key), m.Passkey.RemoveURL, "passkeys"); !ok {
+	if m.Weakens {
+		m.Form.Hidden = append(m.Form.Hidden, view.Field{Name: "weaken", Value: "yes"})
+	}
+	if ok, err := s.may(w, r, removal(v, k, m.Weakens), removeURL(k.ID), "passkeys"); !ok {
 		return err
 	}
 	t, err := s.tree(r.Context(), v.person, v.ses.ID)
 	if err != nil {
 		return err
 	}
-	if words := t.begunWith(key.ID).Ends(); words != "" {
+	if words := t.begunWith(k.ID).Ends(); words != "" {
 		m.Ends = []string{words}
 	}
 	return s.show(w, r, v, view.PathPasskeys, m)
 }
 
-// passkeyRemoved ends a passkey and what descends from it. The last one stays:
+// passkeyRemoved ends a factor and what descends from it. The last way in stays:
 // the store refuses it whatever this page showed.
 func (s *Server) passkeyRemoved(w http.ResponseWriter, r *http.Request, v *visitor) error {
 	f, err := web.ParseForm(r, maxBody)
 	if err != nil {
 		return err
 	}
-	key, _, err := s.ownPasskey(r, v, f.Get("id"))
+	k, _, err := s.ownFactor(r, v, f.Get("id"))
 	if err != nil {
 		return err
 	}
-	back := v.passkey(key).RemoveURL
-	ok, err := s.perform(w, r, removal(v, key), back, "passkeys")
-	if problem.CodeOf(err) == "last_factor" {
-		return seeOther(w, r, back) // which says so, with the way out
+	ok, err := s.perform(w, r, removal(v, k, f.Get("weaken") == "yes"), removeURL(k.ID), "passkeys")
+	if code := problem.CodeOf(err); code == "last_factor" || code == "last_passkey" {
+		return seeOther(w, r, removeURL(k.ID)) // which says so, with the way out
 	}
 	if !ok {
 		return err
 	}
-	return s.whereNext(w, r, view.PathPasskeys+"?done=passkey-removed")
+	return s.whereNext(w, r, view.PathPasskeys+"?done="+doneWord(k.Kind, "removed"))
 }

@@ -78,15 +78,17 @@ type Authorizer interface {
 
 // Server serves the pages. Fill every member but LogState and Now.
 type Server struct {
-	Issuer   string
-	Do       *act.Doer
-	Store    Store
-	Log      Log
-	Oauth    Authorizer
-	Ceremony *factor.Ceremony
-	Sealed   Sealer
-	Ladder   assurance.Ladder
-	Recovery Recovery
+	Issuer    string
+	Do        *act.Doer
+	Store     Store
+	Log       Log
+	Oauth     Authorizer
+	Ceremony  *factor.Ceremony
+	Passwords *factor.Passwords
+	Codes     *factor.Codes
+	Sealed    Sealer
+	Ladder    assurance.Ladder
+	Recovery  Recovery
 	// For names an interaction in the proofs of a step-up made for it.
 	For        func(reference string) string
 	ClientAddr func(*http.Request) netip.Addr

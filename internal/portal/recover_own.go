@@ -145,17 +145,21 @@ func trial(keys []factor.Passkey, s *Server) (until time.Time) {
 }
 
 // onTrial has a step-up of the account's own pages say which passkey does not do,
-// and that none does when all are on probation.
+// and that none does when all are on probation and nothing else would.
 func (s *Server) onTrial(ctx context.Context, v *visitor, m *view.StepUp) error {
 	keys, err := s.Store.PasskeysOf(ctx, v.person.ID)
 	until := trial(keys, s)
 	if err != nil || until.IsZero() {
 		return err
 	}
-	why := "Your account was recovered: the passkey that was made then is on probation, and counts in full from " + until.Format("2 January 2006, 15:04 MST") + " on."
+	why := "A passkey of yours is on probation, because it was made without another one: it counts in full from " + until.Format("2 January 2006, 15:04 MST") + " on."
 	m.Reasons = append(m.Reasons, why)
-	if !slices.ContainsFunc(keys, func(k factor.Passkey) bool { return !s.now().Before(k.ProbationUntil) }) {
-		m.State, m.Missing, m.Help = view.StepUpImpossible, "a passkey that isn't on probation", why
+	if slices.ContainsFunc(keys, func(k factor.Passkey) bool { return !s.now().Before(k.ProbationUntil) }) {
+		return nil
+	}
+	m.Ceremony = view.Ceremony{}
+	if m.Typed == nil {
+		m.State, m.Missing, m.Help, m.Add = view.StepUpImpossible, "a passkey that isn't on probation", why, nil
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
-	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -132,10 +131,10 @@ func (s *Server) reenrolFinish(w http.ResponseWriter, r *http.Request) error {
 			return act.Effect{}, problem.New(problem.Denied, policy.CodeEnded, "This account was ended.")
 		}
 		return act.Effect{
-			Changes: []act.Change{factor.Enrol{Passkey: n.passkey}, n.session},
+			Changes: append(slices.Clone(n.factors), n.session),
 			Leaf:    n.session.ID,
 			Parts: []audit.Part{{Person: o.Person, Body: map[string]any{
-				"session": n.session.ID, "device": n.session.Device, "with": "passkey", "name": n.passkey.Name, "network": n.session.Network, "by": "link",
+				"session": n.session.ID, "device": n.session.Device, "with": "passkey", "name": n.name, "network": n.session.Network, "by": "link",
 			}}},
 		}, nil
 	}

@@ -110,6 +110,7 @@ func newRig(t *testing.T) *rig {
 	ceremony, err := factor.NewCeremony("localhost", issuer, ring.Nonces)
 	check(t, err)
 	r.server = &portal.Server{
+		Passwords: factor.NewPasswords(sealer, factor.NewBlocklist(issuer)), Codes: factor.NewCodes(sealer),
 		Issuer: issuer, Do: r.do, Store: db, Log: logOf{db, keys}, Ceremony: ceremony, Sealed: ring, Ladder: assurance.Default(),
 		For: func(ref string) string { return ref }, ClientAddr: func(*http.Request) netip.Addr { return netip.MustParseAddr("198.51.100.7") },
 		Recovery: portal.Recovery{CancelKeys: ring.Nonces}, Now: r.clock.now,

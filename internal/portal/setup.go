@@ -3,6 +3,8 @@ package portal
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
@@ -34,6 +36,10 @@ func (s *Server) setupRoutes(handle func(string, web.Handler)) {
 	handle("GET /setup/passkey", s.setupPasskey)
 	handle("POST /setup/passkey/options", s.setupOptions)
 	handle("POST /setup/passkey/finish", s.setupFinish)
+	handle("GET /setup/password", s.setupPassword)
+	handle("POST /setup/password", s.setupPasswordChosen)
+	handle("GET /setup/app", s.setupApp)
+	handle("POST /setup/app", s.setupAppShown)
 	handle("GET /setup/second", s.signedIn(s.setupSecond))
 	handle("POST /setup/later", func(w http.ResponseWriter, r *http.Request) error { return seeOther(w, r, "/setup/codes") })
 	handle("GET /setup/done", s.signedIn(s.setupDone))
@@ -52,20 +58,34 @@ func (s *Server) setup(w http.ResponseWriter, r *http.Request) error {
 	return s.show(w, r, nil, "", view.OpenLink{Kind: view.SetupLink, PostURL: "/setup/open"})
 }
 
-// openLink takes the secret that the script found in a link's fragment and gives
-// the page to go on with. It reads nothing and spends nothing: the page says
-// what it is worth, and one that was never issued looks like one that was
-// mistyped.
+// openLink takes the secret of a link, which the script found in its fragment or
+// somebody without a script pasted, and gives the page to go on with. It reads
+// nothing and spends nothing: the page says what it is worth, and one that was
+// never issued looks like one that was mistyped.
 func (s *Server) openLink(p once.Purpose, purpose, page string) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		b, err := readBody(r)
-		if err != nil {
-			return err
+		script := strings.HasPrefix(r.Header.Get("Content-Type"), "application/json")
+		var text string
+		if script {
+			b, err := readBody(r)
+			if err != nil {
+				return err
+			}
+			text = b.Secret
+		} else {
+			f, err := web.ParseForm(r, maxBody)
+			if err != nil {
+				return err
+			}
+			text = pasted(strings.TrimSpace(f.Get("secret")))
 		}
-		k := once.KeyOf(p, b.Secret)
+		k := once.KeyOf(p, text)
 		tx, err := s.seal(w, r, purpose, opened{Link: k[:], Person: id.New(id.Person), Subject: id.Random(id.Person)})
 		if err != nil {
 			return err
+		}
+		if !script {
+			return seeOther(w, r, withQuery(page, "tx", tx))
 		}
 		return location(w, withQuery(page, "tx", tx))
 	}
@@ -185,7 +205,12 @@ func (s *Server) setupPasskey(w http.ResponseWriter, r *http.Request) error {
 	case o.Username == "":
 		return seeOther(w, r, withQuery("/setup/name", "tx", tx))
 	}
+	typed, err := s.typedURL(r, "/setup/password", tx)
+	if err != nil {
+		return err
+	}
 	return s.show(w, r, nil, "", view.EnrolPasskey{
+		Typed:  typed,
 		Reason: view.EnrolFirst, Account: o.Username, Name: view.Input{Value: browserName(r.UserAgent())}, Setup: true,
 		Ceremony: view.Ceremony{
 			Options: "/setup/passkey/options", Finish: "/setup/passkey/finish", Hidden: []view.Field{{Name: "tx", Value: tx}},
@@ -249,27 +274,42 @@ func (s *Server) setupFinish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	n.intent.Action, n.intent.Kind = policy.SetupComplete, audit.SetupCompleted
-	n.intent.Spend = append(n.intent.Spend, once.Spend{Purpose: once.Setup, Key: o.key(), Ref: o.Person})
-	n.intent.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
-		return n.effect([]string{admins.ID}, account.SetUp{Person: o.Person, At: n.at}), nil
-	}
-	_, err = s.Do.Do(r.Context(), n.intent)
-	if lost(err, once.Setup) || problem.CodeOf(err) == "setup_done" {
-		return location(w, back)
-	}
+	taken, err := s.completeSetup(r, n, admins.ID)
 	if err != nil {
-		return spentAsExpired(err)
+		return err
+	}
+	if taken {
+		return location(w, back)
 	}
 	n.finish(w)
 	return location(w, "/setup/second")
+}
+
+// completeSetup carries out the act that makes the first administrator; taken says
+// that the link or the setup was spent by somebody else.
+func (s *Server) completeSetup(r *http.Request, n newcomer, admins string) (taken bool, err error) {
+	n.intent.Action, n.intent.Kind = policy.SetupComplete, audit.SetupCompleted
+	n.intent.Spend = append(n.intent.Spend, once.Spend{Purpose: once.Setup, Key: n.key(), Ref: n.Person})
+	n.intent.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
+		return n.effect([]string{admins}, account.SetUp{Person: n.Person, At: n.at}), nil
+	}
+	_, err = s.Do.Do(r.Context(), n.intent)
+	if lost(err, once.Setup) || problem.CodeOf(err) == "setup_done" {
+		return true, nil
+	}
+	if err != nil {
+		return false, spentAsExpired(err)
+	}
+	return false, nil
 }
 
 // newcomer is somebody who comes in by a link: what is made for them.
 type newcomer struct {
 	opened
 	at      time.Time
-	passkey factor.Passkey
+	with    string       // what they will sign in with, in words
+	name    string       // of the passkey
+	factors []act.Change // that enrol it
 	session session.Open
 	finish  func(http.ResponseWriter) // sets the cookies; after the commit
 	intent  act.Intent                // without its action, kind and changes
@@ -278,7 +318,7 @@ type newcomer struct {
 // newcomer verifies the passkey that a newcomer just made and prepares their
 // account's act. Nobody is known yet, so what fails is counted, not recorded.
 func (s *Server) newcomer(r *http.Request, o opened, bound string, b body) (newcomer, error) {
-	n := newcomer{opened: o, at: s.now()}
+	n := newcomer{opened: o, at: s.now(), with: "passkey"}
 	name, err := passkeyName(b.get("passkey_name"))
 	if err != nil {
 		return n, err
@@ -288,35 +328,39 @@ func (s *Server) newcomer(r *http.Request, o opened, bound string, b body) (newc
 		s.refusedQuietly(policy.FactorEnrol, err)
 		return n, err
 	}
-	key.Name = name
-	n.passkey = key
-	if n.session, n.finish, err = s.newSession(r, o.Person, []assurance.Proof{proof}); err != nil {
-		return n, err
+	key.Name, n.name = name, name
+	n.factors = []act.Change{factor.Enrol{Passkey: key}}
+	err = s.welcome(r, &n, []assurance.Proof{proof})
+	n.intent.Spend = []once.Spend{challenge}
+	return n, err
+}
+
+// welcome prepares the session that a newcomer begins with.
+func (s *Server) welcome(r *http.Request, n *newcomer, proofs []assurance.Proof) (err error) {
+	if n.session, n.finish, err = s.newSession(r, n.Person, proofs); err != nil {
+		return err
 	}
 	n.intent = act.Intent{
-		Refs: act.Refs{Kind: policy.KindAnonymous, Actor: o.Person, Presented: true}, Proofs: []assurance.Proof{proof},
-		For: portalItself, Spend: []once.Spend{challenge}, Quiet: true,
+		Refs: act.Refs{Kind: policy.KindAnonymous, Actor: n.Person, Presented: true}, Proofs: proofs, For: portalItself, Quiet: true,
 	}
 	if n.session.NewDevice == nil {
 		n.intent.Refs.Under = []string{n.session.Device}
 	}
-	return n, nil
+	return nil
 }
 
-// effect creates the account with its first passkey and session, and does more.
+// effect creates the account with its first factors and session, and does more.
 func (n newcomer) effect(groups []string, more ...act.Change) act.Effect {
+	said := map[string]any{"session": n.session.ID, "device": n.session.Device, "with": n.with, "network": n.session.Network}
+	if n.name != "" {
+		said["name"] = n.name
+	}
+	made := account.Create{
+		Person: account.Person{ID: n.Person, Subject: n.Subject, Name: n.Name, Username: n.Username, CreatedAt: n.at}, Groups: groups,
+	}
 	return act.Effect{
-		Changes: append([]act.Change{
-			account.Create{
-				Person: account.Person{ID: n.Person, Subject: n.Subject, Name: n.Name, Username: n.Username, CreatedAt: n.at}, Groups: groups,
-			},
-			factor.Enrol{Passkey: n.passkey},
-			n.session,
-		}, more...),
-		Leaf: n.session.ID,
-		Parts: []audit.Part{{Person: n.Person, Body: map[string]any{
-			"session": n.session.ID, "device": n.session.Device, "with": "passkey", "name": n.passkey.Name, "network": n.session.Network,
-		}}},
+		Changes: slices.Concat([]act.Change{made}, n.factors, []act.Change{n.session}, more), Leaf: n.session.ID,
+		Parts: []audit.Part{{Person: n.Person, Body: said}},
 	}
 }
 

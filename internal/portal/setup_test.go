@@ -240,7 +240,7 @@ func TestSetupSkipsTheSecondPasskey(t *testing.T) {
 	// After five minutes the passkey has to be shown again first.
 	r.clock.move(5*time.Minute + time.Second)
 	to := b.get("/setup/second").sent(t, "/step-up?")
-	b.get(to).shows(t, 200, "Confirm it's you to change your passkeys")
+	b.get(to).shows(t, 200, "Confirm it's you to change how you sign in")
 	b.stepUp(0, "/setup/second")
 	b.get("/setup/second").shows(t, 200, "Step 3 of 5")
 }

@@ -29,6 +29,7 @@ func (s *Server) signinRoutes(handle func(string, web.Handler)) {
 	handle("GET /signin", s.signIn)
 	handle("POST /signin/options", s.signInOptions)
 	handle("POST /signin/finish", s.signInFinish)
+	s.typedRoutes(handle)
 	handle("GET /step-up", s.stepUp)
 	handle("POST /step-up/options", s.stepUpOptions)
 	handle("POST /step-up/finish", s.stepUpFinish)
@@ -81,34 +82,46 @@ func cancelForm(tx string) *view.Form {
 
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	tx, next := r.URL.Query().Get("tx"), r.URL.Query().Get("next")
-	m := view.SignIn{
-		Ceremony: view.Ceremony{Options: "/signin/options", Finish: "/signin/finish", Hidden: flow(tx, next)},
-		LastUsed: len(r.CookiesNamed(s.cookieName(cookieDevice))) > 0, Cancel: cancelForm(tx),
-	}
-	ses, ok, err := s.Session(r)
+	m, err := s.signInPage(w, r, tx, next)
 	if err != nil {
 		return err
 	}
-	if tx != "" {
-		p, err := s.Oauth.Pending(w, r, tx, nil)
-		if err != nil {
-			return err
-		}
-		a := app(p)
-		m.App, m.Username, m.Deadline = &a, p.LoginHint, deadline(p)
+	_, ok, err := s.Session(r)
+	if err != nil {
+		return err
 	}
 	if ok {
 		http.Redirect(w, r, after(tx, next), http.StatusSeeOther)
 		return nil
 	}
-	_ = ses
+	return s.show(w, r, nil, "", m)
+}
+
+// signInPage is the page with every way to sign in.
+func (s *Server) signInPage(w http.ResponseWriter, r *http.Request, tx, next string) (view.SignIn, error) {
+	m := view.SignIn{
+		Ceremony: view.Ceremony{Options: "/signin/options", Finish: "/signin/finish", Hidden: flow(tx, next)},
+		LastUsed: len(r.CookiesNamed(s.cookieName(cookieDevice))) > 0, Cancel: cancelForm(tx),
+	}
+	if tx != "" {
+		p, err := s.Oauth.Pending(w, r, tx, nil)
+		if err != nil {
+			return m, err
+		}
+		a := app(p)
+		m.App, m.Username, m.Deadline = &a, p.LoginHint, deadline(p)
+	}
+	var err error
+	if m.Typed, err = s.typedPart(r.Context(), tx, next, m.Username); err != nil {
+		return m, err
+	}
 	if _, err := s.Binding(w, r); err != nil {
-		return err
+		return m, err
 	}
 	if len(r.CookiesNamed(s.cookieName(cookieSession))) > 0 {
 		m.Why = "Your session has ended. Sign in again to go on."
 	}
-	return s.show(w, r, nil, "", m)
+	return m, nil
 }
 
 func (s *Server) signInOptions(w http.ResponseWriter, r *http.Request) error {
@@ -182,7 +195,7 @@ func (s *Server) signInFinish(w http.ResponseWriter, r *http.Request) error {
 		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, Proofs: []assurance.Proof{got.Proof}, Spend: []once.Spend{got.Spend},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{open, got.Use}, Leaf: open.ID,
+				Changes: append([]act.Change{open, got.Use}, pardoned(who.Username, who.ID)...), Leaf: open.ID,
 				Parts: []audit.Part{{Person: who.ID, Body: map[string]any{"session": open.ID, "device": open.Device, "new_device": open.NewDevice != nil, "with": "passkey", "network": open.Network}}},
 			}, nil
 		},
@@ -222,38 +235,90 @@ func (s *Server) stepUp(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	tx, next := r.URL.Query().Get("tx"), r.URL.Query().Get("next")
-	m := view.StepUp{
-		Action: ownActions[r.URL.Query().Get("why")], App: view.App{Name: "your account", Trust: view.Registered, Return: s.host()},
-		Reasons: []string{"Changing how you sign in needs a phishing-resistant sign-in from the last 5 minutes."}, Lasts: 5 * time.Minute,
-		Ceremony: view.Ceremony{Options: "/step-up/options", Finish: "/step-up/finish", Hidden: flow(tx, next)},
-		Cancel:   cancelForm(tx), Switch: &view.Form{Action: "/switch", Hidden: flow(tx, next)}, Ref: web.RecordOf(r).Ref(),
-	}
-	if m.Action == "" {
-		m.Action = "go on"
-	}
-	if tx == "" {
-		if err := s.onTrial(r.Context(), v, &m); err != nil {
-			return err
-		}
-	}
-	if tx != "" {
-		p, err := s.Oauth.Pending(w, r, tx, &v.ses)
-		if err != nil {
-			return err
-		}
-		if done := s.describe(&m, p); done {
-			http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
-			return nil
-		}
+	m, done, err := s.stepUpPage(w, r, v, tx, next, r.URL.Query().Get("why"))
+	if err != nil || done {
+		return orTo(w, r, after(tx, ""), err)
 	}
 	return s.show(w, r, v, "", m)
 }
 
-// ownActions are the words for the portal's own step-ups, by a fixed key: text
-// in a link never becomes text on this page.
-var ownActions = map[string]string{
-	"passkeys": "change your passkeys", "people": "manage people", "session": "end somebody's session",
-	"email": "change where notices go", "notices": "manage notices", "codes": "make recovery codes", "recoveries": "help somebody back into their account", "": "",
+// stepUpPage is the page that asks v for proof; done says that nothing is to be
+// asked any more. It offers what v has and would do.
+func (s *Server) stepUpPage(w http.ResponseWriter, r *http.Request, v *visitor, tx, next, why string) (m view.StepUp, done bool, err error) {
+	keys, err := s.Store.FactorsOf(r.Context(), v.person.ID)
+	if err != nil {
+		return m, false, err
+	}
+	allowed, err := s.Store.Allowed(r.Context())
+	if err != nil {
+		return m, false, err
+	}
+	reach := factor.Reach(keys, allowed, s.now())
+	own := ownActions[why]
+	m = view.StepUp{
+		Action: own.words, App: view.App{Name: "your account", Trust: view.Registered, Return: s.host()}, Lasts: 5 * time.Minute,
+		Cancel: cancelForm(tx), Switch: &view.Form{Action: "/switch", Hidden: flow(tx, next)}, Ref: web.RecordOf(r).Ref(),
+	}
+	need := own.need
+	if need == assurance.None {
+		need = min(reach, assurance.Phishing) // changing factors needs what they protect
+	}
+	m.Reasons = []string{"This needs " + policy.Words(assurance.Ask{Rung: need, MaxAge: 5 * time.Minute}) + "."}
+	if tx != "" {
+		p, err := s.Oauth.Pending(w, r, tx, &v.ses)
+		if err != nil {
+			return m, false, err
+		}
+		if s.describe(&m, p) {
+			return m, true, nil
+		}
+		need = p.Ask.Rung
+	} else if need > reach {
+		m.State, m.Missing, m.Reasons = view.StepUpImpossible, policy.Words(assurance.Ask{Rung: need}), nil
+		m.Add = &view.Link{Text: "Add a passkey", URL: addPasskey}
+	}
+	if m.State == view.StepUpImpossible && tx != "" {
+		m.Add.URL = withQuery(addPasskey, "tx", tx)
+	}
+	s.offer(&m, keys, allowed, need, tx, next, why)
+	if tx == "" {
+		err = s.onTrial(r.Context(), v, &m)
+	}
+	return m, false, err
+}
+
+// offer fills in the ways of confirming that a person has and that would do.
+func (s *Server) offer(m *view.StepUp, keys []factor.Factor, allowed factor.Kinds, need assurance.Rung, tx, next, why string) {
+	hidden := append(flow(tx, next), view.Field{Name: "why", Value: why})
+	var without []factor.Factor
+	for _, f := range keys {
+		if f.Kind == factor.KindPasskey {
+			m.Ceremony = view.Ceremony{Options: "/step-up/options", Finish: "/step-up/finish", Hidden: flow(tx, next)}
+			if s.now().Before(f.ProbationUntil) {
+				m.Counts = f.ProbationUntil
+			}
+			continue
+		}
+		without = append(without, f)
+	}
+	if need <= assurance.Multi && factor.Reach(without, allowed, s.now()) >= assurance.Multi {
+		m.Typed = &view.Typed{Form: view.Form{Action: "/step-up/typed", Hidden: hidden}, Code: true}
+	}
+}
+
+// ownAction is one of the portal's own step-ups.
+type ownAction struct {
+	words string
+	need  assurance.Rung // None: what the account's factors reach, which is what is changed
+}
+
+// ownActions are those by a fixed key: text in a link never becomes text on this
+// page.
+var ownActions = map[string]ownAction{
+	"passkeys": {"change how you sign in", assurance.None}, "people": {"manage people", assurance.Phishing},
+	"session": {"end somebody's session", assurance.Phishing}, "email": {"change where notices go", assurance.Multi},
+	"notices": {"manage notices", assurance.Phishing}, "codes": {"make recovery codes", assurance.None},
+	"recoveries": {"help somebody back into their account", assurance.Phishing}, "": {"go on", assurance.Phishing},
 }
 
 // describe fills a step-up page from an interaction; done says that nothing is
@@ -353,7 +418,7 @@ func (s *Server) stepUpFinish(w http.ResponseWriter, r *http.Request) error {
 		Action: policy.SessionProve, Kind: audit.StepUpDone, Refs: refs, For: proof.For, Proofs: []assurance.Proof{proof}, Spend: []once.Spend{got.Spend},
 		Changes: func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{session.Prove{ID: v.ses.ID, Proofs: merged(v.ses.Proofs, proof, s.now()), Credentials: nil}, got.Use},
+				Changes: append([]act.Change{session.Prove{ID: v.ses.ID, Proofs: merged(v.ses.Proofs, s.now(), proof)}, got.Use}, pardoned(v.person.Username, v.person.ID)...),
 				Parts:   []audit.Part{{Person: v.person.ID, Body: map[string]any{"session": v.ses.ID, "with": "passkey", "for": map[bool]string{true: "app", false: "account"}[tx != ""]}}},
 			}, nil
 		},
@@ -364,16 +429,16 @@ func (s *Server) stepUpFinish(w http.ResponseWriter, r *http.Request) error {
 	return location(w, after(tx, b.get("next")))
 }
 
-// merged is the session's proofs with a new one; step-ups too old to be of use
-// are dropped, so that the list stays short.
-func merged(have []assurance.Proof, add assurance.Proof, now time.Time) []assurance.Proof {
+// merged is the session's proofs with new ones, all for the same thing; step-ups
+// too old to be of use are dropped, so that the list stays short.
+func merged(have []assurance.Proof, now time.Time, add ...assurance.Proof) []assurance.Proof {
 	var out []assurance.Proof
 	for _, p := range have {
-		if p.For == "" || p.For != add.For && now.Sub(p.At) < 15*time.Minute {
+		if p.For == "" || p.For != add[0].For && now.Sub(p.At) < 15*time.Minute {
 			out = append(out, p)
 		}
 	}
-	return append(out, add)
+	return append(out, add...)
 }
 
 // cancel ends an interaction at the person's word: the app gets access_denied.

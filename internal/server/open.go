@@ -187,18 +187,19 @@ func (s *State) Close() error { return s.Store.Close() }
 // Server is a deployment with its surfaces and loops.
 type Server struct {
 	*State
-	seq      *store.Sequencer
-	hub      *feed.Hub
-	oauth    *oauth.Server
-	portal   *portal.Server
-	admin    *admin.API
-	proxies  *web.Proxies
-	notices  *notify.Notifier
-	counters *audit.Counters
-	metrics  *metrics
-	lanes    *lanes
-	ready    atomic.Bool
-	marked   bool // the side file says that set-up was done
+	seq       *store.Sequencer
+	hub       *feed.Hub
+	oauth     *oauth.Server
+	portal    *portal.Server
+	admin     *admin.API
+	proxies   *web.Proxies
+	notices   *notify.Notifier
+	counters  *audit.Counters
+	metrics   *metrics
+	lanes     *lanes
+	passwords *factor.Passwords
+	ready     atomic.Bool
+	marked    bool // the side file says that set-up was done
 }
 
 // New builds the server over an opened state.
@@ -227,7 +228,13 @@ func New(st *State) (*Server, error) {
 		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Grants: st.Store, State: liveState{st.Store},
 		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, ClientAddr: web.ClientAddr, Now: st.now,
 	}
+	block, err := blocklist(st.Config)
+	if err != nil {
+		return nil, err
+	}
+	s.passwords = factor.NewPasswords(st.Sealer, block)
 	s.portal = &portal.Server{
+		Passwords: s.passwords, Codes: factor.NewCodes(st.Sealer),
 		Issuer: st.Config.Issuer, Do: st.Do, Store: st.Store, Log: auditLog{st}, Oauth: s.oauth, Ceremony: ceremony,
 		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, LogState: s.logState, Mails: st.Config.Mail.Host != "", Now: st.now,
 		Recovery: s.recovery(),
@@ -241,6 +248,24 @@ func New(st *State) (*Server, error) {
 	}
 	s.metrics = newMetrics(s)
 	return s, nil
+}
+
+// blocklist is what nobody may choose as a password: what the release knows, the
+// deployment's own names, and the operator's file.
+func blocklist(cfg *config.Config) (*factor.Blocklist, error) {
+	b := factor.NewBlocklist(cfg.Issuer, cfg.RPID)
+	if cfg.Passwords.BlockedFile == "" {
+		return b, nil
+	}
+	f, err := os.Open(cfg.Passwords.BlockedFile)
+	if err != nil {
+		return nil, fmt.Errorf("passwords.blocked_file: %w", err)
+	}
+	defer f.Close()
+	if err := b.Add(f); err != nil {
+		return nil, fmt.Errorf("passwords.blocked_file: %w", err)
+	}
+	return b, nil
 }
 
 func proxyHeader(h string) string {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
-	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -306,15 +305,18 @@ func (l *loader) standing(ctx context.Context) error {
 	return nil
 }
 
-// typed drops the proofs of a session that were made in a way that is off now:
-// off is judged at use (security, invariant 3).
+// typed drops the proofs of a session that were typed where that is off now: off
+// is judged at use (security, invariant 3). A password and a code are one way to
+// sign in, and so off together.
 func (l *loader) typed(ctx context.Context) error {
 	isTyped := func(p assurance.Proof) bool { return p.Method == assurance.Password || p.Method == assurance.TOTP }
 	if !slices.ContainsFunc(l.facts.Proofs, isTyped) {
 		return nil
 	}
 	on, err := allowedKinds(ctx, l.r)
-	l.facts.Proofs = slices.DeleteFunc(l.facts.Proofs, func(p assurance.Proof) bool { return isTyped(p) && !on[factor.Kind(p.Method)] })
+	if err == nil && !on.Typed() {
+		l.facts.Proofs = slices.DeleteFunc(l.facts.Proofs, isTyped)
+	}
 	return err
 }
 

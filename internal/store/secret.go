@@ -152,7 +152,18 @@ func allowedKinds(ctx context.Context, r Reader) (factor.Kinds, error) {
 	return out, err
 }
 
-// KnownDevice implements factor.Store.
+// Guessed implements factor.Attempts.
+func (s *Store) Guessed(ctx context.Context, b factor.Bucket) (window, row int, err error) {
+	type counts struct{ n, until, total int64 }
+	c, _, err := one(ctx, s.db, func(row Row) (c counts, err error) { err = row.Scan(&c.n, &c.until, &c.total); return },
+		`SELECT n, until, total FROM attempt WHERE bucket = $1`, b[:])
+	if err == nil && c.until <= s.now().UnixMicro() {
+		c.n = 0
+	}
+	return int(c.n), int(c.total), err
+}
+
+// KnownDevice implements factor.Attempts.
 func (s *Store) KnownDevice(ctx context.Context, person, device string) (bool, error) {
 	n, err := need(ctx, s.db, "device", scanInt, `SELECT COUNT(*) FROM session s JOIN node n ON n.id = s.device
 WHERE s.person = $1 AND s.device = $2 AND n.ended_at IS NULL AND n.frozen_at IS NULL`, person, device)

@@ -66,9 +66,10 @@ func (m Activity) Title() string {
 // Passkey is one of somebody's passkeys.
 type Passkey struct {
 	Name       string
-	Model      string // of the authenticator, a hint from its AAGUID; "" if unknown
-	Synced     bool   // copied between devices by a password manager
-	Hardware   bool   // attested: bound to hardware, and that was verified
+	Model      string    // of the authenticator, a hint from its AAGUID; "" if unknown
+	Synced     bool      // copied between devices by a password manager
+	Hardware   bool      // attested: bound to hardware, and that was verified
+	Counts     time.Time // on probation: it counts for two factors until then; zero: it counts for all it is
 	AddedAt    time.Time
 	LastUsedAt time.Time // zero: never
 	Here       bool      // this session was begun with it
@@ -80,13 +81,17 @@ type Passkey struct {
 // Passkeys lists somebody's passkeys.
 type Passkeys struct {
 	broad
-	Items  []Passkey
-	AddURL string
-	Signal *Signal // tells password managers which passkeys exist; nil: do not
+	Items       []Passkey
+	AddURL      string
+	Methods     []Method // password and apps
+	TypedOff    bool     // they may not be used here
+	SetPassword string   // URL; "" if there is one already
+	AddApp      string   // URL; "" if there is no room for one
+	Signal      *Signal  // tells password managers which passkeys exist; nil: do not
 }
 
 // Title implements View.
-func (Passkeys) Title() string { return "Passkeys" }
+func (Passkeys) Title() string { return "Passkeys and other ways to sign in" }
 
 // Signal is what WebAuthn's signal methods need; all byte strings in base64url.
 type Signal struct {
@@ -101,7 +106,9 @@ type Signal struct {
 type RemovePasskey struct {
 	broad
 	Passkey Passkey
-	Only    bool     // the last one: refused here, with the way out
+	Other   string   // what it is, if it is no passkey: "authenticator app"
+	Only    bool     // without it there is no way in: refused here, with the way out
+	Weakens bool     // what is left is not phishing-resistant: the form posts weaken=yes
 	Ends    []string // what ends with it, "1 session"
 	Form    Form
 	AddURL  string

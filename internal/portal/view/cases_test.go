@@ -156,9 +156,76 @@ func cases() []testCase {
 	again.Why, again.App = "Your session ended at 14:02. You'll come back to where you were.", &webApp
 	forOdd := forApp
 	forOdd.App = &oddApp
+	forOdd.Typed = &Typed{Form: form}
+	typed, typedWrong, typedLocked, typedOff := forApp, signIn, signIn, signIn
+	typed.Typed = &Typed{Form: form, Username: Input{Value: "dana@example.com"}}
+	typedWrong.Typed = &Typed{Form: form, Username: Input{Value: "dana@example.com"}, Wrong: "That user name and password don't belong together.", Left: 1}
+	typedLocked.Typed, typedLocked.Until = &Typed{Form: form}, in(14*time.Minute)
+	typedOff.Typed, typedOff.Off = &Typed{Form: form}, true
+	code := Code{Form: form, Account: "dana@example.com", Other: PathSignIn, Deadline: soon}
+	codeWrong, codeLocked, codeOff := code, code, code
+	codeWrong.Wrong, codeWrong.Left = "Wrong code.", 3
+	codeLocked.Until, codeOff.Off = in(14*time.Minute), true
+	choose := NewPassword{Form: form, Account: "dana@example.com", Least: 8, Setup: true, Back: "/setup/passkey", Deadline: soon}
+	chooseWrong, join, joinWrong, change := choose, choose, choose, choose
+	chooseWrong.Password.Error = "That password is easy to guess: it is made of common words, names and digits only."
+	join.Setup, join.Joining, join.Name, join.Username = false, true, Input{Value: "Sam Lindqvist"}, Input{Value: "sam@example.com"}
+	joinWrong.Setup, joinWrong.Joining, joinWrong.Name, joinWrong.Username = false, true, Input{Error: "Write a name."}, Input{Value: "dana", Error: "That user name is taken. Choose another one."}
+	joinWrong.Password = chooseWrong.Password
+	change.Setup, change.Replaces, change.Least, change.Back = false, true, 15, PathPasskeys
+	app := NewApp{Form: form, Account: "dana@example.com", Path: "M4 4h7v1h-7zM13 4h3v1h-3zM18 4h7v1h-7zM4 6h1v1h-1zM9 9h8v1h-8z", Width: 29, Secret: "GEZD GNBV GY3T QOJQ GEZD GNBV GY3T QOJQ", Setup: true, Deadline: soon}
+	appWrong, appMore, appWhy := app, app, app
+	appWrong.Code.Error = "Wrong code."
+	appMore.Setup, appMore.Named, appMore.Name, appMore.Back = false, true, Input{Value: "Authenticator app"}, PathPasskeys
+	appWhy.Setup, appWhy.Why = false, "Your password is right. Here it takes a second factor too: an app that shows a new code every 30 seconds."
+	enrolTyped := enrol
+	enrolTyped.Typed = "/setup/password?tx=1"
+	inviteTyped := invite
+	inviteTyped.Typed = "/invite/password?tx=1"
+	stepTyped, stepBoth, stepLocked, stepCounts := step, step, step, impossible
+	stepTyped.Ceremony, stepTyped.Typed = Ceremony{}, &Typed{Form: form, Code: true, Wrong: "The password or the code is wrong.", Left: 4}
+	stepBoth.Typed = &Typed{Form: form, Code: true}
+	stepLocked.Ceremony, stepLocked.Typed, stepLocked.Until = Ceremony{}, &Typed{Form: form, Code: true}, in(14*time.Minute)
+	stepCounts.Counts = in(23 * time.Hour)
+	methods := []Method{
+		{Name: "Password", AddedAt: ago(40 * day), LastUsedAt: ago(time.Hour), Here: true, ChangeURL: "/account/password", RemoveURL: "/account/passkeys/remove?id=cred_7"},
+		{Name: "Tablet", App: true, AddedAt: ago(2 * day), Rename: form, RemoveURL: "/account/passkeys/remove?id=cred_8"},
+	}
+	probation := phone
+	probation.Counts = in(23 * time.Hour)
 	t := tree()
 
 	list := []testCase{
+		{"signin-typed", out(), typed},
+		{"signin-typed-wrong", out(), typedWrong},
+		{"signin-typed-locked", out(), typedLocked},
+		{"signin-typed-off", out(), typedOff},
+		{"code", out(), code},
+		{"code-wrong", out(), codeWrong},
+		{"code-locked", out(), codeLocked},
+		{"code-off", out(), codeOff},
+		{"password-setup", out(), choose},
+		{"password-setup-wrong", out(), chooseWrong},
+		{"password-join", out(), join},
+		{"password-join-wrong", out(), joinWrong},
+		{"password-change", dana(""), change},
+		{"app-setup", out(), app},
+		{"app-setup-wrong", out(), appWrong},
+		{"app-add", dana(""), appMore},
+		{"app-first", out(), appWhy},
+		{"setup-2-passkey-or-typed", out(), enrolTyped},
+		{"setup-4-done-typed", dana(""), SetupDone{Name: "Dana", Next: Link{"Open my account", PathHome}}},
+		{"invitation-or-typed", out(), inviteTyped},
+		{"stepup-typed", sam(""), stepTyped},
+		{"stepup-both", sam(""), stepBoth},
+		{"stepup-typed-locked", sam(""), stepLocked},
+		{"stepup-impossible-probation", sam(""), stepCounts},
+		{"passkeys-typed-only", sam(PathPasskeys), Passkeys{AddURL: "/account/passkeys/add", Methods: methods, AddApp: "/account/app"}},
+		{"passkeys-and-typed", dana(PathPasskeys), Passkeys{Items: []Passkey{laptop, probation}, AddURL: "/account/passkeys/add", Methods: methods[:1], AddApp: "/account/app"}},
+		{"passkeys-typed-off", dana(PathPasskeys), Passkeys{Items: []Passkey{laptop, phone}, AddURL: "/account/passkeys/add", TypedOff: true}},
+		{"app-remove", dana(PathPasskeys), RemovePasskey{Passkey: Passkey{Name: "Tablet"}, Other: "authenticator app", Ends: []string{"1 session"}, Form: form, Back: PathPasskeys}},
+		{"app-remove-only", dana(PathPasskeys), RemovePasskey{Passkey: Passkey{Name: "Tablet"}, Other: "authenticator app", Only: true, AddURL: "/account/passkeys/add", Back: PathPasskeys}},
+		{"passkey-remove-weakens", dana(PathPasskeys), RemovePasskey{Passkey: laptop, Weakens: true, Form: form, Back: PathPasskeys}},
 		{"open-setup", out(), OpenLink{Kind: SetupLink, PostURL: "/setup/open"}},
 		{"open-invite", out(), OpenLink{Kind: InviteLink, PostURL: "/invite/open"}},
 		{"setup-expired", out(), link(SetupLink, LinkExpired)},
@@ -316,7 +383,12 @@ func evil() []testCase {
 		FormPost{Form: Form{Action: "https://board.example.net/" + hostile, Hidden: []Field{{hostile, hostile}}}, To: hostile},
 		SignOut{HereEnds: hostile, Counts: []string{hostile}, Back: "javascript:alert(1)"},
 		Overview{Todo: []Todo{{Text: hostile, Why: hostile, Takes: hostile, Action: link}}, Unusual: []Event{{Text: hostile, App: hostile, Network: hostile}}},
-		Passkeys{Items: []Passkey{k}, AddURL: "javascript:alert(1)", Signal: &Signal{Name: hostile}},
+		Passkeys{Items: []Passkey{k}, AddURL: "javascript:alert(1)", Signal: &Signal{Name: hostile}, Methods: []Method{{Name: hostile, App: true, NewName: inp, Rename: bad, RemoveURL: "javascript:alert(1)"}}},
+		Code{Form: bad, Account: hostile, Wrong: hostile, Other: "javascript:alert(1)"},
+		NewPassword{Form: bad, Account: hostile, Joining: true, Name: inp, Username: inp, Password: inp, Back: "javascript:alert(1)"},
+		NewApp{Form: bad, Account: hostile, Secret: hostile, Name: inp, Named: true, Code: inp, Why: hostile, Back: "javascript:alert(1)"},
+		SignIn{Typed: &Typed{Form: bad, Username: inp, Wrong: hostile}},
+		RemovePasskey{Passkey: k, Other: hostile, Form: bad},
 		RemovePasskey{Passkey: k, Form: bad},
 		Sessions{Root: Node{Name: hostile, Children: []Node{node}}},
 		EndNode{Node: node, Form: bad},

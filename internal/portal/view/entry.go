@@ -53,8 +53,8 @@ func (k LinkKind) place() string {
 type OpenLink struct {
 	narrow
 	Kind     LinkKind
-	PostURL  string
-	PasteURL string // where the link can be pasted without a script; "" if nowhere
+	PostURL  string // takes the secret from the script as JSON and, without PasteURL, from the form as secret
+	PasteURL string // another page where the link can be pasted; "": on this one
 }
 
 // Title implements View.
@@ -144,6 +144,7 @@ type EnrolPasskey struct {
 	Account  string // username the passkey will be for
 	Name     Input  // suggested name of the passkey
 	Ceremony Ceremony
+	Typed    string   // EnrolFirst: URL of the page for a password and an app instead; "": no other way
 	Setup    bool     // show "Step n of 5"
 	Made     *Passkey // EnrolSecond: the one just made
 	Later    *Form    // EnrolSecond: go on with one passkey
@@ -189,7 +190,8 @@ type Invitation struct {
 	Role      string // in words, "administrator"; "" for nothing special
 	Name      Input
 	Username  Input
-	Passkey   Input // suggested passkey_name
+	Passkey   Input  // suggested passkey_name
+	Typed     string // URL of the page for a password and an app instead; "": no other way
 	ExpiresAt time.Time
 	Ceremony  Ceremony
 	SignedIn  *Form // somebody is signed in in this browser: sign them out first
@@ -202,10 +204,12 @@ func (Invitation) Title() string { return "You're invited – Create your accoun
 type SignIn struct {
 	narrow
 	App      *App   // nil: their own account
+	Typed    *Typed // a password is another way in; nil: it is none here
 	Username string // carried forward, so that nothing is typed twice (WCAG 3.3.7)
 	Ceremony Ceremony
 	LastUsed bool      // a passkey was used last in this browser
 	Until    time.Time // too many attempts: typed attempts wait until then; passkeys work now
+	Off      bool      // too many in a row: typed attempts are off from here
 	Cancel   *Form     // gives up and goes back to the app
 	Help     string    // how to reach the administrators, in words; "" if not set
 	Why      string    // why they are asked although they were signed in: "Your session ended at 14:02."
@@ -241,7 +245,11 @@ type StepUp struct {
 	From     string        // where the app runs, as far as known: "the command line on dana-laptop"
 	Reasons  []string      // sentences: why now
 	Lasts    time.Duration // for how long no further proof is asked for this kind of action; 0: this once
-	Ceremony Ceremony      // StepUpReady
+	Ceremony Ceremony      // StepUpReady; the zero value: this person has no passkey
+	Until    time.Time     // StepUpReady: too many attempts to type it; the next is looked at then
+	Off      bool          // StepUpReady: too many in a row, so typing is off from here
+	Typed    *Typed        // StepUpReady: a password and a code would do; nil: they would not
+	Counts   time.Time     // StepUpImpossible: a passkey that was added lately counts from then on
 	Cancel   *Form         // goes back to the app, saying no
 	Switch   *Form         // "Not you?" and StepUpWrongUser: sign in as somebody else
 	For      string        // StepUpWrongUser: username it was asked for
