@@ -54,8 +54,14 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
 	if p.Remembered != nil && !slices.ContainsFunc(p.Scopes, func(x grant.Permission) bool { return x.New }) {
 		m.ApprovedAt = p.Remembered.At
 	}
-	view.Headers(w.Header(), formTarget(p.RedirectURI))
+	leadsOut(w, p)
 	return s.show(w, r, v, "", m)
+}
+
+// leadsOut lets the forms of a page end up at the app whose interaction it is
+// part of: browsers hold the redirects after a form against form-action too.
+func leadsOut(w http.ResponseWriter, p grant.Pending) {
+	view.Headers(w.Header(), formTarget(p.RedirectURI))
 }
 
 // formTarget is where a form of a page may end up that answers at a redirect URI.

@@ -106,6 +106,9 @@ func (s *Server) showSignInApp(w http.ResponseWriter, r *http.Request, t signing
 	if err != nil {
 		return err
 	}
+	if err := s.signInLeadsOut(w, r, t); err != nil {
+		return err
+	}
 	m.Code, m.Why, m.Deadline = code, "Your password is right. Here it takes a second factor too: an app that shows a new code every 30 seconds.", view.Deadline{At: t.At.Add(signInTime)}
 	return s.show(w, r, nil, "", m)
 }

@@ -110,6 +110,7 @@ func (s *Server) signInPage(w http.ResponseWriter, r *http.Request, tx, next str
 		}
 		a := app(p)
 		m.App, m.Username, m.Deadline = &a, p.LoginHint, deadline(p)
+		leadsOut(w, p)
 	}
 	var err error
 	if m.Typed, err = s.typedPart(r.Context(), tx, next, m.Username); err != nil {
@@ -273,6 +274,7 @@ func (s *Server) stepUpPage(w http.ResponseWriter, r *http.Request, v *visitor, 
 			return m, true, nil
 		}
 		need = p.Ask.Rung
+		leadsOut(w, p)
 	} else if need > reach {
 		m.State, m.Missing, m.Reasons = view.StepUpImpossible, policy.Words(assurance.Ask{Rung: need}), nil
 		m.Add = &view.Link{Text: "Add a passkey", URL: addPasskey}

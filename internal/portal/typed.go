@@ -157,11 +157,25 @@ func (s *Server) tryCode(r *http.Request, person, typed string) (assurance.Proof
 	return app.Proof(assurance.TOTP, s.now()), use, err
 }
 
-func codePage(t signingIn, sealed string) view.Code {
-	return view.Code{
+// codePage is the page for the code.
+func (s *Server) codePage(w http.ResponseWriter, r *http.Request, t signingIn, sealed string) (view.Code, error) {
+	m := view.Code{
 		Form: view.Form{Action: "/signin/code", Hidden: []view.Field{{Name: "st", Value: sealed}}}, Account: t.Username,
 		Other: "/signin?" + flowQuery(t.Tx, t.Next), Deadline: view.Deadline{At: t.At.Add(signInTime)},
 	}
+	return m, s.signInLeadsOut(w, r, t)
+}
+
+// signInLeadsOut lets the forms of a sign-in's pages end up at its app.
+func (s *Server) signInLeadsOut(w http.ResponseWriter, r *http.Request, t signingIn) error {
+	if t.Tx == "" {
+		return nil
+	}
+	p, err := s.Oauth.Pending(w, r, t.Tx, nil)
+	if err == nil {
+		leadsOut(w, p)
+	}
+	return err
 }
 
 func (s *Server) signInCode(w http.ResponseWriter, r *http.Request) error {
@@ -170,7 +184,11 @@ func (s *Server) signInCode(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.show(w, r, nil, "", codePage(t, st))
+	m, err := s.codePage(w, r, t, st)
+	if err != nil {
+		return err
+	}
+	return s.show(w, r, nil, "", m)
 }
 
 // signInCoded is the second step: the code.
@@ -188,17 +206,20 @@ func (s *Server) signInCoded(w http.ResponseWriter, r *http.Request) error {
 		t.Proofs = append(t.Proofs, proof)
 		err = s.advance(w, r, t, use)
 	}
-	m := codePage(t, f.Get("st"))
-	var slow bool
-	if m.Until, m.Off, slow = s.throttled(err); slow {
-		return s.show(w, r, nil, "", m)
-	}
-	if !wrongAnswer(err) {
+	until, off, slow := s.throttled(err)
+	if !slow && !wrongAnswer(err) {
 		return err
 	}
-	m.Wrong = codeWords(err)
-	if m.Left, err = s.missed(r, codeGuess(p.ID)); err != nil {
-		return err
+	m, err2 := s.codePage(w, r, t, f.Get("st"))
+	if err2 != nil {
+		return err2
+	}
+	m.Until, m.Off = until, off
+	if !slow {
+		m.Wrong = codeWords(err)
+		if m.Left, err = s.missed(r, codeGuess(p.ID)); err != nil {
+			return err
+		}
 	}
 	return s.show(w, r, nil, "", m)
 }

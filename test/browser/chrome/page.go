@@ -137,6 +137,13 @@ func (p *Page) Status(url string) (status int, header map[string]string) {
 	return int(r.Status), header
 }
 
+// SetScript lets pages run scripts, or not: what they look like and do for
+// somebody without. The test's own expressions run either way.
+func (p *Page) SetScript(on bool) {
+	p.t.Helper()
+	call(p, "switch scripts", emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+}
+
 // Reload loads the page anew.
 func (p *Page) Reload() {
 	p.t.Helper()
