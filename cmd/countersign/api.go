@@ -138,7 +138,11 @@ func (x *api) all(ctx context.Context, path string) ([]json.RawMessage, error) {
 		if after != "" {
 			q.Set("after", after)
 		}
-		r, err := x.do(ctx, http.MethodGet, path+"?"+q.Encode(), nil, "")
+		sep := "?"
+		if strings.Contains(path, "?") {
+			sep = "&"
+		}
+		r, err := x.do(ctx, http.MethodGet, path+sep+q.Encode(), nil, "")
 		if err != nil {
 			return nil, err
 		}

@@ -422,6 +422,29 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		answer(w, 201, map[string]any{"id": "inv_1", "url": i.server.URL + "/join#cs_invite_x", "expires_at": time.Now().Add(72 * time.Hour)})
 	case noun == "recoveries", verb == "recoveries", verb == "temporary-passes":
 		i.recovery(w, r, id, verb)
+	case r.Method == "POST" && path == "/people":
+		var in map[string]any
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		i.counts["import"]++
+		switch {
+		case in["username"] == "taken":
+			w.Header().Set("Content-Type", "application/problem+json")
+			answer(w, 409, map[string]any{"code": "username_taken", "detail": "That user name is taken."})
+		case in["password_hash"] == nil:
+			w.Header().Set("Content-Type", "application/problem+json")
+			answer(w, 422, map[string]any{"code": "password_hash_invalid", "detail": "That is no password hash."})
+		default:
+			answer(w, 201, map[string]any{"id": "usr_9"})
+		}
+	case r.Method == "GET" && path == "/factors":
+		list := []map[string]any{{"id": "cred_1", "kind": "passkey", "name": "Laptop\x1b[31m", "created_at": time.Now(), "probation_until": time.Now().Add(5 * time.Hour)}}
+		if r.URL.Query().Get("person") == "usr_2" {
+			list = []map[string]any{{"id": "cred_2", "kind": "totp", "name": "Phone", "created_at": time.Now()}}
+		}
+		answer(w, 200, map[string]any{"items": list})
+	case noun == "people" && r.Method == "DELETE", noun == "factor-kinds" && r.Method == "PUT":
+		i.counts[noun+"_"+id+"_"+strings.ReplaceAll(verb, "/", "_")+r.URL.RawQuery]++
+		w.WriteHeader(204)
 	case noun == "people" && r.Method == "POST", noun == "sessions" && r.Method == "POST":
 		i.counts[noun+"_"+verb+"_"+id]++
 		w.WriteHeader(204)

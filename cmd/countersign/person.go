@@ -34,8 +34,8 @@ func (p personItem) state() string {
 }
 
 func (a *app) person() *cobra.Command {
-	return group("person", "Invite, list, help, disable and enable people",
-		a.personInvite(), a.personList(), a.personRecover(), a.personPass(),
+	return group("person", "Invite, import, list, help, disable and enable people",
+		a.personInvite(), a.personImport(), a.personList(), a.personRecover(), a.personPass(),
 		a.personSwitch("disable", "Disable a person: their sessions and everything below end at once"),
 		a.personSwitch("enable", "Let a disabled person sign in again"))
 }

@@ -87,6 +87,8 @@ type Config struct {
 	Directory Directory
 	Registry  Registry
 	Access    Access
+	Factors   Factors
+	Imports   Imports
 	State     State
 	Log       Log
 	Tree      Published
@@ -119,7 +121,7 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil ||
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil ||
 		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
@@ -136,6 +138,7 @@ func New(c Config) (*API, error) {
 	a.resources()
 	a.sessions()
 	a.recoveries()
+	a.factors()
 	a.webhooks()
 	a.deliveries()
 	a.leaks()

@@ -51,7 +51,7 @@ const (
 	FactorRefreshed   Kind = 0x030a // what verifies a password is kept in a stronger form
 	FactorAllowed     Kind = 0x030b // an administrator lets people use a kind
 	FactorForbidden   Kind = 0x030c
-	FactorImported    Kind = 0x030d // with a person who comes from another system
+	FactorImported    Kind = 0x030d // with a person who is brought from another system
 	RecoveryCodesMade Kind = 0x0320 // the earlier set works no more
 	RecoveryStarted   Kind = 0x0321 // with a recovery code: it waits
 	RecoveryOpened    Kind = 0x0322 // by an administrator, who confirms it by that
@@ -193,7 +193,7 @@ var kinds = map[Kind]kindInfo{
 	FactorRefreshed:   {"factor.refreshed", Identity, plain, "the password of {who} is kept in a stronger form"},
 	FactorAllowed:     {"factor.allowed", Authority, critical, "{who} <allowed|could not allow> people to sign in with [{with}|a further factor]"},
 	FactorForbidden:   {"factor.forbidden", Authority, critical, "{who} <stopped|could not stop> people from signing in with [{with}|a factor]"},
-	FactorImported:    {"factor.imported", Identity, critical, "{who} <came|could not come> from another system with [{with}|a factor]"},
+	FactorImported:    {"factor.imported", Identity, critical, "{who} <brought|was not allowed to bring> {whom} from another system with [{with}|a factor]"},
 	RecoveryCodesMade: {"recovery.codes_made", Identity, critical, "{who} <made|was not allowed to make> new recovery codes"},
 	RecoveryStarted:   {"recovery.started", Identity, critical, "a recovery of the account of {who} <was started|was not started> with a recovery code[, from {network}]"},
 	RecoveryOpened:    {"recovery.opened", Authority, critical, "{who} <opened and confirmed|was not allowed to open> a recovery[ of the account of {whom}]"},

@@ -116,6 +116,7 @@ func (s *Server) signInPage(w http.ResponseWriter, r *http.Request, tx, next str
 	if m.Typed, err = s.typedPart(r.Context(), tx, next, m.Username); err != nil {
 		return m, err
 	}
+	m.LastUsed = m.LastUsed && m.Typed == nil // a device is remembered, not what was used on it
 	if _, err := s.Binding(w, r); err != nil {
 		return m, err
 	}

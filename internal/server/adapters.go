@@ -207,6 +207,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 	return admin.New(admin.Config{
 		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak,
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
+		Factors: s.Store, Imports: s.passwords,
 		Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
 		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Applied: s.applied, Now: s.now,
 	})
