@@ -117,6 +117,7 @@ func (n *typist) logsIn() {
 	n.see("no script step-up")
 	b.Fill("#password", phrase)
 	b.Fill("#code", n.code())
+	settle(b.Page)
 	b.ClickText("Confirm")
 	n.allows()
 	a.result()
@@ -128,6 +129,7 @@ func (n *typist) allows() {
 	b := n.browser
 	b.Wait("consent or the end", `document.readyState === 'complete' && (location.hostname === '127.0.0.1' && location.pathname === '/done' || document.querySelector('button[value=allow]'))`)
 	if b.Has("button[value=allow]") {
+		settle(b.Page)
 		b.Click("button[value=allow]")
 	}
 	b.Wait("the terminal's page", `location.hostname === '127.0.0.1' && location.pathname === '/done'`)

@@ -213,7 +213,7 @@ func (m SignIn) Body(p Page) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = typedForm(*m.Typed, "Continue with a password").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = typedForm(*m.Typed, "Continue with a password", false).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -807,7 +807,7 @@ func (m StepUp) ready(p Page) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = typedForm(*m.Typed, "Confirm").Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = typedForm(*m.Typed, "Confirm", m.Ceremony.Options == "").Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
