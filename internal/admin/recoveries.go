@@ -205,7 +205,10 @@ func (a *API) confirmRecovery(ctx context.Context, c *call, in *confirmRecoveryI
 		if path, err = a.Recovery.PathOf(ctx, a.standings(), recovery.ByPeople, r.Person); err != nil {
 			return err
 		}
-		return recovery.MayConfirm(ctx, a.standings(), c.Person.ID, r.Person, a.now())
+		if err := recovery.MayConfirm(ctx, a.standings(), c.Person.ID, r.Person, a.now()); err != nil {
+			return err
+		}
+		return a.Recovery.Stands(ctx, a.standings(), r, a.now())
 	}
 	ch.make = func(f *act.Facts) ([]act.Change, error) {
 		if i := slices.IndexFunc(f.Nodes, func(n lineage.Node) bool { return n.ID == r.Person }); i < 0 || !f.Nodes[i].Live() {

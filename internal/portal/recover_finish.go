@@ -117,9 +117,13 @@ func (s *Server) recoverFinish(w http.ResponseWriter, r *http.Request) error {
 	if open.NewDevice == nil {
 		refs.Under = append(refs.Under, open.Device)
 	}
+	prepare, refusal := recovery.Judged(func(ctx context.Context) error { return s.Recovery.Settings.Stands(ctx, s.Store, rec, now) })
 	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.RecoveryComplete, Kind: audit.RecoveryCompleted, Refs: refs, Spend: []once.Spend{challenge}, Quiet: true,
+		Action: policy.RecoveryComplete, Kind: audit.RecoveryCompleted, Refs: refs, Spend: []once.Spend{challenge}, Quiet: true, Prepare: prepare,
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			if err := refusal(); err != nil {
+				return act.Effect{}, err
+			}
 			return act.Effect{
 				Changes: []act.Change{
 					recovery.Complete{ID: rec.ID, Person: p.ID, Made: key.ID},

@@ -473,6 +473,22 @@ func TestTwoAdministrators(t *testing.T) {
 	confirm(second, code).sent(t, "/admin/recoveries/show?id=")
 	lost.get("/recover/status").shows(t, 200, "Ready") // not an administrator: no waiting
 	r.browser().get("/recover/passkey").sent(t, "/recover/status")
+	// It is worth no more than those who confirmed it are when it is finished.
+	finish := func(want string) {
+		t.Helper()
+		if got := lost.remake().failed(t); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	r.seed(audit.PersonDisabled, lineage.Freeze{ID: r.person("sam").ID, Why: "disabled"})
+	finish("no administrator any more")
+	r.seed(audit.PersonEnabled, lineage.Thaw{ID: r.person("sam").ID})
+	r.seed(audit.AdminWithdrawn, group.Remove{Group: r.admins, Person: r.person("sam").ID})
+	finish("no administrator any more")
+	r.seed(audit.AdminGranted, group.Add{Group: r.admins, Person: r.person("sam").ID})
+	r.seed(audit.AdminGranted, group.Add{Group: r.admins, Person: r.person("mira").ID})
+	finish("waits longer")
+	r.seed(audit.AdminWithdrawn, group.Remove{Group: r.admins, Person: r.person("mira").ID})
 	lost.remake().to(t)
 	if a := mira.get("/account"); old != 200 || a.status != http.StatusSeeOther {
 		t.Errorf("mira's old session: %d", a.status)

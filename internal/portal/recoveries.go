@@ -275,7 +275,10 @@ func (s *Server) confirmRecovery(w http.ResponseWriter, r *http.Request, v *visi
 		if path, err = s.Recovery.Settings.PathOf(ctx, s.Store, recovery.ByPeople, rec.Person); err != nil {
 			return err
 		}
-		return s.confirmer(ctx, v, rec.Person)
+		if err := s.confirmer(ctx, v, rec.Person); err != nil {
+			return err
+		}
+		return s.Recovery.Settings.Stands(ctx, s.Store, rec, s.now())
 	})
 	in.Changes = func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
 		if err := refusal(); err != nil {

@@ -17,6 +17,7 @@ type Standings interface {
 	GroupsOf(ctx context.Context, person string) ([]group.Group, error)
 	MemberSince(ctx context.Context, group, person string) (at time.Time, ok bool, err error)
 	RecoveriesOf(ctx context.Context, person string) ([]Recovery, error)
+	Confirmations(ctx context.Context, id string) ([]Confirmation, error)
 }
 
 // MayConfirm says why an administrator may not confirm a recovery of a person
@@ -104,6 +105,46 @@ func Given(person, by, reason string, valid, lasts time.Duration, now time.Time)
 	r := New(ByPass, person, now)
 	r.Reason, r.OpenedBy, r.ReadyAt, r.ExpiresAt, r.Lasts = reason, by, now, now.Add(valid), lasts
 	return r
+}
+
+// Stands says why a recovery is worth less at now than when it was begun or
+// confirmed, nil if it is not: a confirmation counts as long as who gave it is a
+// live administrator, and an account that became an administrator's meanwhile
+// waits as one.
+func (s Settings) Stands(ctx context.Context, dir Standings, r Recovery, now time.Time) error {
+	given, err := dir.Confirmations(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	since := r.StartedAt
+	for _, c := range given {
+		if c.At.After(since) {
+			since = c.At
+		}
+		p, err := dir.Person(ctx, c.By)
+		if err != nil && problem.From(err) == nil {
+			return err
+		}
+		var groups []group.Group
+		if err == nil {
+			if groups, err = dir.GroupsOf(ctx, c.By); err != nil {
+				return err
+			}
+		}
+		if err != nil || !p.Node.Live() || !in(groups, group.Administrators) {
+			return problem.New(problem.Denied, "confirmer_gone", "Somebody who confirmed this recovery is no administrator any more.").
+				WithHint("Ask the administrators to stop it and to open another one.")
+		}
+	}
+	path, err := s.PathOf(ctx, dir, r.Method, r.Person)
+	if err != nil {
+		return err
+	}
+	if now.Before(since.Add(path.Wait)) && !r.ReadyAt.IsZero() {
+		return problem.New(problem.Denied, "recovery_longer", "This account has become an administrator's, so its recovery waits longer.").
+			WithHint("Come back a day after it was begun or confirmed.")
+	}
+	return nil
 }
 
 // Judged splits a check that reads into the two places of an act: prepare reads,
