@@ -109,7 +109,7 @@ type understood struct{ words, flags []string }
 
 var (
 	useLine = regexp.MustCompile(`(?:Use:\s+|group\(|Switch\()"([a-z][a-z-]*)`)
-	flagDef = regexp.MustCompile(`\.(?:String|Bool|Duration|Int|Uint64|StringSlice|StringArray)(?:Var)?P?\((?:&[\w.]+, )?"([a-z][a-z-]*)"(?:, "([a-z])")?`)
+	flagDef = regexp.MustCompile(`\.(?:String|Bool|Duration|Int|Int64|Uint64|StringSlice|StringArray)(?:Var)?P?\((?:&[\w.]+, )?"([a-z][a-z-]*)"(?:, "([a-z])")?`)
 )
 
 func readProgram(text string) (p understood) {
@@ -126,7 +126,7 @@ func readProgram(text string) (p understood) {
 }
 
 // topics are commands that only have others below them.
-var topics = []string{"audit", "keys", "recover", "auth", "person", "recovery", "session"}
+var topics = []string{"audit", "keys", "recover", "auth", "person", "recovery", "session", "policy"}
 
 // unknown says what a command line of a program names that it does not have, ""
 // if it has it all.

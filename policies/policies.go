@@ -5,8 +5,8 @@ package policies
 
 import "embed"
 
-// Files are schema.cedarschema and, in default, the *.cedar policies and the
+// Files are schema.cedarschema, host.cedar and, in default, the *.cedar policies and the
 // *.policy.yaml tests of them.
 //
-//go:embed schema.cedarschema default
+//go:embed schema.cedarschema host.cedar default
 var Files embed.FS

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/policy"
 )
 
 // issuer is a small authorization server with a /v1 and a sample API, on real
@@ -38,6 +39,7 @@ type issuer struct {
 	set      map[string]string // switches
 	people   []map[string]any
 	objects  map[string][]map[string]any // clients, resources
+	policies []map[string]any            // versions, from the default set on
 	jtis     map[string]bool
 	idem     []string // Idempotency-Key of each attempt at keys/rotate
 	authz    []url.Values
@@ -450,6 +452,8 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(204)
 	case path == "/sessions":
 		answer(w, 200, map[string]any{"items": []map[string]any{{"id": "ses_1", "device": "Firefox on Linux", "acr": "phr", "current": true}}})
+	case noun == "policies":
+		i.policy(w, r, id)
 	case noun == "webhooks" && r.Method == "POST" && verb == "secret":
 		i.counts["rotated_"+id]++
 		answer(w, 200, map[string]any{"id": id, "secret": "whsec_TOLDAGAIN"})
@@ -572,4 +576,41 @@ func listOf(v any) (out []string) {
 		}
 	}
 	return out
+}
+
+// policy lists, reads, publishes and puts back versions of the policies.
+func (i *issuer) policy(w http.ResponseWriter, r *http.Request, id string) {
+	if i.policies == nil {
+		src := policy.Default()
+		i.policies = []map[string]any{{"version": 0, "hash": src.Hash(), "files": src.Files}}
+	}
+	var in map[string]any
+	_ = json.NewDecoder(r.Body).Decode(&in)
+	last := i.policies[len(i.policies)-1]
+	switch n, err := strconv.Atoi(id); {
+	case r.Method == "POST" && in["after"] != float64(len(i.policies)-1):
+		answer(w, 409, map[string]any{"code": "policy_moved", "detail": "Somebody else has just published another version."})
+	case r.Method == "POST":
+		v := map[string]any{"version": len(i.policies), "published_by": "usr_1", "published_at": "2026-11-02T09:00:00Z", "note": in["note"]}
+		if id == "rollback" {
+			of := i.policies[int(in["to"].(float64))]
+			v["restores"], v["files"], v["schema"], v["hash"] = in["to"], of["files"], of["schema"], of["hash"]
+		} else {
+			v["files"], v["schema"], v["hash"] = in["files"], in["schema"], in["hash"]
+		}
+		i.policies = append(i.policies, v)
+		answer(w, 201, v)
+	case id == "" && len(i.policies) == 1:
+		answer(w, 200, map[string]any{"items": []any{}})
+	case id == "" && r.URL.Query().Get("limit") == "1":
+		answer(w, 200, map[string]any{"items": []any{last}})
+	case id == "":
+		list := slices.Clone(i.policies[1:])
+		slices.Reverse(list)
+		answer(w, 200, map[string]any{"items": list})
+	case err == nil && n < len(i.policies):
+		answer(w, 200, i.policies[n])
+	default:
+		answer(w, 404, map[string]any{"detail": "There is no such policy_version.", "code": "policy_version_not_found"})
+	}
 }

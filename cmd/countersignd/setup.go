@@ -96,6 +96,29 @@ func (t *tool) recover() *cobra.Command {
 		},
 	}
 	admin.Flags().StringVar(&username, "username", "recovered-admin", "user name of the new administrator")
-	c.AddCommand(admin)
+	c.AddCommand(admin, t.recoverPolicy())
+	return c
+}
+
+func (t *tool) recoverPolicy() *cobra.Command {
+	var to int64
+	c := &cobra.Command{
+		Use: "policy", Short: "Put an earlier version of the policies back, when those in force keep their publishers out", Args: cobra.NoArgs,
+		Long: "Put an earlier version of the policies back as a new version; 0 is the default set. Servers follow within a second or two. What is done is recorded in the audit log and cannot be hidden.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, err := t.state(c.Context())
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			n, err := st.RecoverPolicy(c.Context(), to)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(t.err, "RECOVERY: version %d of the policies is in force; it is version %d again. The audit log says so.\n", n, to)
+			return nil
+		},
+	}
+	c.Flags().Int64Var(&to, "to", 0, "the version to put back; 0 is the default set")
 	return c
 }

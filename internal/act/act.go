@@ -53,7 +53,10 @@ type Facts struct {
 	Proofs []assurance.Proof // remembered by the session or grant
 	Nodes  []lineage.Node    // every referenced node and ancestor
 	Expiry []Expiry          // of what was referenced directly
-	Guard  []Version
+	// Ruleset is the version of the policies in force; 0 is the default set. It
+	// moves with the version of the deployment, which is in Guard.
+	Ruleset int64
+	Guard   []Version
 }
 
 // Expiry is when a referenced session, grant or family stops being usable.

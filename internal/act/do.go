@@ -26,12 +26,15 @@ const limit = 2 * time.Second
 // Doer carries out acts. The zero value is not usable; fill every member but
 // Now.
 type Doer struct {
-	Store   Store
-	Policy  *policy.Set
-	Ladder  assurance.Ladder
-	Writer  *audit.Writer
-	Keys    audit.Keys
-	Refused func(action policy.Action, code string) // counts quiet refusals; nil: not counted
+	Store  Store
+	Policy *policy.Set // the default set
+	// Rulesets gives the set of a version that was published; nil: none is. An
+	// error refuses: nothing is decided by another set instead.
+	Rulesets func(ctx context.Context, version int64) (*policy.Set, error)
+	Ladder   assurance.Ladder
+	Writer   *audit.Writer
+	Keys     audit.Keys
+	Refused  func(action policy.Action, code string) // counts quiet refusals; nil: not counted
 	// Checkpoint waits until a record is under a signed checkpoint; acts of
 	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
 	Checkpoint func(ctx context.Context, recordID string) error
@@ -102,7 +105,10 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	if err != nil {
 		return Outcome{}, err
 	}
-	dec := d.decide(&facts, in, at)
+	dec, err := d.decide(ctx, &facts, in, at)
+	if err != nil {
+		return Outcome{}, err
+	}
 	rec := audit.Record{ID: id.New(id.Record), Kind: in.Kind, At: at}
 	if dec.Outcome != policy.Allow {
 		return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, nil, dec.Problem(d.Ladder))
@@ -152,12 +158,17 @@ func (d *Doer) Judge(ctx context.Context, in Intent) (policy.Decision, *Facts, e
 	if err != nil {
 		return policy.Decision{}, nil, err
 	}
-	return d.decide(&facts, in, at), &facts, nil
+	dec, err := d.decide(ctx, &facts, in, at)
+	return dec, &facts, err
 }
 
 // decide puts the proofs and the time into the input and asks policy. What has
 // ended or expired refuses before any rule.
-func (d *Doer) decide(f *Facts, in Intent, at time.Time) policy.Decision {
+func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (policy.Decision, error) {
+	set, err := d.set(ctx, f.Ruleset)
+	if err != nil {
+		return policy.Decision{}, err
+	}
 	var proofs []assurance.Proof
 	for _, p := range f.Proofs {
 		if p.For == "" || p.For == in.For {
@@ -178,7 +189,22 @@ func (d *Doer) decide(f *Facts, in Intent, at time.Time) policy.Decision {
 			f.Input.Context.Ended = e.ID
 		}
 	}
-	return d.Policy.Decide(f.Input, in.Attainable)
+	return set.Decide(f.Input, in.Attainable), nil
+}
+
+// set is the policies of a version.
+func (d *Doer) set(ctx context.Context, version int64) (*policy.Set, error) {
+	switch {
+	case version == 0:
+		return d.Policy, nil
+	case d.Rulesets == nil:
+		return nil, fmt.Errorf("policies were published, version %d, and this process knows none", version)
+	}
+	set, err := d.Rulesets(ctx, version)
+	if err != nil {
+		return nil, problem.New(problem.Unavailable, "policy_unavailable", "The policies in force cannot be read. Nothing was changed.").Because(err)
+	}
+	return set, nil
 }
 
 // refuse records a refusal with whom it concerns, and nothing else, and gives the

@@ -29,6 +29,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/session"
 )
 
@@ -89,6 +90,7 @@ type Config struct {
 	Access    Access
 	Factors   Factors
 	Imports   Imports
+	Policies  ruleset.Store
 	State     State
 	Log       Log
 	Tree      Published
@@ -121,7 +123,7 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil ||
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil ||
 		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
@@ -142,6 +144,7 @@ func New(c Config) (*API, error) {
 	a.webhooks()
 	a.deliveries()
 	a.leaks()
+	a.policies()
 	a.log()
 	a.published()
 	document, err := json.Marshal(a.huma.OpenAPI())
@@ -182,7 +185,7 @@ func (a *API) config() huma.Config {
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
 				Title: "Countersign management API", Version: "1",
-				Description: "People, groups, clients, resources, sessions and the log. Changes within v1 are additive.",
+				Description: "People, groups, clients, resources, sessions, policies and the log. Changes within v1 are additive.",
 			},
 			Servers: []*huma.Server{{URL: a.Issuer}},
 			Components: &huma.Components{

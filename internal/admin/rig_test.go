@@ -33,6 +33,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/secret"
 	"github.com/countersign-dev/countersign/internal/session"
 	"github.com/countersign-dev/countersign/internal/store"
@@ -77,6 +78,7 @@ func newRig(t *testing.T) *rig {
 	r.ok(err)
 	r.do = &act.Doer{
 		Store: s, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: r.keys, Now: clock,
+		Rulesets: (&ruleset.Book{Store: s}).Set,
 	}
 	missing, err := r.ring.Missing()
 	r.ok(err)
@@ -91,9 +93,10 @@ func newRig(t *testing.T) *rig {
 		ID: id.New(id.Client), ClientID: "countersign-cli", Name: "Command line", AuthMethod: client.AuthNone, RedirectURIs: []string{"http://127.0.0.1/callback"},
 		GrantTypes: []client.GrantType{client.AuthorizationCode}, Scopes: []string{"*"}, Resources: []string{"*"}, FirstParty: true, Native: true, ManagedBy: admin.BuiltIn, CreatedAt: start,
 	}
+	r.seed("", store.Found{Deployment: store.Deployment{ID: id.New(id.Resource), Born: store.BornProduction, Issuer: issuer}})
 	r.seed("", group.Create{Group: r.admins}, create, client.Create{Client: r.cli})
 	r.api, err = admin.New(admin.Config{
-		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Access: s, Factors: s, Imports: factor.NewPasswords(kek, factor.NewBlocklist(issuer)), State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Recoveries: s, CancelKeys: r.ring.Nonces,
+		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Access: s, Policies: s, Factors: s, Imports: factor.NewPasswords(kek, factor.NewBlocklist(issuer)), State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Recoveries: s, CancelKeys: r.ring.Nonces,
 		Notices: admin.Notices{Store: s, Sealer: kek, Plain: func(host string) bool { return host == "inside.example:8080" }},
 		Leaks: func(_ context.Context, text string) (admin.Found, bool, error) {
 			return admin.Found{What: "a token", Done: "it was ended"}, text == "leaked", nil

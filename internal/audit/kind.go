@@ -125,6 +125,8 @@ const (
 	EmailLinked          Kind = 0x082b // … and made, to be sent there
 	EmailVerified        Kind = 0x082c
 
+	PolicyRecovered Kind = 0x0850 // the operator of the host put an earlier version back
+
 	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
 	BackupMade        Kind = 0x0831
 	BackupRehearsed   Kind = 0x0832 // a backup was opened aside and holds
@@ -244,6 +246,7 @@ var kinds = map[Kind]kindInfo{
 	RefusalsCounted: {"refusals.counted", Log, plain, "requests of unknown callers were refused[: {total}][ between {from}][ and {to}]"},
 	SetupOffered:    {"setup.offered", Log, plain, "A setup link was made"},
 	SetupCompleted:  {"setup.completed", Authority, critical, "{who} completed the setup and <became|did not become> the first administrator"},
+	PolicyRecovered: {"policy.recovered", Authority, critical, "the operator of the machine <put back|could not put back> [policy {policy}|an earlier policy]"},
 	AdminRecovered:  {"admin.recovered", Authority, critical, "the operator of the machine <recovered|could not recover> an administrator[, {who}]"},
 	PolicyPublished: {"policy.published", Authority, critical, "{who} <published|was not allowed to publish> [policy {policy}|a policy]"},
 	Migrated:        {"migrated", Log, plain, "the database was migrated[ from {from}][ to {to}]"},

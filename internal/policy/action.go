@@ -76,6 +76,10 @@ const (
 	EmailVerify     Action = "email.verify" // with that link
 	NotificationRun Action = "notification.run"
 
+	PolicyRead    Action = "policy.read"
+	PolicyPublish Action = "policy.publish"
+	PolicyRecover Action = "policy.recover" // by the operator of the host: the publishers are locked out
+
 	DeploymentRename Action = "deployment.rename"
 	DeploymentAdopt  Action = "deployment.adopt"
 

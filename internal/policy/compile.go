@@ -3,9 +3,11 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cedar-policy/cedar-go"
@@ -14,6 +16,8 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
+
+	"github.com/countersign-dev/countersign/policies"
 )
 
 // Policy is what a policy says of itself.
@@ -40,6 +44,7 @@ type compiled struct {
 	cedar  *cedar.Policy
 	tree   *ast.Policy
 	kinds  []types.EntityType // of principals; nil: any
+	host   bool               // it is one of the host's
 	member string             // the group that the principal must be in; "": none
 	about  *cedar.Policy      // permit: whether it speaks of the input at all
 	ways   ways               // to be permitted; or not to be forbidden
@@ -48,6 +53,15 @@ type compiled struct {
 }
 
 func compareText(a, b string) int { return cmp.Compare(a, b) }
+
+// hostFile holds the policies of the host and the server itself, which stand
+// beside those of every source.
+const hostFile = "host.cedar"
+
+var hostPolicies = sync.OnceValue(func() string {
+	text, _ := fs.ReadFile(policies.Files, hostFile) // it is compiled in
+	return string(text)
+})
 
 // Compile makes a set of a source: parsed, checked against the schema, held to
 // the monotone fragment and its limits, and indexed. The error is Faults, all of
@@ -68,7 +82,10 @@ func compile(src Source, typed bool) (*Set, error) {
 	for _, f := range src.sorted() {
 		c.file(f)
 	}
-	if len(c.out) == 0 && len(c.faults) == 0 {
+	own := len(c.out)
+	c.host = true
+	c.file(File{Name: hostFile, Text: hostPolicies()})
+	if own == 0 && len(c.faults) == 0 {
 		c.faults = Faults{{Code: FaultNoPolicies, Text: "there is no policy: everything would be refused"}}
 	}
 	if len(c.faults) > 0 {
@@ -100,6 +117,7 @@ type compiler struct {
 	schema    *resolved.Schema
 	validator *validate.Validator // nil: not checked
 	seen      map[string]bool
+	host      bool // what is read are the host's
 	out       []*compiled
 	faults    Faults
 }
@@ -143,6 +161,9 @@ func (c *compiler) policy(file string, i int, p *cedar.Policy) {
 		}
 	}
 	out.scope(c.schema)
+	if out.host = c.host; !c.host && slices.ContainsFunc(out.kinds, ofHost) {
+		at(FaultHost, "what root on the host and the server itself may do is fixed, and no policy of one's own is about them")
+	}
 	f := fragment{approvers: out.group}
 	if !out.never {
 		out.ways = f.policy(tree)
@@ -207,6 +228,9 @@ func (p *compiled) annotate(notes types.Annotations, at func(code, format string
 		wrong("@opens is for what forbids")
 	}
 }
+
+// ofHost reports whether principals of a kind are only the host's policies'.
+func ofHost(t types.EntityType) bool { return t == kinds[KindOperator] || t == kinds[KindSystem] }
 
 // scope finds the kinds of principal, the group and the actions.
 func (p *compiled) scope(s *resolved.Schema) {

@@ -73,6 +73,7 @@ func TestFaults(t *testing.T) {
 		"a public full stop":     {ownSchema, `@id("a") @reason("r") @public_reason("No.") permit (principal, action, resource);`, FaultAnnotation, "full stop"},
 		"a permit that opens":    {ownSchema, `@id("a") @reason("r") @opens("review") permit (principal, action, resource);`, FaultAnnotation, "forbids"},
 		"one id twice":           {ownSchema, whenever("") + whenever(""), FaultDuplicate, "another policy"},
+		"about the server":       {ownSchema, `@id("a") @reason("r") forbid (principal is System, action, resource);`, FaultHost, "is fixed"},
 		"an unknown action":      {ownSchema, `@id("a") @reason("r") permit (principal, action == Action::"nope", resource);`, FaultType, ""},
 		"an absent attribute":    {ownSchema, whenever("when { resource.owner == principal }"), FaultType, "owner"},
 		"no such attribute":      {ownSchema, whenever("when { context.mood == 1 }"), FaultType, "mood"},
@@ -249,6 +250,21 @@ func TestAPolicyThatCannotBeEvaluatedRefuses(t *testing.T) {
 	}
 }
 
+// No set of one's own keeps the server from its work or root from theirs.
+func TestTheHostStandsBesideEverySet(t *testing.T) {
+	s := made(t, `@id("nothing") @reason("r") forbid (principal, action, resource);`)
+	for kind, a := range map[string]Action{KindOperator: PolicyRecover, KindSystem: AuditSequence} {
+		in := asking(a, assurance.State{}, "")
+		in.Principal.Kind = kind
+		if d := s.Decide(in, nil); d.Outcome != Allow {
+			t.Errorf("%s: %+v", kind, d)
+		}
+	}
+	if d := s.Decide(asking(SelfRead, showing(4, 0), dana), nil); d.Outcome != Deny || d.Reasons[0].Policy != "nothing" {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestMonitoredPoliciesTakeNoPart(t *testing.T) {
 	s := made(t, whenever("when { context.assurance.rung >= 1 }")+
 		`@id("watch") @reason("w") @mode("monitor") forbid (principal is Person, action == Action::"x", resource) unless { context.assurance.rung >= 3 };`)
@@ -261,7 +277,7 @@ func TestMonitoredPoliciesTakeNoPart(t *testing.T) {
 	if _, err := Compile(Source{Schema: ownSchema, Files: []File{{Text: `@id("w") @reason("w") @mode("monitor") permit (principal, action, resource);`}}}); err != nil {
 		t.Error(err)
 	}
-	if len(s.Policies()) != 2 || !s.Policies()[1].Monitor {
+	if len(s.Policies()) < 3 || s.Policies()[0].Monitor || !s.Policies()[1].Monitor {
 		t.Errorf("%+v", s.Policies())
 	}
 }

@@ -53,7 +53,7 @@ func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
 	for _, p := range policies {
 		for _, a := range p.Actions {
 			for kind, t := range kinds {
-				if !slices.Contains(s.Actions[actionUID(string(a))].AppliesTo.Principals, t) || p.kinds != nil && !slices.Contains(p.kinds, t) {
+				if !slices.Contains(s.Actions[actionUID(string(a))].AppliesTo.Principals, t) || p.kinds != nil && !slices.Contains(p.kinds, t) || ofHost(t) && !p.host {
 					continue
 				}
 				key := bucketKey{a, kind}

@@ -60,6 +60,7 @@ const (
 	FaultMonotone   = "monotone"    // a proof could take something away (mechanisms A5)
 	FaultLimit      = "limit"       // more candidates or points than the climb tries (mechanisms A1)
 	FaultApprovers  = "approvers"   // approvals are counted, and of which group is not said once
+	FaultHost       = "host"        // it is about the host or the server itself
 	FaultNoPolicies = "no_policies" // there is none
 )
 

@@ -208,6 +208,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak,
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
 		Factors: s.Store, Imports: s.passwords,
+		Policies:   s.Store,
 		Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
 		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Applied: s.applied, Now: s.now,
 	})

@@ -27,6 +27,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/oauth"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/store/postgres"
 	"github.com/countersign-dev/countersign/internal/store/sqlite"
@@ -65,7 +66,9 @@ type State struct {
 	since    time.Time   // when that epoch began; zero for the first
 	standing atomic.Pointer[standing]
 	keys     atomic.Int64 // version of the keys that were read
-	pulse    store.Pulse  // of who served before, read before this process wrote anything
+
+	policyHead atomic.Int64 // the version of the policies that this process knows to be in force
+	pulse      store.Pulse  // of who served before, read before this process wrote anything
 }
 
 // OpenState opens the database and the keys; it makes what a new deployment
@@ -135,6 +138,7 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	s.Names, s.Sealer = s.Store.RecordKeys(kek), kek
 	s.Do = &act.Doer{
 		Store: s.Store, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
+		Rulesets: (&ruleset.Book{Store: s.Store}).Set,
 	}
 	if fresh {
 		if err := s.found(ctx); err != nil {

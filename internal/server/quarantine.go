@@ -54,7 +54,7 @@ func (s *State) look(ctx context.Context) error {
 	if d.Epoch != s.epoch {
 		return ErrEpoch
 	}
-	return nil
+	return s.readPolicy(ctx)
 }
 
 // lookAtKeys reads the keys again when another process has replaced some: what was

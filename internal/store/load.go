@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
@@ -34,7 +35,7 @@ func (s *Store) Load(ctx context.Context, action policy.Action, refs act.Refs) (
 		return act.Facts{}, err
 	}
 	epoch := s.cache.now()
-	l := loader{action: action, refs: &refs, self: self, at: s.now()}
+	l := loader{action: action, refs: &refs, self: self, at: s.now(), head: &s.head}
 	if err := s.db.Snapshot(ctx, func(r Reader) error { l.r = r; return l.load(ctx) }); err != nil {
 		if problem.From(err) != nil {
 			return act.Facts{}, err
@@ -70,6 +71,7 @@ type loader struct {
 	at     time.Time
 	facts  act.Facts
 	moving []act.Expiry // what no version guards: never cached
+	head   *atomic.Pointer[policyHead]
 }
 
 func (l *loader) load(ctx context.Context) error {
@@ -144,6 +146,9 @@ func (l *loader) above(ctx context.Context, ids []string) ([]lineage.Node, error
 	if i := slices.IndexFunc(nodes, func(n lineage.Node) bool { return n.ID == l.self }); i >= 0 {
 		l.facts.Input.Context.Quarantine = !nodes[i].Live()
 		l.guard(nodes[i])
+		if err == nil {
+			err = l.policyHead(ctx, nodes[i].Version)
+		}
 		nodes = slices.Delete(nodes, i, i+1)
 	}
 	return nodes, err

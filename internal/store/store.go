@@ -28,7 +28,8 @@ type Store struct {
 	known facts
 	keys  recordKeys
 	self  atomic.Pointer[string] // the deployment's id, once there is one
-	wake  chan struct{}          // a local commit has news for the sequencer
+	head  atomic.Pointer[policyHead]
+	wake  chan struct{} // a local commit has news for the sequencer
 }
 
 var (

@@ -63,6 +63,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"deployment", testDeployment},
 		{"quarantine", testQuarantine},
 		{"the log in quarantine", testQuarantinedLog},
+		{"rulesets", testRulesets},
 		{"rename", testRename},
 		{"clear", testClear},
 		{"lineage", testLineage},

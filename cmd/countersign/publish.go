@@ -1,0 +1,397 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/policy/trial"
+)
+
+// policyVersion is a version of the policies as the server tells it.
+type policyVersion struct {
+	Version     int64         `json:"version"`
+	Hash        string        `json:"hash"`
+	PublishedBy string        `json:"published_by"`
+	PublishedAt time.Time     `json:"published_at"`
+	Note        string        `json:"note"`
+	Restores    *int64        `json:"restores"`
+	Schema      string        `json:"schema"`
+	Files       []policy.File `json:"files"`
+}
+
+func (v policyVersion) source() policy.Source { return policy.Source{Schema: v.Schema, Files: v.Files} }
+
+// inForce reads the version in force, with its source.
+func (x *api) inForce(ctx context.Context) (policyVersion, error) {
+	r, err := x.do(ctx, http.MethodGet, "/policies?limit=1", nil, "")
+	if err != nil {
+		return policyVersion{}, err
+	}
+	var page struct {
+		Items []policyVersion `json:"items"`
+	}
+	if err := json.Unmarshal(r.body, &page); err != nil {
+		return policyVersion{}, badPolicies()
+	}
+	n := int64(0)
+	if len(page.Items) > 0 {
+		n = page.Items[0].Version
+	}
+	return x.policies(ctx, n)
+}
+
+func badPolicies() error {
+	return &failure{exit: exitError, code: "bad_answer", message: "The server's policies cannot be read."}
+}
+
+// policies reads a version, and holds it to its hash.
+func (x *api) policies(ctx context.Context, n int64) (policyVersion, error) {
+	r, err := x.do(ctx, http.MethodGet, "/policies/"+strconv.FormatInt(n, 10), nil, "")
+	if err != nil {
+		return policyVersion{}, err
+	}
+	var v policyVersion
+	if err := json.Unmarshal(r.body, &v); err != nil || v.Version != n || v.source().Hash() != v.Hash {
+		return policyVersion{}, badPolicies()
+	}
+	return v, nil
+}
+
+func (a *app) policyHistory() *cobra.Command {
+	return &cobra.Command{Use: "history", Short: "List the versions of the policies, newest first", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
+		x, err := a.api()
+		if err != nil {
+			return err
+		}
+		raw, versions, err := items[policyVersion](ctx, x, "/policies")
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.document("policy.history/v1", map[string]any{"items": raw})
+		}
+		rows := [][]string{}
+		for _, v := range versions {
+			note := v.Note
+			if v.Restores != nil {
+				note = strings.TrimSpace(fmt.Sprintf("version %d again. %s", *v.Restores, note))
+			}
+			by := v.PublishedBy
+			if by == "" {
+				by = "the operator"
+			}
+			rows = append(rows, []string{strconv.FormatInt(v.Version, 10), v.PublishedAt.Format(time.DateTime), by, v.Hash, note})
+		}
+		a.table([]string{"VERSION", "PUBLISHED", "BY", "HASH", "NOTE"}, rows)
+		if len(rows) == 0 {
+			a.say("Nothing was published: the default set is in force.")
+		}
+		return nil
+	})}
+}
+
+func (a *app) policyExport() *cobra.Command {
+	var version int64
+	c := &cobra.Command{
+		Use:     "export DIR",
+		Short:   "Write the policies in force to a new directory",
+		Long:    "Write the policies in force, or those of --version, to a directory that does not exist yet. Version 0 is the default set.",
+		Example: "  countersign policy export ./policies",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.Flags().Int64Var(&version, "version", -1, "the version; that in force if left out")
+	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		x, err := a.api()
+		if err != nil {
+			return err
+		}
+		var v policyVersion
+		if version < 0 {
+			v, err = x.inForce(ctx)
+		} else {
+			v, err = x.policies(ctx, version)
+		}
+		if err != nil {
+			return err
+		}
+		if err := writePolicies(args[0], v.source()); err != nil {
+			return err
+		}
+		if a.json {
+			return a.document("policy.export/v1", map[string]any{"version": v.Version, "hash": v.Hash, "directory": args[0]})
+		}
+		a.say("Version %d is in %s.", v.Version, clean(args[0]))
+		return nil
+	})
+	return c
+}
+
+// writePolicies writes a source to a new directory. Names come from the server:
+// none may leave the directory.
+func writePolicies(dir string, src policy.Source) error {
+	if src.Schema != "" {
+		src.Files = append(slices.Clip(src.Files), policy.File{Name: policy.SchemaFile, Text: src.Schema})
+	}
+	for _, f := range src.Files {
+		if f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || f.Name != policy.SchemaFile && !strings.HasSuffix(f.Name, ".cedar") {
+			return &failure{exit: exitError, code: "bad_answer", message: "The server's policies have a file of a name that cannot be written: " + clean(f.Name)}
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return usage("The directory cannot be made: %v.", err)
+	}
+	for _, f := range src.Files {
+		if err := os.WriteFile(filepath.Join(dir, f.Name), []byte(f.Text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) policyDiff() *cobra.Command {
+	return &cobra.Command{
+		Use: "diff DIR", Short: "Show how the policies in a directory differ from those in force", Example: "  countersign policy diff ./policies",
+		Args: cobra.ExactArgs(1), RunE: a.do(func(ctx context.Context, args []string) error {
+			b, err := a.bundle(args)
+			if err != nil {
+				return err
+			}
+			x, err := a.api()
+			if err != nil {
+				return err
+			}
+			v, err := x.inForce(ctx)
+			if err != nil {
+				return err
+			}
+			lines := differenceOf(v.source(), b.source)
+			if a.json {
+				return a.document("policy.diff/v1", map[string]any{"version": v.Version, "from": v.Hash, "to": b.source.Hash(), "lines": lines})
+			}
+			a.printDifference(lines, v.Version)
+			return nil
+		}),
+	}
+}
+
+func (a *app) printDifference(lines []string, version int64) {
+	for _, l := range lines {
+		fmt.Fprintln(a.out, clean(l))
+	}
+	if len(lines) == 0 {
+		a.say("Nothing differs from version %d.", version)
+	}
+}
+
+// differenceOf gives the lines that go and come, each under the name of its file.
+func differenceOf(from, to policy.Source) []string {
+	texts := func(s policy.Source) map[string]string {
+		m := map[string]string{policy.SchemaFile: s.Schema}
+		for _, f := range s.Files {
+			m[f.Name] = f.Text
+		}
+		return m
+	}
+	old, now := texts(from), texts(to)
+	names := []string{}
+	for _, m := range []map[string]string{old, now} {
+		for n := range m {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	slices.Sort(names)
+	out := []string{}
+	for _, n := range names {
+		if old[n] != now[n] {
+			out = append(out, "@ "+n)
+			out = append(out, changedLines(strings.Split(old[n], "\n"), strings.Split(now[n], "\n"))...)
+		}
+	}
+	return out
+}
+
+// changedLines are the lines outside a longest common subsequence.
+func changedLines(a, b []string) []string {
+	length := make([][]int, len(a)+1)
+	for i := range length {
+		length[i] = make([]int, len(b)+1)
+	}
+	for i := len(a) - 1; i >= 0; i-- {
+		for j := len(b) - 1; j >= 0; j-- {
+			if length[i][j] = max(length[i+1][j], length[i][j+1]); a[i] == b[j] {
+				length[i][j] = length[i+1][j+1] + 1
+			}
+		}
+	}
+	out := []string{}
+	for i, j := 0, 0; i < len(a) || j < len(b); {
+		switch {
+		case i < len(a) && j < len(b) && a[i] == b[j]:
+			i, j = i+1, j+1
+		case j == len(b) || i < len(a) && length[i+1][j] >= length[i][j+1]:
+			out = append(out, "- "+a[i])
+			i++
+		default:
+			out = append(out, "+ "+b[j])
+			j++
+		}
+	}
+	return out
+}
+
+func (a *app) policyPublish() *cobra.Command {
+	var note string
+	var yes bool
+	c := &cobra.Command{
+		Use:   "publish DIR",
+		Short: "Put the policies in a directory in force",
+		Long: `Put the policies in DIR in force. Its tests and never statements have to hold; what
+differs from the version in force is shown, and asked about. The server wants a
+phishing-resistant sign-in of the last minutes, and refuses policies under which you
+could not publish others. countersign policy rollback undoes it.`,
+		Example: "  countersign policy publish ./policies --note \"deploys need a passkey\"",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.Flags().StringVar(&note, "note", "", "why, in a line")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		b, err := a.bundle(args)
+		if err != nil {
+			return err
+		}
+		if err := a.holds(b); err != nil {
+			return err
+		}
+		x, err := a.api()
+		if err != nil {
+			return err
+		}
+		v, err := x.inForce(ctx)
+		if err != nil {
+			return err
+		}
+		lines := differenceOf(v.source(), b.source)
+		if !a.json {
+			a.printDifference(lines, v.Version)
+		}
+		if len(lines) == 0 {
+			return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already."}
+		}
+		if err := a.agreed(yes, "Publish "+b.source.Hash()+"?", "countersign policy publish "+args[0]+" --yes"); err != nil {
+			return err
+		}
+		files := b.source.Files
+		if files == nil {
+			files = []policy.File{}
+		}
+		return a.publish(ctx, x, "/policies", map[string]any{
+			"after": v.Version, "hash": b.source.Hash(), "schema": b.source.Schema, "files": files, "note": note,
+		})
+	})
+	return c
+}
+
+// holds refuses a bundle of which a test or statement does not hold.
+func (a *app) holds(b *bundle) error {
+	for _, f := range b.trials {
+		for _, r := range append(trial.Test(b.set, f), trial.Check(b.set, f)...) {
+			if r.Bad() {
+				return &failure{
+					exit: exitError, code: "policy_tests", message: fmt.Sprintf("%s: %s: %s: %s", r.File, r.Name, r.Result, r.Detail),
+					fix: "countersign policy test " + b.dir,
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// agreed asks whoever is there.
+func (a *app) agreed(yes bool, question, fix string) error {
+	if yes {
+		return nil
+	}
+	if !a.asks {
+		return &failure{exit: exitUsage, code: "confirmation_needed", message: "Nobody can be asked, so nothing was changed.", fix: fix}
+	}
+	fmt.Fprintf(a.err, "%s [y/N] ", question)
+	line, err := bufio.NewReader(a.in).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+		return nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return &failure{exit: exitDenied, code: "not_confirmed", message: "Nothing was changed."}
+}
+
+// publish sends what puts a version in force, and says which.
+func (a *app) publish(ctx context.Context, x *api, path string, body map[string]any) error {
+	r, err := x.do(ctx, http.MethodPost, path, body, "")
+	if err != nil {
+		return err
+	}
+	var v policyVersion
+	if err := json.Unmarshal(r.body, &v); err != nil || v.Version == 0 {
+		return badPolicies()
+	}
+	if a.json {
+		return a.document("policy.publish/v1", map[string]any{"version": v.Version, "hash": v.Hash})
+	}
+	a.say("Version %d is in force. To undo it: countersign policy rollback", v.Version)
+	return nil
+}
+
+func (a *app) policyRollback() *cobra.Command {
+	var note string
+	var yes bool
+	c := &cobra.Command{
+		Use:     "rollback [VERSION]",
+		Short:   "Put an earlier version of the policies back, as a new one",
+		Long:    "Put the version before the one in force back, or the one named; 0 is the default set.",
+		Example: "  countersign policy rollback",
+		Args:    cobra.MaximumNArgs(1),
+	}
+	c.Flags().StringVar(&note, "note", "", "why, in a line")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		x, err := a.api()
+		if err != nil {
+			return err
+		}
+		v, err := x.inForce(ctx)
+		if err != nil {
+			return err
+		}
+		to := v.Version - 1
+		if len(args) > 0 {
+			if to, err = strconv.ParseInt(args[0], 10, 64); err != nil || to < 0 {
+				return usage("%q is no version: countersign policy history lists them.", args[0])
+			}
+		}
+		if to < 0 || to >= v.Version {
+			return usage("Version %d is in force: there is nothing earlier to put back.", v.Version)
+		}
+		if err := a.agreed(yes, fmt.Sprintf("Put version %d back in the place of %d?", to, v.Version), "countersign policy rollback --yes"); err != nil {
+			return err
+		}
+		return a.publish(ctx, x, "/policies/rollback", map[string]any{"after": v.Version, "to": to, "note": note})
+	})
+	return c
+}

@@ -1,0 +1,165 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/ruleset"
+)
+
+// PolicyFile is a file of Cedar policies.
+type PolicyFile struct {
+	Name string `json:"name" maxLength:"128" minLength:"1"`
+	Text string `json:"text" maxLength:"100000"`
+}
+
+// PolicyVersion is a version of the policies. Its source is absent in lists.
+type PolicyVersion struct {
+	Version     int64        `json:"version" doc:"0 is the default set"`
+	Hash        string       `json:"hash"`
+	PublishedBy string       `json:"published_by,omitempty" doc:"A person; absent: the operator of the host"`
+	PublishedAt *time.Time   `json:"published_at,omitempty"`
+	Note        string       `json:"note,omitempty"`
+	Restores    *int64       `json:"restores,omitempty" doc:"The version that it puts back"`
+	Record      string       `json:"record,omitempty" doc:"Of the act, in the log"`
+	Schema      string       `json:"schema,omitempty"`
+	Files       []PolicyFile `json:"files,omitempty"`
+}
+
+// PolicySpec is a set that is to be enforced.
+type PolicySpec struct {
+	After  int64        `json:"after" minimum:"0" doc:"The version in force that this follows; another one meanwhile is a conflict"`
+	Hash   string       `json:"hash" maxLength:"64" doc:"Of schema and files, as the person who publishes has seen it"`
+	Schema string       `json:"schema,omitempty" maxLength:"100000" doc:"The deployment's own entity types and actions"`
+	Files  []PolicyFile `json:"files" maxItems:"100" nullable:"false"`
+	Note   string       `json:"note,omitempty" maxLength:"400"`
+}
+
+// PolicyReturn says which version is put back.
+type PolicyReturn struct {
+	After int64  `json:"after" minimum:"0" doc:"The version in force; another one meanwhile is a conflict"`
+	To    int64  `json:"to" minimum:"0" doc:"0 is the default set"`
+	Note  string `json:"note,omitempty" maxLength:"400"`
+}
+
+type (
+	policyIn struct {
+		Version int64 `path:"version" minimum:"0"`
+	}
+	policyOut  struct{ Body PolicyVersion }
+	publishIn  struct{ Body PolicySpec }
+	rollbackIn struct{ Body PolicyReturn }
+)
+
+func (a *API) policies() {
+	const tag = "policies"
+	register(a, operation{
+		id: "list-policies", method: http.MethodGet, path: "/v1/policies", summary: "List the versions of the policies, newest first", tag: tag,
+		scope: ScopeRead, action: policy.PolicyRead, kind: audit.TokenRefused,
+	}, a.listPolicies)
+	register(a, operation{
+		id: "get-policies", method: http.MethodGet, path: "/v1/policies/{version}", summary: "Read a version of the policies; 0 is the default set", tag: tag,
+		scope: ScopeRead, action: policy.PolicyRead, kind: audit.TokenRefused,
+	}, func(ctx context.Context, _ *call, in *policyIn) (*policyOut, error) {
+		v, err := a.policyVersion(ctx, in.Version)
+		return &policyOut{viewPolicy(v)}, err
+	})
+	register(a, operation{
+		id: "publish-policies", method: http.MethodPost, path: "/v1/policies", summary: "Publish a version of the policies", tag: tag,
+		scope: ScopeWrite, action: policy.PolicyPublish, kind: audit.PolicyPublished, status: http.StatusCreated,
+	}, a.publishPolicies)
+	register(a, operation{
+		id: "roll-back-policies", method: http.MethodPost, path: "/v1/policies/rollback", summary: "Put an earlier version back, as a new one", tag: tag,
+		scope: ScopeWrite, action: policy.PolicyPublish, kind: audit.PolicyPublished, status: http.StatusCreated,
+	}, a.rollBackPolicies)
+}
+
+func viewPolicy(v ruleset.Version) PolicyVersion {
+	out := PolicyVersion{Version: v.N, Hash: v.Hash, PublishedBy: v.By, Note: v.Note, Record: v.Record, Schema: v.Source.Schema}
+	if !v.PublishedAt.IsZero() {
+		out.PublishedAt = &v.PublishedAt
+	}
+	if v.Of != ruleset.NoVersion {
+		out.Restores = &v.Of
+	}
+	for _, f := range v.Source.Files {
+		out.Files = append(out.Files, PolicyFile(f))
+	}
+	return out
+}
+
+// policyVersion reads a version; 0 is the default set.
+func (a *API) policyVersion(ctx context.Context, n int64) (ruleset.Version, error) {
+	if n != 0 {
+		return a.Policies.Ruleset(ctx, n)
+	}
+	src := policy.Default()
+	return ruleset.Version{Hash: src.Hash(), Source: src, Of: ruleset.NoVersion}, nil
+}
+
+func (a *API) listPolicies(ctx context.Context, _ *call, in *PageParams) (*pageOut[PolicyVersion], error) {
+	return paged(*in, func(after string, n int) ([]ruleset.Version, error) {
+		before, err := strconv.ParseInt(after, 10, 64)
+		if after != "" && (err != nil || before < 1) {
+			return nil, problem.New(problem.Invalid, codeInvalid, "There is no page after that.")
+		}
+		return a.Policies.Rulesets(ctx, before, n)
+	}, func(v ruleset.Version) string { return strconv.FormatInt(v.N, 10) }, nil,
+		func(v ruleset.Version) (PolicyVersion, error) { return viewPolicy(v), nil })
+}
+
+func (a *API) publishPolicies(ctx context.Context, c *call, in *publishIn) (*policyOut, error) {
+	src := policy.Source{Schema: in.Body.Schema}
+	for _, f := range in.Body.Files {
+		src.Files = append(src.Files, policy.File(f))
+	}
+	if src.Hash() != in.Body.Hash {
+		return nil, problem.Newf(problem.Invalid, "policy_hash", "The hash is not that of these policies, which is %s.", src.Hash())
+	}
+	return a.publish(ctx, c, ruleset.Version{N: in.Body.After + 1, Source: src, Note: in.Body.Note, Of: ruleset.NoVersion})
+}
+
+func (a *API) rollBackPolicies(ctx context.Context, c *call, in *rollbackIn) (*policyOut, error) {
+	if in.Body.To >= in.Body.After {
+		return nil, problem.New(problem.Invalid, codeInvalid, "What is put back is earlier than what is in force.")
+	}
+	v, err := a.policyVersion(ctx, in.Body.To)
+	if err != nil {
+		return nil, err
+	}
+	return a.publish(ctx, c, ruleset.Version{N: in.Body.After + 1, Source: v.Source, Note: in.Body.Note, Of: in.Body.To})
+}
+
+// publish puts a version in force. Under it the caller has to be able to publish
+// another, with what they have proved now.
+func (a *API) publish(ctx context.Context, c *call, v ruleset.Version) (*policyOut, error) {
+	if err := ruleset.CheckNote(v.Note); err != nil {
+		return nil, err
+	}
+	set, err := ruleset.Compile(v.Source)
+	if err != nil {
+		return nil, err
+	}
+	v.Hash, v.By = v.Source.Hash(), c.Person.ID
+	said := map[string]any{"policy": v.Hash, "version": v.N}
+	if v.Of != ruleset.NoVersion {
+		said["restores"] = v.Of
+	}
+	_, err = a.carryOut(ctx, c, change{general: said, make: func(f *act.Facts) ([]act.Change, error) {
+		if err := ruleset.Undoable(set, f.Input); err != nil {
+			return nil, err
+		}
+		return []act.Change{ruleset.Publish{Version: v}}, nil
+	}})
+	if err != nil {
+		return nil, err
+	}
+	v, err = a.Policies.Ruleset(ctx, v.N)
+	return &policyOut{viewPolicy(v)}, err
+}

@@ -1,0 +1,102 @@
+package admin_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/policy"
+)
+
+// noClients refuses changes of clients, to whoever publishes it too.
+const noClients = `@id("freeze.clients") @reason("Clients are frozen.") @public_reason("Clients are frozen")
+forbid (principal, action == Action::"client.write", resource);`
+
+// spec is the default set with one more file, as the API is given it.
+func spec(after int64, more, note string) object {
+	src := policy.Default()
+	if more != "" {
+		src.Files = append(src.Files, policy.File{Name: "99-more.cedar", Text: more})
+	}
+	files := []object{}
+	for _, f := range src.Files {
+		files = append(files, object{"name": f.Name, "text": f.Text})
+	}
+	return object{"after": after, "hash": src.Hash(), "files": files, "note": note}
+}
+
+func aClient(name string) object {
+	return object{"client_id": name, "name": name, "auth_method": "none", "redirect_uris": []string{"https://a.example.com/cb"}, "grant_types": []string{"authorization_code"}}
+}
+
+func TestPoliciesArePublishedAndPutBack(t *testing.T) {
+	r, l := boss(t)
+	if a := r.want(l.do("GET", "/v1/policies", nil), 200, ""); len(a.body["items"].([]any)) != 0 {
+		t.Errorf("%s", a.text)
+	}
+	a := r.want(l.do("GET", "/v1/policies/0", nil), 200, "")
+	if a.body["hash"] != policy.Builtin().Version() || len(a.body["files"].([]any)) < 5 || a.body["published_by"] != nil {
+		t.Errorf("%s", a.text)
+	}
+	r.want(l.do("GET", "/v1/policies/7", nil), 404, "policy_version_not_found")
+	r.want(l.do("POST", "/v1/clients", aClient("one")), 201, "")
+
+	// What is wrong is refused before anything changes.
+	bad := spec(0, noClients, "")
+	bad["hash"] = policy.Builtin().Version()
+	r.want(l.do("POST", "/v1/policies", bad), 400, "policy_hash")
+	if a := r.want(l.do("POST", "/v1/policies", spec(0, "permit (", "")), 400, "policy_invalid"); !strings.Contains(string(a.text), "99-more.cedar") {
+		t.Errorf("%s", a.text)
+	}
+	r.want(l.do("POST", "/v1/policies", spec(0, noClients, " note ")), 400, "note_invalid")
+	r.want(l.do("POST", "/v1/policies", spec(0, `@id("all") @reason("r") forbid (principal, action == Action::"policy.publish", resource);`, "")), 409, "policy_locks_out")
+	r.want(l.do("POST", "/v1/policies", spec(0, `@id("later") @reason("r") forbid (principal, action == Action::"policy.publish", resource) unless { context.approvals.count >= 1 };`, "")), 409, "policy_locks_out")
+	r.want(l.do("POST", "/v1/policies/rollback", object{"after": 0, "to": 0}), 400, "request_invalid")
+	r.want(l.do("POST", "/v1/policies", spec(3, noClients, "")), 409, "policy_moved")
+
+	// In force from the next act on.
+	b := r.want(l.do("POST", "/v1/policies", spec(0, noClients, "audit week")), 201, "")
+	if b.body["version"] != 1.0 || b.body["published_by"] != l.person.ID || b.body["note"] != "audit week" || b.body["restores"] != nil || b.body["record"] == "" {
+		t.Errorf("%s", b.text)
+	}
+	l.logged("policy.published", "Name of dana published policy "+b.body["hash"].(string))
+	if a := r.want(l.do("POST", "/v1/clients", aClient("two")), 403, "denied"); strings.Contains(string(a.text), "freeze.clients") {
+		t.Errorf("a caller is told the policy's id: %s", a.text)
+	}
+	r.want(l.do("GET", "/v1/clients/one", nil), 200, "")
+	r.want(l.do("POST", "/v1/policies", spec(0, noClients, "")), 409, "policy_moved")
+
+	// Put back: a version of its own.
+	c := r.want(l.do("POST", "/v1/policies/rollback", object{"after": 1, "to": 0, "note": "over"}), 201, "")
+	if c.body["version"] != 2.0 || c.body["restores"] != 0.0 || c.body["hash"] != policy.Builtin().Version() {
+		t.Errorf("%s", c.text)
+	}
+	r.want(l.do("POST", "/v1/clients", aClient("two")), 201, "")
+	r.want(l.do("POST", "/v1/policies/rollback", object{"after": 2, "to": 1}), 201, "")
+	r.want(l.do("POST", "/v1/clients", aClient("three")), 403, "denied")
+	r.want(l.do("POST", "/v1/policies/rollback", object{"after": 3, "to": 9}), 400, "request_invalid")
+
+	d := r.want(l.do("GET", "/v1/policies?limit=2", nil), 200, "")
+	if items := d.body["items"].([]any); len(items) != 2 || items[0].(object)["version"] != 3.0 || items[0].(object)["files"] != nil || d.body["next"] != "2" {
+		t.Errorf("%s", d.text)
+	}
+	if e := r.want(l.do("GET", "/v1/policies?limit=2&after=2", nil), 200, ""); len(e.body["items"].([]any)) != 1 {
+		t.Errorf("%s", e.text)
+	}
+	r.want(l.do("GET", "/v1/policies?after=x", nil), 400, "request_invalid")
+}
+
+func TestWhoPublishesPolicies(t *testing.T) {
+	r, l := boss(t)
+	other := r.login(r.person("sam"), "admin:read admin:write")
+	r.want(other.do("POST", "/v1/policies", spec(0, noClients, "")), 403, "denied")
+	r.want(other.do("GET", "/v1/policies", nil), 403, "denied")
+	r.want(other.do("GET", "/v1/policies/0", nil), 403, "denied")
+	reader := r.login(l.person, "admin:read")
+	r.want(reader.do("POST", "/v1/policies", spec(0, noClients, "")), 403, "insufficient_scope")
+
+	r.pass(6 * time.Minute)
+	l.token = l.mint("admin:read admin:write")
+	r.want(l.do("POST", "/v1/policies", spec(0, noClients, "")), 401, "insufficient_user_authentication")
+	r.want(l.do("GET", "/v1/policies", nil), 200, "")
+}

@@ -1,0 +1,120 @@
+// Package ruleset owns the versions of the policies that a deployment enforces:
+// each immutable, attributed, and published by an act. The highest number is in
+// force; 0 is the default set of the program. What a policy may say, and what it
+// decides, is policy's.
+package ruleset
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// Version is one version of the policies.
+type Version struct {
+	N           int64 // from 1, without gaps
+	Hash        string
+	Source      policy.Source // empty in lists
+	By          string        // the person who published it; "" is the operator of the host
+	Note        string        // why, in their words
+	Of          int64         // the version that it puts back; -1: none
+	Record      string        // of the act
+	PublishedAt time.Time
+}
+
+// NoVersion is the Of of a version that puts none back.
+const NoVersion = -1
+
+// Publish puts a version in force, which MUST be the next: problem.Conflict
+// (policy_moved) if another one was quicker. Every act that was decided by the
+// version before and is not committed yet is decided again.
+type Publish struct{ Version }
+
+// Change marks Publish as a change.
+func (Publish) Change() {}
+
+// Store reads versions.
+type Store interface {
+	// Ruleset gives a version; problem.NotFound (policy_version_not_found).
+	Ruleset(ctx context.Context, n int64) (Version, error)
+	// Rulesets lists versions without their source, newest first, those below
+	// before; 0 begins with the newest.
+	Rulesets(ctx context.Context, before int64, n int) ([]Version, error)
+}
+
+// CheckNote refuses a note that cannot be shown as it is.
+func CheckNote(s string) error {
+	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > 400 || strings.TrimSpace(s) != s || strings.ContainsFunc(s, unicode.IsControl) {
+		return problem.New(problem.Invalid, "note_invalid", "A note is a line of at most 400 letters.")
+	}
+	return nil
+}
+
+// Compile makes the set of a source that is to be published; the faults come
+// back as a problem, in words.
+func Compile(src policy.Source) (*policy.Set, error) {
+	set, err := policy.Compile(src)
+	if err != nil {
+		return nil, problem.New(problem.Invalid, "policy_invalid", "The policies cannot be enforced: "+err.Error()).Because(err)
+	}
+	return set, nil
+}
+
+// Undoable refuses a set under which whoever publishes it, with what they have
+// proved now, could not publish another: nobody who is present could undo it.
+// in is what their own act was decided on.
+func Undoable(set *policy.Set, in policy.Input) error {
+	in.Action = policy.PolicyPublish
+	if d := set.Decide(in, nil); d.Outcome != policy.Allow {
+		return problem.New(problem.Conflict, "policy_locks_out",
+			"Under these policies you could not publish others, and nobody who is present could undo them. Keep a policy that lets you.")
+	}
+	return nil
+}
+
+// Book gives the sets of versions, each made once.
+type Book struct {
+	Store Store
+
+	mu   sync.Mutex
+	sets map[int64]*policy.Set
+}
+
+// maxSets bounds the book: one or two versions are in use at a time.
+const maxSets = 4
+
+// Set is the set of version n, compiled. A version that is damaged or that this
+// program cannot enforce is an error, and whoever asks MUST refuse.
+func (b *Book) Set(ctx context.Context, n int64) (*policy.Set, error) {
+	if n == 0 {
+		return policy.Builtin(), nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.sets[n]; s != nil {
+		return s, nil
+	}
+	v, err := b.Store.Ruleset(ctx, n)
+	if err != nil {
+		return nil, fmt.Errorf("policy version %d: %w", n, err)
+	}
+	if v.Source.Hash() != v.Hash {
+		return nil, fmt.Errorf("policy version %d is not what was published: its hash is %s and should be %s", n, v.Source.Hash(), v.Hash)
+	}
+	s, err := policy.Compile(v.Source)
+	if err != nil {
+		return nil, fmt.Errorf("policy version %d cannot be enforced by this release: %w", n, err)
+	}
+	if b.sets == nil || len(b.sets) >= maxSets {
+		b.sets = map[int64]*policy.Set{}
+	}
+	b.sets[n] = s
+	return s, nil
+}
