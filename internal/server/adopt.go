@@ -12,6 +12,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/store"
 )
 
@@ -52,9 +53,14 @@ func (s *State) Adopt(ctx context.Context, to, username string) (link string, er
 	from := s.Config.Issuer
 	_, err = s.Do.Do(ctx, act.Intent{
 		Action: policy.DeploymentAdopt, Kind: audit.DeploymentAdopted, Refs: act.Refs{Kind: policy.KindOperator},
-		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+		Changes: func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
+			changes := []act.Change{store.Adopt{Issuer: to}, store.Clear{}}
+			if f.Ruleset > 0 { // a sandbox's policies are no real deployment's
+				src := policy.Default()
+				changes = append(changes, ruleset.Publish{Version: ruleset.Version{N: f.Ruleset + 1, Hash: src.Hash(), Source: src, Note: "adopted"}})
+			}
 			return act.Effect{
-				Changes: []act.Change{store.Adopt{Issuer: to}, store.Clear{}},
+				Changes: changes,
 				Parts:   []audit.Part{{Body: map[string]any{"from": from, "to": to}}},
 			}, nil
 		},
