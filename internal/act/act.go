@@ -88,7 +88,8 @@ type Intent struct {
 	// another one do not count (mechanisms A21).
 	For   string
 	Spend []once.Spend
-	// Prepare reads what only this act needs; it runs before each try.
+	// Prepare reads what only this act needs; it runs in each try, after the facts
+	// were loaded, so that a change of anything guarded has it read again.
 	Prepare func(context.Context) error
 	// Changes is pure; a problem it returns refuses the act and is recorded, with
 	// the parts returned beside it.

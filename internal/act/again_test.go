@@ -71,6 +71,34 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// TestPreparedOnWhatIsGuarded: what Prepare reads is never older than the versions
+// that the commit checks: whatever moves after it was read has it read again.
+func TestPreparedOnWhatIsGuarded(t *testing.T) {
+	r := newRig(t)
+	p := r.person("dana")
+	other, g := r.doer(), newGroup("g")
+	var read string
+	in := system()
+	in.Refs.Target = []string{p.ID}
+	in.Prepare = func(ctx context.Context) error {
+		now, err := r.store.Person(ctx, p.ID)
+		if read = now.Name; err != nil || read != p.Name {
+			return err
+		}
+		name := "Somebody else" // a moment after it was read, another replica is quicker
+		_, err = other.Do(ctx, system(account.Update{ID: p.ID, Name: &name}))
+		return err
+	}
+	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
+		return act.Effect{Changes: []act.Change{group.Create{Group: g}}}, nil
+	}
+	_, err := r.do.Do(t.Context(), in)
+	r.ok(err)
+	if read != "Somebody else" {
+		t.Errorf("decided on what was read before: %q", read)
+	}
+}
+
 // TestEndedMeanwhile: what ends between the decision and the commit refuses the
 // act at its next try.
 func TestEndedMeanwhile(t *testing.T) {

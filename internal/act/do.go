@@ -96,14 +96,14 @@ func (d *Doer) Do(ctx context.Context, in Intent) (Outcome, error) {
 }
 
 func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error) {
-	if in.Prepare != nil {
-		if err := in.Prepare(ctx); err != nil {
-			return Outcome{}, err
-		}
-	}
 	facts, err := d.Store.Load(ctx, in.Action, in.Refs)
 	if err != nil {
 		return Outcome{}, err
+	}
+	if in.Prepare != nil { // after the versions it relies on: what moves since is noticed by the commit
+		if err := in.Prepare(ctx); err != nil {
+			return Outcome{}, err
+		}
 	}
 	dec, err := d.decide(ctx, &facts, in, at)
 	if err != nil {
