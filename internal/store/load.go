@@ -329,13 +329,14 @@ func (l *loader) typed(ctx context.Context) error {
 // passkey that counts: changing them needs at least what they protect. The
 // person's version guards it, because every change of factors moves that.
 func (l *loader) factors(ctx context.Context) error {
-	if l.action != policy.FactorEnrol && l.action != policy.FactorRemove && l.action != policy.FactorRename {
+	if l.action != policy.FactorEnrol && l.action != policy.FactorRemove && l.action != policy.FactorRename && l.action != policy.EmailChange {
 		return nil
 	}
 	in := &l.facts.Input
 	owner := cmp.Or(in.Resource.Owner, l.refs.Owner)
 	// What counts for less, a passkey that a recovery made or a temporary pass,
-	// proves nothing where factors change: whoever got in that way changes none.
+	// proves nothing where factors change: whoever got in that way changes none. Nor
+	// the address where the owner hears of a recovery and can stop it.
 	l.facts.Proofs = slices.DeleteFunc(slices.Clone(l.facts.Proofs), func(p assurance.Proof) bool {
 		return p.Cap != assurance.None && (p.CapUntil.IsZero() || l.at.Before(p.CapUntil))
 	})
