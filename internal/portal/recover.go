@@ -20,7 +20,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/secret"
-	"github.com/countersign-dev/countersign/internal/session"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
@@ -146,7 +145,7 @@ func (s *Server) guessed(r *http.Request, purpose once.Purpose) (p account.Perso
 		form.Code.Error = problem.From(err).Detail
 		return p, v, form, nil
 	}
-	wait, err := s.payForGuess(r, purpose, f.Get("username"))
+	wait, err := s.payForGuess(r, purpose)
 	if err != nil {
 		return p, v, nil, err
 	}
@@ -173,28 +172,23 @@ func (s *Server) guessed(r *http.Request, purpose once.Purpose) (p account.Perso
 
 var errNotTogether = problem.New(problem.Unauthenticated, "code_wrong", "This user name and this code don't go together, or the code was used.")
 
-// payForGuess takes a guess out of the budgets of the account and the network; a
-// guess that cannot be paid for is not looked at.
-func (s *Server) payForGuess(r *http.Request, purpose once.Purpose, username string) (wait time.Duration, err error) {
-	kind := factor.Kind(map[once.Purpose]string{once.RecoveryCode: "recovery_code", once.TemporaryPass: "pass"}[purpose])
-	device := ""
-	if c := s.cookie(r, cookieDevice, secret.Device); !c.IsZero() { // guesses from elsewhere do not use up those of a browser that somebody signed in with
-		d, err := s.Store.DeviceBySecret(r.Context(), c.Hash())
-		if err != nil && problem.From(err) == nil {
-			return 0, err
-		}
-		device = d.ID
+// payForGuess takes a guess out of the network's budget; one that cannot be paid
+// for is not looked at. The account has none: no number of guesses finds one of 115
+// bits, and whoever used the budget up would shut the owner out, who has nothing
+// else left.
+func (s *Server) payForGuess(r *http.Request, purpose once.Purpose) (wait time.Duration, err error) {
+	network := grant.NetworkOf(s.ClientAddr(r))
+	if network == "" {
+		return 0, nil
 	}
-	account := factor.BudgetOf(kind, strings.ToLower(strings.TrimSpace(capped(username, 254))), device, false)
-	account.Row = 0 // no number of guesses finds one of 115 bits: nobody is shut out for good
-	budgets := []factor.Budget{account}
-	if network := grant.NetworkOf(s.ClientAddr(r)); network != "" {
-		budgets = append(budgets, factor.NetworkBudget(network))
-	}
+	with := map[once.Purpose]string{once.RecoveryCode: "a recovery code", once.TemporaryPass: "a pass"}[purpose]
 	_, err = s.Do.Do(r.Context(), act.Intent{
 		Action: policy.FactorTry, Kind: audit.FactorTried, Refs: act.Refs{Kind: policy.KindSystem},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			return act.Effect{Changes: []act.Change{factor.Take{Budgets: budgets}}, Parts: []audit.Part{{Body: map[string]any{"with": "a " + strings.ReplaceAll(string(kind), "_", " ")}}}}, nil
+			return act.Effect{
+				Changes: []act.Change{factor.Take{Budgets: []factor.Budget{factor.NetworkBudget(network)}}},
+				Parts:   []audit.Part{{Body: map[string]any{"with": with}}},
+			}, nil
 		},
 	})
 	if p := problem.From(err); p != nil && p.Kind == problem.Throttled {
@@ -264,16 +258,6 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request) error {
 	return s.show(w, r, nil, "", view.RecoverAsk{Code: recovery.ClaimOf(c).Grouped(), Status: statusPath, Back: recoverPath})
 }
 
-// superseded reports whether somebody has signed in with a passkey since a
-// recovery by code began. The act decides again.
-func (s *Server) superseded(ctx context.Context, rec recovery.Recovery) (bool, error) {
-	if rec.Method != recovery.ByCode {
-		return false, nil
-	}
-	list, err := s.Store.SessionsOf(ctx, rec.Person)
-	return slices.ContainsFunc(list, func(x session.Session) bool { return x.CreatedAt.After(rec.StartedAt) && withPasskey(x.Proofs) }), err
-}
-
 // stateOf is how a recovery stands, for a page.
 func (s *Server) stateOf(ctx context.Context, rec recovery.Recovery) (view.RecoverState, error) {
 	now := s.now()
@@ -285,7 +269,7 @@ func (s *Server) stateOf(ctx context.Context, rec recovery.Recovery) (view.Recov
 	case !rec.Live(now):
 		return view.RecoverOver, nil
 	}
-	if past, err := s.superseded(ctx, rec); err != nil || past {
+	if past, err := s.Store.Superseded(ctx, rec.ID); err != nil || past {
 		return view.RecoverNotNeeded, err
 	}
 	switch {

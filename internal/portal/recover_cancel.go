@@ -121,12 +121,16 @@ func (s *Server) cancelled(w http.ResponseWriter, r *http.Request) error {
 		in := act.Intent{Refs: act.Refs{Kind: policy.KindAnonymous, Presented: true}, Quiet: true}
 		err = s.stop(r.Context(), in, rec, "its cancel link", nil)
 	}
-	if m.Over || problem.CodeOf(err) == "recovery_over" {
-		m.Over = true
-		return s.show(w, r, nil, "", m)
+	over := m.Over
+	if problem.CodeOf(err) == "recovery_over" { // somebody was quicker: a pass that was just used can be taken back still
+		over = true
+		_, m, err = s.toCancel(w, r, f.Get("tx"))
 	}
 	if err != nil {
 		return err
+	}
+	if over {
+		return s.show(w, r, nil, "", m)
 	}
 	done := view.Done{Headline: "The recovery is stopped", Text: "Nothing was changed. If somebody else began it, they have one of your recovery codes: sign in and replace them.", Next: &view.Link{Text: "Sign in", URL: view.PathSignIn}}
 	if m.Pass {

@@ -3,7 +3,6 @@ package portal
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
@@ -19,13 +18,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/recovery"
 )
 
-// withPasskey reports whether one of the proofs was made with a passkey.
-func withPasskey(proofs []assurance.Proof) bool {
-	return slices.ContainsFunc(proofs, func(p assurance.Proof) bool {
-		return p.Method == assurance.Passkey || p.Method == assurance.SecurityKey
-	})
-}
-
 // ready judges whether the recovery of this browser can be completed now; the
 // act decides again.
 func (s *Server) ready(r *http.Request) (rec recovery.Recovery, p account.Person, ok bool, err error) {
@@ -34,7 +26,10 @@ func (s *Server) ready(r *http.Request) (rec recovery.Recovery, p account.Person
 		return rec, p, false, err
 	}
 	st, err := s.stateOf(r.Context(), rec)
-	return rec, p, st == view.RecoverReady && p.Node.Live(), err
+	if err != nil || st != view.RecoverReady || !p.Node.Live() {
+		return rec, p, false, err
+	}
+	return rec, p, true, s.Recovery.Settings.Stands(r.Context(), s.Store, rec, s.now())
 }
 
 // recoverPasskey is where a recovery ends: a new passkey is made.
@@ -116,6 +111,13 @@ func (s *Server) recoverFinish(w http.ResponseWriter, r *http.Request) error {
 	refs := act.Refs{Kind: policy.KindAnonymous, Presented: true, Under: []string{p.ID}}
 	if open.NewDevice == nil {
 		refs.Under = append(refs.Under, open.Device)
+	}
+	given, err := s.Store.Confirmations(r.Context(), rec.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range given { // guarded: a change of their standing decides again
+		refs.Target = append(refs.Target, c.By)
 	}
 	prepare, refusal := recovery.Judged(func(ctx context.Context) error { return s.Recovery.Settings.Stands(ctx, s.Store, rec, now) })
 	_, err = s.Do.Do(r.Context(), act.Intent{

@@ -136,6 +136,10 @@ func (s *Server) openedRecovery(w http.ResponseWriter, r *http.Request, v *visit
 	if err != nil {
 		return err
 	}
+	// Whether somebody has an account is for those who may help them.
+	if ok, err := s.may(w, r, asAdmin(v, policy.RecoveryOpen, 0), openRecoveryPath, "recoveries"); !ok {
+		return err
+	}
 	p, username, err := s.personNamed(r.Context(), f.Get("username"))
 	if err != nil {
 		return err

@@ -79,7 +79,7 @@ type Confirm struct {
 type Cancel struct{ ID string }
 
 // Complete ends a recovery by what it was for: Made says what came of it. One that
-// is no pass also cancels the person's others that are none. problem.Conflict:
+// is no pass also cancels the person's others, unused passes among them. problem.Conflict:
 // recovery_over, recovery_waiting, or recovery_superseded if it began with a
 // code and somebody has signed in to the account with a passkey since.
 type Complete struct{ ID, Person, Made string }
@@ -119,6 +119,9 @@ type Store interface {
 	// OpenRecoveries lists those that are open and not over at now, oldest first,
 	// after the given id, at most n.
 	OpenRecoveries(ctx context.Context, now time.Time, after string, n int) ([]Recovery, error)
+	// Superseded reports whether Complete would find that somebody has signed in with
+	// a passkey since.
+	Superseded(ctx context.Context, id string) (bool, error)
 	// Confirmations of a recovery, oldest first.
 	Confirmations(ctx context.Context, id string) ([]Confirmation, error)
 	// CodesLeft counts the person's unused codes; made is when the set was made,

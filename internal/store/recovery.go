@@ -94,7 +94,7 @@ func (s *Store) completeRecovery(u *unit, c recovery.Complete) {
 		`UPDATE recovery SET state = 'completed', ended_at = $1, made = $2
 WHERE id = $3 AND person = $4 AND state = 'open' AND expires_at > $1 AND ready_at IS NOT NULL AND ready_at <= $1 AND NOT `+sinceSQL,
 		now, c.Made, c.ID, c.Person)
-	u.then(`UPDATE recovery SET state = 'cancelled', ended_at = $1 WHERE person = $2 AND state = 'open' AND id <> $3 AND method <> 'pass'
+	u.then(`UPDATE recovery SET state = 'cancelled', ended_at = $1 WHERE person = $2 AND state = 'open' AND id <> $3
 AND EXISTS (SELECT 1 FROM recovery x WHERE x.id = $3 AND x.method <> 'pass')`, now, c.Person, c.ID)
 }
 
@@ -145,6 +145,12 @@ func (s *Store) RecoveriesOf(ctx context.Context, person string) ([]recovery.Rec
 // OpenRecoveries implements recovery.Store.
 func (s *Store) OpenRecoveries(ctx context.Context, now time.Time, after string, n int) ([]recovery.Recovery, error) {
 	return all(ctx, s.db, scanRecovery, recoverySQL+`WHERE state = 'open' AND expires_at > $1 AND id > $2 ORDER BY id LIMIT $3`, now.UnixMicro(), after, int64(n))
+}
+
+// Superseded implements recovery.Store.
+func (s *Store) Superseded(ctx context.Context, id string) (bool, error) {
+	n, err := need(ctx, s.db, "recovery", scanInt, `SELECT COUNT(*) FROM recovery WHERE id = $1 AND `+sinceSQL, id)
+	return n > 0, err
 }
 
 // Confirmations implements recovery.Store.

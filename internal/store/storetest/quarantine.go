@@ -8,6 +8,8 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/store"
 )
 
@@ -86,6 +88,35 @@ func testQuarantinedLog(t *testing.T, db Database) {
 	}
 	if size, _, err := r.s.LastCheckpoint(r.ctx); err != nil || size != 1 {
 		t.Errorf("signed %d in quarantine: %v", size, err)
+	}
+}
+
+// testLeaving: what was open when the backup was made, and may have been stopped
+// since, does not go on after a quarantine.
+func testLeaving(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	dana := r.person("dana")
+	r.do(store.Found{Deployment: store.Deployment{ID: "dpl_1", Born: store.BornProduction, Issuer: "https://id.example.com", CreatedAt: start}})
+	for _, m := range []recovery.Method{recovery.ByCode, recovery.ByPeople, recovery.ByPass} {
+		r.recovery(m, dana.ID, nil)
+	}
+	done := r.recovery(recovery.ByCode, r.person("sam").ID, nil)
+	r.do(recovery.Cancel{ID: done.ID})
+	r.do(store.Quarantine{Why: "a test", Seen: store.Anchor{By: store.ByFile, Epoch: 1, HW: 500}})
+	r.do(store.Leave{})
+	list := must(r.s.RecoveriesOf(r.ctx, dana.ID))(t)
+	if len(list) != 3 {
+		t.Fatalf("%+v", list)
+	}
+	for _, v := range list {
+		if v.State != recovery.Cancelled || v.EndedAt.IsZero() {
+			t.Errorf("after a restore a recovery %s is %s", v.Method, v.State)
+		}
+		refused(t, r.try(recovery.Complete{ID: v.ID, Person: dana.ID}), problem.Conflict, "recovery_over")
+	}
+	if got := must(r.s.Recovery(r.ctx, done.ID))(t); got.State != recovery.Cancelled {
+		t.Errorf("one that was stopped is %s", got.State)
 	}
 }
 

@@ -80,7 +80,7 @@ func testRecovery(t *testing.T, db Database) {
 	if got := must(r.s.Recovery(r.ctx, ready.ID))(t); got.State != recovery.Completed || got.Made != "cred_x" || got.EndedAt.IsZero() {
 		t.Errorf("completed: %+v", got)
 	}
-	for id, want := range map[string]recovery.State{other.ID: recovery.Cancelled, pass.ID: recovery.Open} {
+	for id, want := range map[string]recovery.State{other.ID: recovery.Cancelled, pass.ID: recovery.Cancelled} {
 		if got := must(r.s.Recovery(r.ctx, id))(t); got.State != want {
 			t.Errorf("beside a completed one: %+v", got)
 		}
@@ -260,7 +260,7 @@ func testProbationProofs(t *testing.T, db Database) {
 	d := session.Device{ID: id.New(id.Device), CreatedAt: r.at}
 	v.Device = d.ID
 	r.do(session.Open{Session: v, SecretHash: hash(), NewDevice: &d, DeviceHash: hash(), Credentials: []string{k.ID}})
-	for action, want := range map[policy.Action]int{policy.FactorEnrol: 2, policy.FactorRemove: 2, policy.FactorRename: 2, policy.SessionProve: 4, policy.PersonInvite: 4} {
+	for action, want := range map[policy.Action]int{policy.FactorEnrol: 2, policy.FactorRemove: 2, policy.FactorRename: 2, policy.EmailChange: 2, policy.SessionProve: 4, policy.PersonInvite: 4} {
 		f := must(r.s.Load(r.ctx, action, act.Refs{Kind: policy.KindPerson, Actor: dana.ID, Session: v.ID, Owner: dana.ID}))(t)
 		if len(f.Proofs) != want {
 			t.Errorf("%s is judged by %d proofs, want %d", action, len(f.Proofs), want)

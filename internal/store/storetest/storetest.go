@@ -64,6 +64,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"quarantine", testQuarantine},
 		{"the log in quarantine", testQuarantinedLog},
 		{"rulesets", testRulesets},
+		{"leaving a quarantine", testLeaving},
 		{"rename", testRename},
 		{"clear", testClear},
 		{"lineage", testLineage},
