@@ -293,7 +293,7 @@ func (f *feed) snapshot(ctx context.Context) error {
 func (f *feed) verify(ctx context.Context, jws string, size int) (*jose.FeedFrame, error) {
 	var first error
 	for _, aud := range append([]string{f.aud}, f.v.audiences...) {
-		fr, err := jose.VerifyFeedFrame(jws, &lookup{ctx: ctx, cache: f.v.keys}, jose.FeedWant{Issuer: f.v.cfg.Issuer, Audience: aud, MaxBytes: size})
+		fr, err := jose.VerifyFeedFrame(jws, &lookup{ctx: ctx, cache: f.v.keys, pause: feedThrottle}, jose.FeedWant{Issuer: f.v.cfg.Issuer, Audience: aud, MaxBytes: size})
 		if err == nil {
 			f.aud = aud
 			return fr, nil

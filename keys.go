@@ -1,6 +1,7 @@
 package countersign
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"fmt"
@@ -98,7 +99,12 @@ type lookup struct {
 	ctx   context.Context // of the request; a lookup lives no longer
 	cache *keyCache
 	used  *keySet
+	pause time.Duration // least time between two reads that it causes; 0: keyThrottle
 }
+
+// feedThrottle is for frames of the feed: they come from the issuer itself, so that
+// nobody else can have it asked, and a key that it replaced at once is news.
+const feedThrottle = time.Second
 
 // Key implements jose.KeySet.
 func (l *lookup) Key(kid, alg string) (crypto.PublicKey, bool) {
@@ -108,7 +114,7 @@ func (l *lookup) Key(kid, alg string) (crypto.PublicKey, bool) {
 			return key, true
 		}
 	}
-	done := l.cache.read(l.ctx, keyThrottle)
+	done := l.cache.read(l.ctx, cmp.Or(l.pause, keyThrottle))
 	if done == nil {
 		return nil, false // read just now: it is not there
 	}

@@ -29,6 +29,7 @@ import (
 // The files of a bundle; the configuration is FileConfig.
 const (
 	fileKEK    = "kek.json"
+	fileAnchor = "anchor.json"
 	FileConfig = "countersignd.yaml"
 )
 
@@ -55,7 +56,11 @@ func (s *State) Backup(ctx context.Context, to BackupTo) (backup.Manifest, error
 	if err != nil {
 		return backup.Manifest{}, fmt.Errorf("key-encryption key: %w", err)
 	}
-	files := [][2][]byte{{[]byte(fileKEK), kek}, {[]byte(FileConfig), to.ConfigText}}
+	side, err := os.ReadFile(s.anchorFile())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return backup.Manifest{}, err
+	}
+	files := [][2][]byte{{[]byte(fileKEK), kek}, {[]byte(FileConfig), to.ConfigText}, {[]byte(fileAnchor), side}}
 	var m backup.Manifest
 	var bundle, keys *backup.Writer
 	var done int64
@@ -315,7 +320,11 @@ func Restore(ctx context.Context, cfg *config.Config, o Options, b Bundles, tell
 	if err != nil {
 		return nil, err
 	}
-	if err := s.restored(ctx, why, m); err != nil {
+	err = s.restored(ctx, why, m)
+	if err == nil {
+		err = s.checkAnchor(ctx) // one that was left here may have seen more
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

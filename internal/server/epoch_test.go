@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -57,6 +58,7 @@ func lagging(t *testing.T, postgres bool) *config.Config {
 		check(t, os.WriteFile(copied.Database.SQLite, b, 0o600))
 	}
 	work(30)
+	check(t, os.Remove(filepath.Join(cfg.DataDir, "anchor.json"))) // else the copy is in quarantine from the start
 	return &copied
 }
 

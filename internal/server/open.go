@@ -158,7 +158,10 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	if o.Aside {
 		return nil
 	}
-	return s.builtIns(ctx)
+	if err := s.builtIns(ctx); err != nil || !fresh {
+		return err
+	}
+	return s.keepAnchor(ctx)
 }
 
 // checkDeployment refuses a database that belongs to something else (mechanisms
@@ -211,6 +214,9 @@ func New(st *State) (*Server, error) {
 	s := &Server{State: st, lanes: newLanes(), counters: audit.NewCounters(1000)}
 	s.Do.Refused = func(action policy.Action, code string) {
 		s.counters.Count(st.now(), string(action)+" "+code, "unknown")
+	}
+	if err := st.checkAnchor(context.Background()); err != nil {
+		return nil, err
 	}
 	var err error
 	if s.proxies, err = web.NewProxies(st.Config.Proxy.Trusted, proxyHeader(st.Config.Proxy.Header)); err != nil {
@@ -284,6 +290,11 @@ func proxyHeader(h string) string {
 func (s *Server) keepCheckpoint(_ uint64, note []byte) {
 	if err := writeFile(filepath.Join(s.Config.DataDir, "checkpoint"), note); err != nil {
 		s.log.Error("keep the checkpoint", "err", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := s.keepAnchor(ctx); err != nil {
+		s.log.Error("keep the side file", "err", err)
 	}
 }
 

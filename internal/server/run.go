@@ -71,7 +71,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){s.sequence(settled), s.hub.Run, s.notices.Run, s.housekeeping, s.countRefusals, s.reloadKeys, s.tendReserve, s.tellRefused} {
+	for _, loop := range []func(context.Context){s.sequence(settled), s.hub.Run, s.notices.Run, s.housekeeping, s.countRefusals, s.reloadKeys, s.tendReserve, s.tendAnchor, s.tellRefused} {
 		wg.Go(func() { loop(loops) })
 	}
 	pub := &http.Server{
