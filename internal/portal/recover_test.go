@@ -132,6 +132,13 @@ func TestRecoverWithACode(t *testing.T) {
 		t.Error("the page does not speak of the probation, or codes are left")
 	}
 	lost.get("/recover/status").shows(t, 200, "Nothing to see")
+	for what, secret := range map[string]string{
+		"a code": codes[0], "the same, as it is stored": strings.ReplaceAll(codes[0], "-", ""), "a claim": "cs_recover_", "a cancel link": "cs_cancel_",
+	} {
+		if strings.Contains(strings.ToUpper(r.log.String()), strings.ToUpper(secret)) {
+			t.Errorf("%s is in the server's log", what)
+		}
+	}
 	if n := slices.Index(r.kinds(), audit.RecoveryCompleted); n < 0 {
 		t.Error("nothing is recorded")
 	}

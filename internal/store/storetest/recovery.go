@@ -18,6 +18,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/session"
+	"github.com/countersign-dev/countersign/internal/store"
 )
 
 // recovery opens a recovery that began a day ago and can be completed.
@@ -95,6 +96,11 @@ func testRecovery(t *testing.T, db Database) {
 	}
 	if list := must(r.s.RecoveriesOf(r.ctx, dana.ID))(t); len(list) != 5 || list[0].ID != pass.ID {
 		t.Errorf("of one person: %+v", list)
+	}
+	// Another issuer, or a restore: what was under way is over.
+	r.do(store.EndIssued{Why: "renamed"})
+	if got := must(r.s.Recovery(r.ctx, pass.ID))(t); got.State != recovery.Cancelled {
+		t.Errorf("after everything issued ended: %+v", got)
 	}
 }
 
