@@ -67,8 +67,18 @@ type Forgive struct {
 	Elsewhere []Bucket
 }
 
+// Refund gives back to a network's budget what a right sign-in took: a network
+// with many people behind it is not held up by their signing in.
+type Refund struct {
+	Bucket Bucket
+	Paid   int
+}
+
 // Change marks Take as a change.
 func (Take) Change() {}
+
+// Change marks Refund as a change.
+func (Refund) Change() {}
 
 // Change marks Forgive as a change.
 func (Forgive) Change() {}

@@ -114,8 +114,9 @@ func (s *Server) missed(r *http.Request, g guess) (left int, err error) {
 	return max(b.Most-n, 0), s.note(r, g, kind)
 }
 
-// forgiven gives back what a right sign-in took: the budget of this browser, and
-// the row of wrong ones from elsewhere, which it breaks.
+// forgiven gives back what a right password with a code took: the budget of this
+// browser and the two guesses of its network; and the row of wrong ones from
+// elsewhere ends, because it breaks it.
 func (s *Server) forgiven(r *http.Request, t signingIn) ([]act.Change, error) {
 	device, err := s.knownDevice(r, t.Person)
 	if err != nil {
@@ -128,6 +129,9 @@ func (s *Server) forgiven(r *http.Request, t signingIn) ([]act.Change, error) {
 			f.Elsewhere = []factor.Bucket{factor.BudgetOf(g.kind, g.whose, "", true).Bucket}
 		}
 		out = append(out, f)
+	}
+	if n := grant.NetworkOf(s.ClientAddr(r)); n != "" {
+		out = append(out, factor.Refund{Bucket: factor.NetworkBudget(n).Bucket, Paid: 2})
 	}
 	return out, nil
 }

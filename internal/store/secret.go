@@ -34,6 +34,8 @@ WHERE n.id = $3 AND f.person = $4 AND f.kind = $5 AND n.ended_at IS NULL`, u.rec
 		for _, b := range c.Budgets {
 			s.take(u, b)
 		}
+	case factor.Refund:
+		u.then(`UPDATE attempt SET n = CASE WHEN n > $1 THEN n - $2 ELSE 0 END WHERE bucket = $3`, int64(c.Paid), int64(c.Paid), c.Bucket[:])
 	case factor.Forgive:
 		u.then(`DELETE FROM attempt WHERE bucket = $1`, c.Bucket[:])
 		for _, b := range c.Elsewhere {

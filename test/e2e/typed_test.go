@@ -101,9 +101,14 @@ func (n *typist) setsUp(link string) {
 	n.see("no script setup 2 wrong code")
 	b.Fill("#code", n.code())
 	b.ClickText("Check the code and continue")
+	b.WaitText("Make recovery codes")
+	b.ClickText("Make ten codes")
+	b.WaitText("Save your recovery codes")
+	n.see("no script setup 4 codes")
+	b.ClickText("I saved them")
 	b.WaitText("You're set up, Dana Example")
 	b.WaitText("You have no passkey yet")
-	n.see("no script setup 4 done")
+	n.see("no script setup 5 done")
 }
 
 // logsIn signs the terminal in. Any program could have sent this browser here, so

@@ -174,6 +174,21 @@ func testGuesses(t *testing.T, db Database) {
 	five(home)
 	refused(t, guess(away), problem.Throttled, "too_many_attempts") // its window goes on
 
+	office := factor.NetworkBudget("198.51.100.0/24")
+	for range 40 {
+		if err := guess(office, factor.BudgetOf(factor.KindTOTP, id.New(id.Person), "", true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.do(factor.Refund{Bucket: office.Bucket, Paid: 30})
+	if n, row := guessed(t, r, office.Bucket); n != 10 || row != 40 {
+		t.Errorf("after a refund: %d, %d", n, row)
+	}
+	r.do(factor.Refund{Bucket: office.Bucket, Paid: 30}) // never below nothing
+	if n, _ := guessed(t, r, office.Bucket); n != 0 {
+		t.Errorf("after too large a refund: %d", n)
+	}
+
 	for range factor.GuessesInRow / factor.Guesses { // but its row had ended: a hundred more
 		at = at.Add(factor.GuessWindow)
 		five(away)
@@ -191,6 +206,15 @@ func testGuesses(t *testing.T, db Database) {
 	if err := guess(away); err != nil {
 		t.Errorf("after a right one from another source: %v", err)
 	}
+}
+
+func guessed(t *testing.T, r *rig, b factor.Bucket) (window, row int) {
+	t.Helper()
+	window, row, err := r.s.Guessed(r.ctx, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return window, row
 }
 
 // A thousand guesses at once are five; a step is won once; of the last two ways
