@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/countersign-dev/countersign/internal/act"
@@ -16,6 +17,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/notice"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/secret"
 )
 
@@ -25,7 +27,7 @@ import (
 // what depends on it, and rotating it is one command.
 func (s *Server) leak(ctx context.Context, text string) (admin.Found, bool, error) {
 	for _, look := range []func(context.Context, string) (admin.Found, bool, error){
-		s.leakedRefresh, s.leakedCookie, s.leakedClient, s.leakedLink, s.leakedWebhook, s.leakedToken,
+		s.leakedRefresh, s.leakedCookie, s.leakedClient, s.leakedLink, s.leakedRecovery, s.leakedCode, s.leakedWebhook, s.leakedToken,
 	} {
 		if f, ok, err := look(ctx, text); ok || err != nil {
 			return f, ok, noneIfUnknown(err)
@@ -42,14 +44,20 @@ func noneIfUnknown(err error) error {
 	return err
 }
 
-// ends is the end of nodes because they leaked; ok is false if any is not live
-// already, or what it hangs on is not.
+// over reports whether one of the nodes has ended. One that is only frozen goes on
+// one day, and what leaked with it.
+func over(nodes []lineage.Node) bool {
+	return slices.ContainsFunc(nodes, func(n lineage.Node) bool { return !n.EndedAt.IsZero() })
+}
+
+// ends is the end of nodes because they leaked; ok is false if any has ended
+// already, or what it hangs on.
 func (s *Server) ends(ctx context.Context, ids ...string) (list []act.Change, ok bool, err error) {
 	nodes, err := s.Store.Ancestors(ctx, ids...)
 	if err != nil {
 		return nil, false, err
 	}
-	if _, ended := lineage.FirstEnded(nodes); ended || len(nodes) == 0 {
+	if over(nodes) || len(nodes) == 0 {
 		return nil, false, nil
 	}
 	for _, i := range ids {
@@ -103,7 +111,7 @@ func (s *Server) leakedClient(ctx context.Context, text string) (f admin.Found, 
 		return f, false, nil
 	}
 	c, err := s.Store.ClientBySecret(ctx, v.Hash())
-	if err != nil || !c.Node.Live() {
+	if err != nil || over([]lineage.Node{c.Node}) {
 		return f, false, noneIfUnknown(err)
 	}
 	f = admin.Found{What: "the secret of a client", Client: c.ID, Target: []string{c.ID}, Next: "Rotate it: POST /v1/clients/" + c.ClientID + "/secret"}
@@ -136,6 +144,47 @@ func (s *Server) leakedLink(ctx context.Context, text string) (f admin.Found, ok
 			}
 			return admin.Found{What: "a link that works once", Changes: []act.Change{once.Burn{Purpose: p, Key: k}}, Done: "it does not work any more"}, true, nil
 		}
+	}
+	return f, false, nil
+}
+
+// leakedRecovery knows the private link of a recovery that is open.
+func (s *Server) leakedRecovery(ctx context.Context, text string) (f admin.Found, ok bool, err error) {
+	v, err := secret.Read(secret.Recover, text)
+	if err != nil {
+		return f, false, nil
+	}
+	r, err := s.Store.RecoveryByClaim(ctx, recovery.ClaimOf(v).Reveal())
+	if err != nil || !r.Live(s.now()) {
+		return f, false, noneIfUnknown(err)
+	}
+	return admin.Found{
+		What: "the private link of a recovery", Person: r.Person, Target: []string{r.Person}, Changes: []act.Change{recovery.Cancel{ID: r.ID}}, Done: "the recovery was stopped",
+	}, true, nil
+}
+
+// leakedCode knows a recovery code and a temporary pass that were not used yet. Of
+// codes all end: where one was found the others were, too.
+func (s *Server) leakedCode(ctx context.Context, text string) (f admin.Found, ok bool, err error) {
+	code, err := secret.ReadTyped(text, secret.TypedLen)
+	if err != nil {
+		return f, false, nil
+	}
+	for _, p := range []once.Purpose{once.RecoveryCode, once.TemporaryPass} {
+		k := once.KeyOf(p, code.Reveal())
+		v, err := s.Store.OnceValue(ctx, p, k)
+		var gone *once.Gone
+		if errors.As(err, &gone) {
+			continue
+		}
+		if err != nil || !v.UsedAt.IsZero() || !s.now().Before(v.ExpiresAt) {
+			return f, false, err
+		}
+		f = admin.Found{Person: v.Bound, Target: []string{v.Bound}, What: "a recovery code", Done: "all recovery codes of the account stopped working", Changes: []act.Change{recovery.BurnCodes{Person: v.Bound}}}
+		if p == once.TemporaryPass {
+			f.What, f.Done, f.Changes = "a temporary pass", "it does not work any more", []act.Change{once.Burn{Purpose: p, Key: k}}
+		}
+		return f, true, nil
 	}
 	return f, false, nil
 }
@@ -176,7 +225,7 @@ func (s *Server) leakedToken(ctx context.Context, text string) (f admin.Found, o
 		return f, false, nil
 	}
 	issued, err := s.Store.RecordLeaf(ctx, c.JTI)
-	if err != nil || !issued.Live() {
+	if err != nil || issued.Leaf == "" || over(issued.Nodes) {
 		return f, false, noneIfUnknown(err)
 	}
 	f = admin.Found{What: "an access token", Next: "It ends by itself within minutes."}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/secret"
 	"github.com/countersign-dev/countersign/internal/session"
 )
@@ -41,9 +44,19 @@ func TestLeaksAreKnown(t *testing.T) {
 		put, link := account.NewEmailProof(testIssuer, account.EmailProof{Person: dana.ID, Email: dana.Email}, n.now())
 		n.record(audit.EmailLinked, nil, put)
 
+		private := secret.New(secret.Recover)
+		rec := recovery.New(recovery.ByPeople, dana.ID, n.now())
+		rec.Claim, rec.ExpiresAt = recovery.ClaimOf(private).Reveal(), n.now().Add(time.Hour)
+		given := recovery.Given(dana.ID, dana.ID, "a test", time.Hour, time.Hour, n.now())
+		pass, putPass := recovery.NewPass(given, n.now())
+		codes, putCodes := recovery.NewCodes(dana.ID, n.now())
+		n.record(audit.RecoveryOpened, nil, append(putCodes, recovery.Start{Recovery: rec}, recovery.Start{Recovery: given}, putPass)...)
+		// Suspended is not over: what leaked would work again with its owner.
+		n.record(audit.PersonDisabled, nil, lineage.Freeze{ID: dana.ID, Why: "disabled"}, lineage.Freeze{ID: c.ID, Why: "disabled"})
+
 		other := grant.FirstToken([16]byte{1})
 		for _, made := range []string{
-			"", "cs_secret_", secret.New(secret.ClientSecret).Reveal(), secret.New(secret.Session).Reveal(), secret.New(secret.Device).Reveal(), secret.New(secret.Email).Reveal(),
+			"", "cs_secret_", secret.New(secret.ClientSecret).Reveal(), secret.New(secret.Session).Reveal(), secret.New(secret.Device).Reveal(), secret.New(secret.Email).Reveal(), secret.New(secret.Recover).Reveal(), secret.NewTyped().Grouped(),
 			other.Text(n.Ring).Reveal(), "whsec_AAAA", "eyJhbGciOiJub25lIn0.e30.", strings.Repeat("x", 10000), cookie.Reveal()[:40],
 		} {
 			if f, ok, err := n.leak(t.Context(), made); ok || err != nil {
@@ -55,6 +68,9 @@ func TestLeaksAreKnown(t *testing.T) {
 			text, what, person string
 			ends               bool
 		}{
+			{pass.Grouped(), "a temporary pass", dana.ID, true},
+			{codes[3].Grouped(), "a recovery code", dana.ID, true},
+			{private.Reveal(), "the private link of a recovery", dana.ID, true},
 			{told, "the secret of a webhook", "", false},
 			{key.Reveal(), "the secret of a client", dana.ID, false},
 			{link[strings.IndexByte(link, '=')+1:], "a link that works once", "", true},
