@@ -78,9 +78,13 @@ func (m *memo) scopes(p *compiled) bool {
 	switch sc := p.tree.Principal.(type) {
 	case ast.ScopeTypeAll, ast.ScopeTypeIs:
 	case ast.ScopeTypeIn:
-		m.group(sc.Entity)
+		if !m.group(sc.Entity) {
+			return false
+		}
 	case ast.ScopeTypeIsIn:
-		m.group(sc.Entity)
+		if !m.group(sc.Entity) {
+			return false
+		}
 	default:
 		return false
 	}
@@ -95,10 +99,16 @@ func (m *memo) scopes(p *compiled) bool {
 	}
 }
 
-func (m *memo) group(uid types.EntityUID) {
+// group notes a group that principals are asked to be in. It is false of anything
+// else: everybody is in themselves, and a key does not say who somebody is.
+func (m *memo) group(uid types.EntityUID) bool {
+	if uid.Type != groupType {
+		return false
+	}
 	if name := string(uid.ID); !slices.Contains(m.groups, name) {
 		m.groups = append(m.groups, name)
 	}
+	return true
 }
 
 // reads reports whether n reads no more than a key holds, and notes what.
@@ -128,7 +138,7 @@ func (m *memo) reads(n ast.IsNode) bool {
 		case ast.NodeTypeIn:
 			if uid, ok := v.Right.(ast.NodeValue); ok && v.Left == ast.IsNode(ast.NewPrincipalNode()) {
 				if g, ok := uid.Value.(types.EntityUID); ok {
-					m.group(g)
+					good = m.group(g)
 					return false
 				}
 			}
