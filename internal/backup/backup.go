@@ -289,6 +289,9 @@ func (b *Reader) readTable() (err error) {
 		return err
 	}
 	n, err := b.number(maxColumns)
+	if err == nil && n == 0 {
+		err = errors.New("a table has no columns")
+	}
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,22 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// A table without columns would have rows of no size, without end.
+func TestNoColumns(t *testing.T) {
+	var b bytes.Buffer
+	w, err := write(plain{&b}, manifest)
+	if err := errors.Join(err, w.Table("none", nil), w.Row(nil), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := read(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := r.Next(); err == nil || !strings.Contains(err.Error(), "no columns") {
+		t.Errorf("%v", err)
+	}
+}
+
 // Everything short of the whole is refused, wherever it is cut.
 func TestCut(t *testing.T) {
 	whole := inside(t)

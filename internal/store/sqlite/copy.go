@@ -69,12 +69,16 @@ func (e *engine) Version(ctx context.Context, r store.Reader) (v int64, err erro
 // transaction. The file appears, durable, only when all of it is there.
 // problem.Conflict (database_exists) if there is one already.
 func Import(ctx context.Context, path string, version int64, src store.Source, finish []store.Stmt) (err error) {
-	switch _, err := os.Stat(path); {
-	case err == nil:
-		return problem.New(problem.Conflict, "database_exists", "There is a database already: "+path).
-			WithHint("Restore into an empty deployment: move that file and those beside it away first.")
-	case !errors.Is(err, os.ErrNotExist):
-		return err
+	// A log of changes that an earlier database left behind would be played into
+	// the restored one when it is opened.
+	for _, beside := range []string{"", "-wal", "-shm", "-journal"} {
+		switch _, err := os.Lstat(path + beside); {
+		case err == nil:
+			return problem.New(problem.Conflict, "database_exists", "There is a database already, or what is left of one: "+path+beside).
+				WithHint("Restore into an empty deployment: move the database and the files beside it (-wal, -shm, -journal) away first.")
+		case !errors.Is(err, os.ErrNotExist):
+			return err
+		}
 	}
 	part := path + ".restoring"
 	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -230,7 +234,7 @@ func (im *importer) rows(src store.Source) error {
 // has here and not on PostgreSQL; -1 in other tables.
 func (im *importer) begin(table string, columns []string) (seq int, err error) {
 	t, ok := im.known[table]
-	if !ok {
+	if !ok || store.OfProcess(table) {
 		return 0, fmt.Errorf("sqlite: there is no table %s", table)
 	}
 	seq = -1
