@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
-
 )
 
 // readable is what a policy may read of every fact there is, whether a memo holds
@@ -136,4 +135,3 @@ func TestRememberedIsFresh(t *testing.T) {
 		t.Errorf("only %d sets remembered anything", remembers)
 	}
 }
-
