@@ -80,10 +80,7 @@ func (s *State) Quarantined() string {
 // into quarantine; ahead reports it. Whoever calls MUST have checked that the
 // anchor is genuine: anybody can name a number.
 func (s *State) Remembered(ctx context.Context, a store.Anchor) (ahead bool, err error) {
-	size, _, err := s.Store.Head(ctx)
-	if err == nil && a.By == store.ByFeed { // its numbers go on from epoch to epoch
-		size, err = s.Store.Numbered(ctx)
-	}
+	size, _, err := s.Store.Head(ctx) // of the epoch, like every anchor's
 	if err != nil || !a.Ahead(s.epoch, size) {
 		return false, err
 	}

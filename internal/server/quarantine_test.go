@@ -127,3 +127,42 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("anybody may begin a quarantine: %v", err)
 	}
 }
+
+// TestMarkOfALaterEpoch: what an enforcement point gives back tells that the
+// database has gone back in every epoch, not in the first alone.
+func TestMarkOfALaterEpoch(t *testing.T) {
+	s, _ := newServer(t)
+	step := func() {
+		t.Helper()
+		for more := true; more; {
+			var err error
+			more, err = s.seq.Step(t.Context())
+			check(t, err)
+		}
+	}
+	for range 20 {
+		check(t, s.Seed(t.Context(), audit.RefusalsCounted))
+	}
+	step()
+	s.Do.Checkpoint = nil
+	check(t, s.OpenEpoch(t.Context(), nil, operator))
+	again, err := New(s.State)
+	check(t, err)
+	s = again
+	s.Do.Checkpoint = nil
+	step()
+	_, now, err := s.mark(t.Context())
+	check(t, err)
+	if err := s.seenMark(t.Context(), now); err != nil || s.Quarantined() != "" { // positive control
+		t.Fatalf("a mark of now: %v %q", err, s.Quarantined())
+	}
+	size, _, err := s.Store.Head(t.Context())
+	check(t, err)
+	if s.Epoch() != 2 || s.tree.Base < 20 {
+		t.Fatalf("epoch %d, after %d records", s.Epoch(), s.tree.Base)
+	}
+	ahead, err := s.Remembered(t.Context(), store.Anchor{By: store.ByFeed, Epoch: 2, HW: size + 1})
+	if err != nil || !ahead || s.Quarantined() == "" {
+		t.Errorf("one record more than there is: %v %v", ahead, err)
+	}
+}

@@ -98,12 +98,6 @@ func (s *Store) Epochs(ctx context.Context) ([]Epoch, error) {
 	return list, nil
 }
 
-// Numbered is how many records of all epochs are in the log's trees.
-func (s *Store) Numbered(ctx context.Context) (uint64, error) {
-	h, err := readHead(ctx, s.db)
-	return h.size, err
-}
-
 // LogOrigin is the origin in the oldest checkpoint that is kept of the first epoch:
 // the name of the log, which it has for ever. ok is false while nothing was signed.
 func (s *Store) LogOrigin(ctx context.Context) (origin string, ok bool, err error) {
