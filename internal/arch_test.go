@@ -39,10 +39,10 @@ var layerNames = map[int]string{
 // in it already.
 var layers = map[int][]string{
 	base:    {"internal/problem", "internal/id", "internal/secret", "internal/canon", "internal/jose", "internal/web", "policies"}, // policies is text, compiled in
-	rules:   {"internal/assurance", "internal/policy", "internal/risk", "internal/attest"},
+	rules:   {"internal/assurance", "internal/policy", "internal/risk", "internal/attest", "internal/quorum"},
 	sdk:     {".", "pep", "receipt", "clilogin"},
 	domain:  domainPackages,
-	edge:    {"internal/oauth", "internal/feed", "internal/portal", "internal/admin", "internal/pdp", "internal/gateway", "internal/ssf", "internal/scim", "internal/store", "internal/notify", "internal/hsm", "internal/backup"},
+	edge:    {"internal/oauth", "internal/feed", "internal/portal", "internal/admin", "internal/pdp", "internal/gateway", "internal/ssf", "internal/scim", "internal/store", "internal/notify", "internal/witness", "internal/hsm", "internal/backup"},
 	wiring:  {"internal/config", "internal/server"},
 	program: {"cmd/countersign", "cmd/countersignd"},
 	outside: {"examples", "bench", "release", "test", "internal"},

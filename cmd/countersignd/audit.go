@@ -24,7 +24,7 @@ func (f *findings) Error() string { return fmt.Sprintf("%d findings", f.n) }
 
 func (t *tool) audit() *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "Read, verify and export the audit log"}
-	c.AddCommand(t.auditList(), t.auditVerify(), t.auditExport(), t.auditStatus())
+	c.AddCommand(t.auditList(), t.auditVerify(), t.auditExport(), t.auditStatus(), t.auditRetention(), t.auditHold(), t.auditPrune())
 	return c
 }
 
@@ -134,7 +134,7 @@ func say(l audit.Line) string {
 }
 
 func (t *tool) auditVerify() *cobra.Command {
-	var against []string
+	var against, archives []string
 	c := &cobra.Command{
 		Use: "verify", Short: "Prove the audit log whole", Args: cobra.NoArgs,
 		Long: "Recompute every entry, commitment, tile and root of the log and check every signed checkpoint. With --against, compare with a checkpoint kept elsewhere: only that shows whether the end was cut off. Without it, the checkpoint in the data folder is used if there is one. Exit code 3 if anything is wrong.",
@@ -144,42 +144,74 @@ func (t *tool) auditVerify() *cobra.Command {
 				return err
 			}
 			defer st.Close()
-			outside, err := t.outside(st, against)
+			outside, asked, err := t.outside(c.Context(), st, against)
 			if err != nil {
 				return err
 			}
-			reports, err := st.Verify(c.Context(), outside, audit.Options{Keys: st.Names})
+			o := audit.Options{Keys: st.Names}
+			if len(archives) > 0 {
+				o.Archive = &server.Archives{Dirs: archives}
+			}
+			reports, err := st.Verify(c.Context(), outside, o)
 			if err != nil {
 				return err
 			}
-			return t.verified(reports, outside)
+			return t.verified(reports, outside, asked)
 		},
 	}
-	c.Flags().StringArrayVar(&against, "against", nil, "file with a checkpoint kept elsewhere; may be given again")
+	c.Flags().StringArrayVar(&archives, "archive", nil, "folder that records were pruned into; may be given again")
+	c.Flags().StringArrayVar(&against, "against", nil, "file with a checkpoint or a proof kept elsewhere, @witnesses (those of the configuration) or @kept (its files and git remotes); may be given again")
 	return c
 }
 
-// outside reads the checkpoints to compare with: those named, or the one beside the
+// asked is what the witnesses said.
+type asked struct {
+	agree  []string
+	faults []error
+}
+
+// outside reads what to compare with: what is named, or the checkpoint beside the
 // database.
-func (t *tool) outside(st *server.State, against []string) (out []server.Outside, err error) {
+func (t *tool) outside(ctx context.Context, st *server.State, against []string) (out []server.Outside, a asked, err error) {
 	if len(against) == 0 {
 		if p := filepath.Join(st.Config.DataDir, "checkpoint"); exists(p) {
 			against = []string{p}
 		}
 	}
-	for _, p := range against {
-		text, err := os.ReadFile(p)
-		if err != nil {
-			return nil, err
+	for _, from := range against {
+		switch from {
+		case "@witnesses":
+			a.agree, a.faults, err = st.AskWitnesses(ctx)
+		case "@kept":
+			var kept []server.Outside
+			kept, err = st.AllKept(ctx)
+			out = append(out, kept...)
+		default:
+			var one server.Outside
+			one, err = outsideFile(st, from)
+			out = append(out, one)
 		}
-		out = append(out, server.Outside{Where: p, Text: text})
+		if err != nil {
+			return nil, a, err
+		}
 	}
-	return out, nil
+	return out, a, nil
+}
+
+func outsideFile(st *server.State, path string) (server.Outside, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return server.Outside{}, err
+	}
+	if server.IsProof(text) {
+		return st.Proof(text, path)
+	}
+	return server.Outside{Where: path, Text: text}, nil
 }
 
 // verified says what was found; the last line of each epoch says what could not be
 // excluded.
-func (t *tool) verified(reports []server.EpochReport, outside []server.Outside) error {
+func (t *tool) verified(reports []server.EpochReport, outside []server.Outside, a asked) error {
 	faults := 0
 	for _, r := range reports {
 		if len(reports) > 1 {
@@ -194,6 +226,13 @@ func (t *tool) verified(reports []server.EpochReport, outside []server.Outside) 
 	}
 	for _, o := range outside {
 		fmt.Fprintf(t.out, "Compared with the checkpoint in %s.\n", o.Where)
+	}
+	for _, l := range a.agree {
+		fmt.Fprintln(t.out, l)
+	}
+	for _, err := range a.faults {
+		faults++
+		fmt.Fprintf(t.out, "Not agreed: %v.\n", err)
 	}
 	if faults > 0 {
 		return &findings{faults}
@@ -243,8 +282,39 @@ func (t *tool) auditStatus() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "records:    %d numbered, %d waiting, %d under the newest checkpoint\nlog key:    %s\nwitnesses:  not witnessed: keep a copy of %s elsewhere\n",
-			n.Records, n.Pending, n.Signed, key, filepath.Join(st.Config.DataDir, "checkpoint"))
+		fmt.Fprintf(t.out, "records:    %d numbered, %d waiting, %d under the newest checkpoint\nepoch:      %d\nlog key:    %s\n", n.Records, n.Pending, n.Signed, st.Epoch(), key)
+		w, err := st.Watched(c.Context())
+		if err != nil {
+			return err
+		}
+		t.watchers(w, filepath.Join(st.Config.DataDir, "checkpoint"))
 		return nil
 	}}
+}
+
+// watchers says who watches the log from outside.
+func (t *tool) watchers(w server.Watchers, file string) {
+	switch {
+	case w.Quorum && !w.At.IsZero():
+		fmt.Fprintf(t.out, "witnesses:  the quorum has cosigned %d records, at %s\n", w.Size, w.At.Format(time.RFC3339))
+	case w.Quorum:
+		fmt.Fprintln(t.out, "witnesses:  not witnessed: the quorum has cosigned nothing")
+	case len(w.List) == 0:
+		fmt.Fprintf(t.out, "witnesses:  not witnessed: keep a copy of %s elsewhere\n", file)
+	default:
+		fmt.Fprintln(t.out, "witnesses:  no quorum is asked for")
+	}
+	for _, o := range w.List {
+		kind, what := "kept in", fmt.Sprintf("%d records", o.Size)
+		if o.Witness {
+			kind = "witness"
+		}
+		if !o.At.IsZero() {
+			what += " at " + o.At.Format(time.RFC3339)
+		}
+		if o.Fault != "" {
+			what = o.Fault
+		}
+		fmt.Fprintf(t.out, "  %s %s: %s\n", kind, o.Name, what)
+	}
 }

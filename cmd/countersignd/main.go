@@ -69,7 +69,10 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&t.configPath, "config", envOr("COUNTERSIGN_CONFIG", defaultConfig), "configuration file")
-	root.AddCommand(t.serve(), t.sandbox(), t.migrate(), t.checkConfig(), t.setupLink(), t.audit(), t.keys(), t.recover(), t.renameIssuer(), t.adopt(), t.status(), t.quarantine(), t.backup(), t.restore(), version(stdout))
+	root.AddCommand(
+		t.serve(), t.sandbox(), t.migrate(), t.checkConfig(), t.setupLink(), t.audit(), t.keys(), t.recover(), t.renameIssuer(), t.adopt(), t.status(), t.quarantine(), t.backup(), t.restore(),
+		t.witness(), version(stdout),
+	)
 	return strict(root)
 }
 

@@ -124,6 +124,10 @@ type Write struct {
 // conditional change found its row changed.
 var ErrStale = errors.New("act: what was decided on has changed")
 
+// ErrNotWritten is in the chain of an Unavailable of Commit that wrote nothing for
+// certain. Without it, nobody knows.
+var ErrNotWritten = errors.New("act: nothing was written")
+
 // Store is what Do needs of storage.
 type Store interface {
 	// Load MUST read one snapshot. A missing row errs (problem.NotFound); an

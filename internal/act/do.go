@@ -138,7 +138,7 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	if err != nil {
 		return Outcome{}, fmt.Errorf("%s: record: %w", in.Action, err)
 	}
-	err = d.Store.Commit(ctx, Write{
+	err = d.commit(ctx, Write{
 		At: at, Record: rec.ID, Guard: facts.Guard,
 		Spend:   append(in.Spend[:len(in.Spend):len(in.Spend)], eff.Spend...),
 		Changes: eff.Changes, Row: row,
@@ -147,6 +147,29 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 		return Outcome{}, err
 	}
 	return out, nil
+}
+
+// commit stores an act and has its writer remember what became of its record
+// (mechanisms E3).
+func (d *Doer) commit(ctx context.Context, w Write) error {
+	err := d.Store.Commit(ctx, w)
+	d.Writer.Settle(w.Row, settled(err))
+	return err
+}
+
+// settled says what became of a record whose commit gave an error: nothing was
+// written, unless the store could not tell.
+func settled(err error) audit.Outcome {
+	p := problem.From(err)
+	var used *once.Used
+	var gone *once.Gone
+	switch {
+	case err == nil:
+		return audit.Committed
+	case errors.Is(err, ErrStale), errors.Is(err, ErrNotWritten), errors.As(err, &used), errors.As(err, &gone), p != nil && p.Kind != problem.Unavailable:
+		return audit.RolledBack
+	}
+	return audit.Doubtful
 }
 
 // Judge loads and decides, and changes nothing: what a page needs to know before
@@ -222,7 +245,7 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 	if err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
-	if err := d.Store.Commit(ctx, Write{At: rec.At, Record: rec.ID, Row: row}); err != nil {
+	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Row: row}); err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
 	return p

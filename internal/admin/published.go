@@ -30,6 +30,10 @@ type PublishedEpoch interface {
 	// LastCheckpoint gives the largest signed checkpoint; problem.NotFound if
 	// there is none yet.
 	LastCheckpoint(ctx context.Context) (size uint64, text []byte, err error)
+	// Covering gives the checkpoint that a proof of the entry at an index is made
+	// under: one that enough witnesses have cosigned if there is one, else the
+	// largest; problem.NotFound if there is none.
+	Covering(ctx context.Context, index uint64) (size uint64, text []byte, err error)
 	// Rows gives the integrated records from an index on, in order, until fn
 	// fails.
 	Rows(ctx context.Context, from uint64, fn func(seq uint64, row audit.Row) error) error
@@ -137,7 +141,10 @@ var errWide = errors.New("admin: the bundle is complete")
 
 func bundle(ctx context.Context, e PublishedEpoch, _ int, n uint64, width int) ([]byte, error) {
 	entries := make([][]byte, 0, width)
-	err := e.Rows(ctx, n*audit.TileWidth, func(_ uint64, row audit.Row) error {
+	err := e.Rows(ctx, n*audit.TileWidth, func(index uint64, row audit.Row) error {
+		if index != n*audit.TileWidth+uint64(len(entries)) {
+			return errNoSuchLog // it was pruned: its archive has it
+		}
 		entries = append(entries, slices.Clone(row.Entry))
 		if len(entries) == width {
 			return errWide
@@ -183,7 +190,7 @@ func (a *API) prove(ctx context.Context, _ *call, in *proofIn) (*proofOut, error
 	if err != nil {
 		return nil, err
 	}
-	size, text, err := e.LastCheckpoint(ctx)
+	size, text, err := e.Covering(ctx, uint64(max(index, 0)))
 	if err != nil && !errors.Is(err, problem.NotFound) {
 		return nil, err
 	}

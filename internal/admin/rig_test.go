@@ -138,7 +138,14 @@ func (i issued) Issued(ctx context.Context, record string) ([]lineage.Node, erro
 type treeOf struct{ *store.Store }
 
 func (t treeOf) Epoch(ctx context.Context, n uint64) (admin.PublishedEpoch, error) {
-	return t.EpochAt(ctx, n)
+	e, err := t.EpochAt(ctx, n)
+	return epochOf{e}, err
+}
+
+type epochOf struct{ *store.EpochLog }
+
+func (e epochOf) Covering(ctx context.Context, _ uint64) (uint64, []byte, error) {
+	return e.LastCheckpoint(ctx)
 }
 
 func (t treeOf) Entry(ctx context.Context, record string) (uint64, int64, []byte, error) {

@@ -108,6 +108,12 @@ const (
 	WriterLost      Kind = 0x080a
 	SetupOffered    Kind = 0x080b
 
+	AuditLost    Kind = 0x0840 // a process found that its own records are missing or changed (mechanisms E7)
+	LogPruned    Kind = 0x0841 // records were taken out of the database, into an archive
+	HoldPlaced   Kind = 0x0842 // nothing of somebody, or of anybody, may be pruned or erased
+	HoldReleased Kind = 0x0843
+	RetentionSet Kind = 0x0844
+
 	DeploymentRenamed Kind = 0x080c // another issuer: what the old one issued ended
 	DeploymentAdopted Kind = 0x080d // a development database became a real one
 
@@ -252,6 +258,12 @@ var kinds = map[Kind]kindInfo{
 	Migrated:        {"migrated", Log, plain, "the database was migrated[ from {from}][ to {to}]"},
 	Restored:        {"restored", Log, critical, "the installation was restored from a backup"},
 	WriterLost:      {"writer.lost", Log, plain, "a server process stopped without closing"},
+
+	AuditLost:    {"audit.lost", Log, plain, "a server process found records of its own missing or changed"},
+	LogPruned:    {"log.pruned", Log, critical, "[{removed} ]records were moved out of the database[ into {archive}]"},
+	HoldPlaced:   {"hold.placed", Authority, plain, "the operator of the machine <placed|could not place> a legal hold[, {hold}]"},
+	HoldReleased: {"hold.released", Authority, plain, "the operator of the machine <released|could not release> a legal hold[, {hold}]"},
+	RetentionSet: {"retention.set", Authority, plain, "the operator of the machine <set|could not set> how long records are kept"},
 
 	DeploymentRenamed: {"deployment.renamed", Authority, critical, "the operator of the machine <renamed|could not rename> the issuer[ from {from}][ to {to}]"},
 	DeploymentAdopted: {"deployment.adopted", Authority, critical, "the operator of the machine <made|could not make> a real deployment of a sample[, {to}]"},

@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/canon"
@@ -100,29 +99,10 @@ type Row struct {
 // LeafHash is the row's leaf in the log.
 func (r Row) LeafHash() [32]byte { return LeafHash(r.Entry) }
 
-// Writer numbers the records of one process. It is safe for concurrent use.
-type Writer struct {
-	id  [8]byte
-	seq atomic.Uint64
-}
-
-// NewWriter makes the writer of a process start, with a random id.
-func NewWriter() *Writer {
-	w := new(Writer)
-	rand.Read(w.id[:])
-	return w
-}
-
-// ID is the writer's id, as entries name it.
-func (w *Writer) ID() [8]byte { return w.id }
-
-// Attempts is how many records were sealed so far; the last has this number.
-func (w *Writer) Attempts() uint64 { return w.seq.Load() }
-
 // Seal turns a record into a row: it commits to each part, seals what concerns
 // a person with that person's key and the record's id as associated data, and
 // takes the writer's next number. A number is taken even if the row is never
-// stored. It errs if the record is not well formed or keys do.
+// stored; Settle says what became of it. It errs if the record is not well formed or keys do.
 func (w *Writer) Seal(ctx context.Context, rec Record, keys Keys) (Row, error) {
 	general, persons, err := rec.split()
 	if err != nil {
@@ -190,7 +170,9 @@ func (w *Writer) Seal(ctx context.Context, rec Record, keys Keys) (Row, error) {
 	row.Body = append(row.Body, sealed...)
 
 	e.WSeq = w.seq.Add(1)
-	row.Entry, err = e.Append(make([]byte, 0, entryFixed+16*len(e.Pseudonyms)+32*m))
+	if row.Entry, err = e.Append(make([]byte, 0, entryFixed+16*len(e.Pseudonyms)+32*m)); err == nil {
+		w.took(e.WSeq, &row)
+	}
 	return row, err
 }
 

@@ -25,6 +25,9 @@ type Options struct {
 	VKey    string                        // the log's key, pinned; required
 	Against []byte                        // a checkpoint kept elsewhere, or nil
 	Keys    Unsealer                      // nil leaves sealed parts closed
+	Writers *Writers                      // from the epoch before; nil: this is all there is
+	Epoch   uint64                        // which one this is; 0: 1
+	Archive Archive                       // of rows that were pruned, may be nil
 	Done    func(done, total uint64)      // progress, may be nil
 	Each    func(seq uint64, r Row) error // sees each row that holds, may be nil
 }
@@ -44,10 +47,13 @@ type Report struct {
 	Checkpoints uint64   // stored checkpoints that hold
 	Covered     uint64   // size of the largest of them
 	Erased      uint64   // parts of erased persons: they hold, and open to nothing
+	Pruned      uint64   // rows that were pruned, of which only the leaf was there
+	Archived    uint64   // rows that were pruned, and read from an archive
 	Closed      uint64   // sealed parts not opened for want of keys
 	Against     uint64   // size of the checkpoint kept elsewhere
 	Compared    bool     // whether there was one
-	Fault       *Fault   // nil: the log holds
+	Processes   Processes
+	Fault       *Fault // nil: the log holds
 }
 
 // OK reports whether the log holds.
@@ -75,6 +81,13 @@ func (r Report) Lines() []string {
 	if r.Closed > 0 {
 		lines = append(lines, fmt.Sprintf("%d sealed parts were checked as stored, without opening them.", r.Closed))
 	}
+	if r.Archived > 0 {
+		lines = append(lines, fmt.Sprintf("%d of them were pruned, and are in the archive as they were.", r.Archived))
+	}
+	lines = append(lines, r.Processes.lines()...)
+	if r.Pruned > 0 {
+		lines = append(lines, fmt.Sprintf("%d rows were pruned and are in no archive that was given: their leaves are in the tree, what they said could not be checked.", r.Pruned))
+	}
 	switch {
 	case r.Compared && r.Against == r.Size:
 		lines = append(lines, fmt.Sprintf("It agrees with the checkpoint kept elsewhere, of all %d rows.", r.Against))
@@ -97,9 +110,18 @@ var errStop = errors.New("audit: stop")
 // grow with the log. What is wrong with the log is in the report, and stops it;
 // the error is one of reading.
 func Verify(ctx context.Context, src Source, o Options) (Report, error) {
-	v := &verifier{src: src, o: o}
+	o.Epoch = max(o.Epoch, 1)
+	v := &verifier{src: src, o: o, writers: o.Writers}
+	if v.writers == nil {
+		v.writers = NewWriters()
+	}
 	v.tiles.emit = func(t Tile) error { return v.compareTile(ctx, t) }
 	err := v.run(ctx)
+	v.claimed()
+	if err == nil && o.Writers == nil {
+		err = v.writers.end(v.grown)
+	}
+	v.report.Processes = v.writers.Processes()
 	var f *Fault
 	if errors.As(err, &f) {
 		v.report.Fault, err = f, nil
@@ -116,13 +138,17 @@ type verifier struct {
 	o      Options
 	report Report
 
+	writers  *Writers
+	grown    bool // the log grew meanwhile
+	pruned   pruned
 	tree     Frontier
 	tiles    tiler
 	againstR [32]byte
 
-	limit  uint64 // the head when it was read last; a running server goes on after it
-	level0 []byte // the stored tile that the next leaf is in
-	longer string // a stored tile that goes on after the limit
+	limit   uint64 // the head when it was read last; a running server goes on after it
+	level0  []byte // the stored tile that a leaf was in last, and its number
+	level0n uint64
+	longer  string // a stored tile that goes on after the limit
 
 	pending []stored // checkpoints read and not yet reached
 	after   uint64   // size to read on from
@@ -147,7 +173,10 @@ func (v *verifier) run(ctx context.Context) error {
 		v.report.Against, v.againstR, v.report.Compared = size, root, true
 	}
 	var root [32]byte
-	var err error
+	err := v.readPruned(ctx)
+	if err != nil {
+		return err
+	}
 	if v.limit, root, err = v.src.Head(ctx); err != nil {
 		return err
 	}
@@ -159,6 +188,7 @@ func (v *verifier) run(ctx context.Context) error {
 			return err
 		}
 		size, now, err := v.end(ctx)
+		v.grown = size > v.tree.Size
 		if err != nil || size == v.limit || v.report.Against <= v.limit {
 			return err
 		}
@@ -172,6 +202,12 @@ func (v *verifier) upTo(ctx context.Context, root [32]byte) error {
 		rows, err := v.read(ctx)
 		if err != nil {
 			return err
+		}
+		if len(rows) == 0 && len(v.pruned.ranges) > 0 {
+			if err := v.fill(ctx, v.limit); err != nil {
+				return err
+			}
+			continue
 		}
 		if len(rows) == 0 {
 			return v.fault("the log's head has %d rows, and there are %d: rows were cut off", v.limit, v.tree.Size)
@@ -221,7 +257,9 @@ func (v *verifier) row(ctx context.Context, seq uint64, r Row) error {
 	case seq < v.tree.Size:
 		return v.fault("rows are out of order")
 	case seq > v.tree.Size:
-		return v.fault("the row is missing; the next one is %d", seq)
+		if err := v.fill(ctx, seq); err != nil {
+			return err
+		}
 	}
 	parts, err := Open(ctx, r, v.o.Keys)
 	var t *Tampered
@@ -241,6 +279,9 @@ func (v *verifier) row(ctx context.Context, seq uint64, r Row) error {
 	if err := v.compareLeaf(ctx, r.ID, leaf); err != nil {
 		return err
 	}
+	if err := v.writer(seq, r, leaf, parts[0]); err != nil {
+		return err
+	}
 	if v.o.Each != nil {
 		if err := v.o.Each(seq, r); err != nil {
 			return err
@@ -251,4 +292,16 @@ func (v *verifier) row(ctx context.Context, seq uint64, r Row) error {
 		return err
 	}
 	return v.reached(ctx)
+}
+
+// writer compares a row with what its process says of itself.
+func (v *verifier) writer(seq uint64, r Row, leaf [32]byte, general OpenPart) error {
+	e, err := ParseEntry(r.Entry)
+	if err == nil {
+		err = v.writers.row(seq, r.ID, e, leaf, general)
+	}
+	if err != nil {
+		return &Fault{Seq: seq, ID: r.ID, What: err.Error()}
+	}
+	return nil
 }

@@ -11,12 +11,12 @@ import (
 func (v *verifier) compareLeaf(ctx context.Context, id string, leaf [32]byte) error {
 	i := v.tree.Size
 	at := int(i%TileWidth) * 32
-	if at == 0 || len(v.level0) < at+32 { // it may have grown since
+	if v.level0n != i/TileWidth || len(v.level0) < at+32 { // it may have grown since
 		data, err := v.src.Tile(ctx, 0, i/TileWidth)
 		if err != nil && !errors.Is(err, ErrNoTile) {
 			return err
 		}
-		v.level0 = bytes.Clone(data)
+		v.level0, v.level0n = bytes.Clone(data), i/TileWidth
 	}
 	switch {
 	case len(v.level0) < at+32:

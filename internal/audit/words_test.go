@@ -45,6 +45,7 @@ func TestKinds(t *testing.T) {
 		"alert.raised": 0x0820, "alert.cleared": 0x0821, "webhook.created": 0x0822, "webhook.updated": 0x0823, "webhook.ended": 0x0824,
 		"webhook.secret_rotated": 0x0825, "delivery.resent": 0x0826, "delivery.discarded": 0x0827, "secret.leaked": 0x0828,
 		"email.changed": 0x0829, "email.asked": 0x082a, "email.linked": 0x082b, "email.verified": 0x082c,
+		"writer.lost": 0x080a, "audit.lost": 0x0840, "log.pruned": 0x0841, "hold.placed": 0x0842, "hold.released": 0x0843, "retention.set": 0x0844,
 	} {
 		if k, _ := KindOf(name); k != n {
 			t.Errorf("%s is %#04x, was %#04x", name, uint16(k), uint16(n))

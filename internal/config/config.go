@@ -38,6 +38,7 @@ type Config struct {
 	Passwords  Passwords  `yaml:"passwords,omitempty"`
 	Log        Log        `yaml:"log,omitempty"`
 	Recovery   Recovery   `yaml:"recovery,omitempty"`
+	Witness    Witness    `yaml:"witness,omitempty"`
 
 	// DataDir holds the side files: anchor, setup link, checkpoints.
 	DataDir string `yaml:"data_dir"`
@@ -120,6 +121,16 @@ type Recovery struct {
 // Passwords is what people may not choose as one, beside what the release knows.
 type Passwords struct {
 	BlockedFile string `yaml:"blocked_file,omitempty"` // a password a line
+}
+
+// Witness says who watches the audit log from outside (mechanisms E11).
+type Witness struct {
+	// PolicyFile is a C2SP tlog-policy: witnesses with their URLs, and the quorum.
+	PolicyFile string `yaml:"policy_file,omitempty"`
+	// Files take the newest checkpoint each minute: on a disk of another machine.
+	Files []string `yaml:"files,omitempty"`
+	// Git are remotes that take it as a commit, never rewritten.
+	Git []string `yaml:"git,omitempty"`
 }
 
 // Log is how the process logs.

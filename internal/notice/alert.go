@@ -89,6 +89,10 @@ var alerts = []Alert{
 		Next: "What happened after the backup is not known to it: see the section on restoring.",
 	},
 	{
+		Name: "audit_lost", Severity: Critical, kind: audit.AuditLost, per: time.Minute, Title: "The audit log is not what the server wrote",
+		Next: "Somebody changed the database behind the server. Keep a copy of it, and see who could.",
+	},
+	{
 		Name: LogBehind, Severity: Critical, State: true, Direct: true, Title: "The audit log stands still",
 		Next: "Look at the server's log and at the database. Enforcement points stop getting news.",
 	},

@@ -155,6 +155,11 @@ var table = map[audit.Kind]rule{
 	audit.RestoreReplayed:   {admins: true},
 	audit.Released:          {admins: true},
 	audit.KeysReplaced:      {admins: true},
+	audit.AuditLost:         {admins: true},
+	audit.LogPruned:         {admins: true},
+	audit.HoldPlaced:        {admins: true},
+	audit.HoldReleased:      {admins: true},
+	audit.RetentionSet:      {admins: true},
 
 	// Notices themselves.
 	audit.AlertRaised:          {admins: true},

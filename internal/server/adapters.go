@@ -210,7 +210,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		Factors: s.Store, Imports: s.passwords,
 		Policies:   s.Store,
 		Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
-		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store}, Applied: s.applied, Now: s.now,
+		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Now: s.now,
 	})
 }
 
@@ -228,11 +228,29 @@ func (a auditLog) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]aud
 }
 
 // published gives the API what the log is published from.
-type published struct{ *store.Store }
+type published struct {
+	*store.Store
+	outside *outsiders
+}
+
+// publishedEpoch is one epoch of it, with what witnesses said.
+type publishedEpoch struct {
+	*store.EpochLog
+	outside *outsiders
+}
+
+// Covering gives the checkpoint to prove an entry under.
+func (e publishedEpoch) Covering(ctx context.Context, index uint64) (size uint64, text []byte, err error) {
+	if size, text, err = e.outside.covering(ctx, e.EpochLog, index); err != nil || text != nil {
+		return size, text, err
+	}
+	return e.EpochLog.LastCheckpoint(ctx)
+}
 
 // Epoch gives one epoch of the log.
 func (p published) Epoch(ctx context.Context, n uint64) (admin.PublishedEpoch, error) {
-	return p.EpochAt(ctx, n)
+	e, err := p.EpochAt(ctx, n)
+	return publishedEpoch{e, p.outside}, err
 }
 
 // Entry gives the entry of a record and where it is.

@@ -103,7 +103,7 @@ func TestLaggingCopy(t *testing.T) {
 			if _, err := s.seq.Step(t.Context()); !errors.As(err, &forked) {
 				t.Errorf("the log is signed on: %v", err)
 			}
-			reports, err := st.Verify(t.Context(), []Outside{{"the file", last}}, audit.Options{Keys: st.Names})
+			reports, err := st.Verify(t.Context(), []Outside{{Where: "the file", Text: last}}, audit.Options{Keys: st.Names})
 			if check(t, err); len(reports) != 1 || reports[0].OK() {
 				t.Errorf("verified: %v", reports[0].Lines())
 			}
@@ -130,7 +130,7 @@ func TestLaggingCopy(t *testing.T) {
 			now, err := os.ReadFile(st.checkpointFile())
 			check(t, err)
 
-			reports, err = st.Verify(t.Context(), []Outside{{"the file", now}}, audit.Options{Keys: st.Names})
+			reports, err = st.Verify(t.Context(), []Outside{{Where: "the file", Text: now}}, audit.Options{Keys: st.Names})
 			if check(t, err); len(reports) != 2 || !reports[0].OK() || !reports[1].OK() || !reports[1].Compared {
 				t.Fatalf("verified: %+v", reports)
 			}
@@ -139,7 +139,7 @@ func TestLaggingCopy(t *testing.T) {
 				t.Errorf("opened: %+v %v", o, reports[1].Lines())
 			}
 			// What the old epoch had is still found to be missing.
-			reports, err = st.Verify(t.Context(), []Outside{{"the old file", last}, {"the file", now}}, audit.Options{})
+			reports, err = st.Verify(t.Context(), []Outside{{Where: "the old file", Text: last}, {Where: "the file", Text: now}}, audit.Options{})
 			if check(t, err); reports[0].OK() || !reports[1].OK() {
 				t.Errorf("against the old file: %v", reports[0].Lines())
 			}

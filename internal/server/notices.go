@@ -279,9 +279,12 @@ func (s *Server) logBehind(ctx context.Context) (bool, string, error) {
 const witnessedWithin = 10 * time.Minute
 
 // notWitnessed finds that no witness has signed for long, though one did before
-// and the log has grown since. Of a deployment without witnesses there is nothing to
+// and the log has grown since, or that somebody outside cannot be reached. Of a deployment without witnesses there is nothing to
 // find.
 func (s *Server) notWitnessed(ctx context.Context) (bool, string, error) {
+	if stands, why := s.unshown(); stands {
+		return true, why, nil
+	}
 	size, at, ok, err := s.Store.LastWitnessed(ctx)
 	if err != nil || !ok || s.now().Sub(at) < witnessedWithin {
 		return false, "", err

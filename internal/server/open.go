@@ -69,6 +69,10 @@ type State struct {
 
 	policyHead atomic.Int64 // the version of the policies that this process knows to be in force
 	pulse      store.Pulse  // of who served before, read before this process wrote anything
+
+	// Of the log.
+	seen   []byte // the newest checkpoint before this process wrote anything, nil if there was none
+	closed bool   // this process has vouched for all it wrote, and ended
 }
 
 // OpenState opens the database and the keys; it makes what a new deployment
@@ -109,6 +113,9 @@ func openStore(ctx context.Context, cfg *config.Config, o Options) (*store.Store
 
 func (s *State) open(ctx context.Context, o Options) (err error) {
 	if s.pulse, err = s.Store.Pulse(ctx); err != nil {
+		return err
+	}
+	if _, s.seen, err = s.Store.LastCheckpoint(ctx); err != nil && !errors.Is(err, problemNotFound) {
 		return err
 	}
 	dep, err := s.Store.Deployment(ctx)
@@ -188,8 +195,15 @@ func (s *State) checkDeployment(d store.Deployment, fresh bool) error {
 // setupMarker is the side file that says set-up was done (mechanisms I4).
 func (s *State) setupMarker() string { return filepath.Join(s.Config.DataDir, "setup-done") }
 
-// Close releases the database.
-func (s *State) Close() error { return s.Store.Close() }
+// Close vouches for what this process wrote, and releases the database.
+func (s *State) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := s.closeWriter(ctx); err != nil {
+		s.log.Warn("vouch for what was written", "err", err)
+	}
+	return s.Store.Close()
+}
 
 // Server is a deployment with its surfaces and loops.
 type Server struct {
@@ -207,11 +221,16 @@ type Server struct {
 	passwords *factor.Passwords
 	ready     atomic.Bool
 	marked    bool // the side file says that set-up was done
+
+	// Of the log.
+	watch   watch
+	outside *outsiders
+	began   time.Time
 }
 
 // New builds the server over an opened state.
 func New(st *State) (*Server, error) {
-	s := &Server{State: st, lanes: newLanes(), counters: audit.NewCounters(1000)}
+	s := &Server{State: st, lanes: newLanes(), counters: audit.NewCounters(1000), began: st.now()}
 	s.Do.Refused = func(action policy.Action, code string) {
 		s.counters.Count(st.now(), string(action)+" "+code, "unknown")
 	}
@@ -220,6 +239,9 @@ func New(st *State) (*Server, error) {
 	}
 	var err error
 	if s.proxies, err = web.NewProxies(st.Config.Proxy.Trusted, proxyHeader(st.Config.Proxy.Header)); err != nil {
+		return nil, err
+	}
+	if s.outside, err = st.readOutsiders(); err != nil {
 		return nil, err
 	}
 	s.hub = s.newFeed()

@@ -33,6 +33,9 @@ func (s *Server) Ready(ctx context.Context) error {
 	if err := s.seq.Fault(); err != nil {
 		return fmt.Errorf("the audit log stands still: %w", err)
 	}
+	if err := s.watch.Err(); err != nil {
+		return err
+	}
 	if _, err := s.Store.Deployment(ctx); err != nil {
 		return fmt.Errorf("the database does not answer: %w", err)
 	}
@@ -67,13 +70,19 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	if err != nil {
 		return err
 	}
+	s.compareBeside(ctx)
 	settled := s.keepLost(ctx)
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){s.sequence(settled), s.hub.Run, s.notices.Run, s.housekeeping, s.countRefusals, s.reloadKeys, s.tendReserve, s.tendAnchor, s.tellRefused} {
+	for _, loop := range []func(context.Context){
+		s.hub.Run, s.notices.Run, s.housekeeping, s.countRefusals, s.reloadKeys, s.tendReserve, s.tendAnchor, s.tellRefused,
+		s.watchLog, s.showLog,
+	} {
 		wg.Go(func() { loop(loops) })
 	}
+	unsequence := s.background(ctx, s.sequence(settled))
+	defer unsequence()
 	pub := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -108,6 +117,10 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	stop() // streams end, so that Shutdown does not wait for them
 	err = errors.Join(err, pub.Shutdown(grace), ops.Shutdown(grace))
 	wg.Wait()
+	if e := s.closeWriter(grace); e != nil {
+		s.log.Warn("vouch for what was written", "err", e)
+	}
+	unsequence() // the last: what was committed is signed
 	if err == nil {
 		s.stopped()
 	}
@@ -115,6 +128,14 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 		return nil
 	}
 	return err
+}
+
+// background runs a loop until stop is called, which waits for its end.
+func (s *Server) background(ctx context.Context, loop func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() { defer close(ended); loop(ctx) }()
+	return func() { cancel(); <-ended }
 }
 
 // every runs f at each interval until ctx ends.

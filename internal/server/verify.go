@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/transparency-dev/formats/proof"
 
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/store"
@@ -14,7 +17,35 @@ import (
 type Outside struct {
 	Where string
 	Text  []byte
+	Entry *Proved // what it came with a proof of; nil if with none
 }
+
+// Proved is an entry that a proof shows to be in the log.
+type Proved struct {
+	Index uint64
+	Leaf  [32]byte
+}
+
+// Proof reads a proof of an entry of this log (c2sp.org/tlog-proof@v1) that carries
+// the entry, and checks it.
+func (s *State) Proof(text []byte, where string) (Outside, error) {
+	var p proof.TLogProof
+	if err := p.Unmarshal(text); err != nil {
+		return Outside{}, fmt.Errorf("%s: %w", where, err)
+	}
+	k, err := s.Known(p.Checkpoint, where)
+	if err != nil {
+		return Outside{}, err
+	}
+	leaf := audit.LeafHash(p.ExtraData)
+	if err := audit.CheckInclusion(p.Hashes, k.Size, k.Root, p.Index, leaf); err != nil {
+		return Outside{}, fmt.Errorf("%s proves nothing: %w", where, err)
+	}
+	return Outside{where, p.Checkpoint, &Proved{p.Index, leaf}}, nil
+}
+
+// IsProof reports whether a text is a proof.
+func IsProof(text []byte) bool { return bytes.HasPrefix(text, []byte("c2sp.org/tlog-proof@")) }
 
 // EpochReport is what verifying one epoch of the log found.
 type EpochReport struct {
@@ -59,23 +90,28 @@ func (s *State) Verify(ctx context.Context, outside []Outside, o audit.Options) 
 		}
 	}
 	var reports []EpochReport
+	writers := audit.NewWriters()
 	for i, e := range list {
 		r := EpochReport{Epoch: e}
 		if r.VKey, err = s.vkey(e.Origin); err != nil {
 			return nil, err
 		}
 		one := o
+		one.Writers, one.Epoch = writers, e.N
 		one.VKey, one.Against = r.VKey, largest(outside, known, e.N)
-		if i > 0 {
-			one.Each = func(seq uint64, row audit.Row) error {
-				if seq == 0 {
-					r.Opened = opened(ctx, row)
-				}
-				if o.Each != nil {
-					return o.Each(seq, row)
-				}
-				return nil
+		one.Each = func(seq uint64, row audit.Row) error {
+			if seq == 0 && i > 0 {
+				r.Opened = opened(ctx, row)
 			}
+			for j, out := range outside {
+				if out.Entry != nil && known[j].Epoch == e.N && out.Entry.Index == seq && out.Entry.Leaf != row.LeafHash() {
+					return &audit.Fault{Seq: seq, ID: row.ID, What: "the entry is not the one that " + out.Where + " proves"}
+				}
+			}
+			if o.Each != nil {
+				return o.Each(seq, row)
+			}
+			return nil
 		}
 		log := s.Store.EpochLog(e)
 		if r.Report, err = audit.Verify(ctx, log, one); err != nil {
@@ -94,6 +130,11 @@ func (s *State) Verify(ctx context.Context, outside []Outside, o audit.Options) 
 		reports = append(reports, r)
 	}
 	last := &reports[len(reports)-1]
+	if now, _, err := s.Store.Head(ctx); err != nil {
+		return nil, err
+	} else if last.OK() {
+		last.Fault = writers.End(now > last.Size)
+	}
 	for _, k := range known {
 		if last.OK() && k.Epoch > last.Epoch.N {
 			last.Fault = &audit.Fault{Seq: last.Size, What: fmt.Sprintf("%s has a checkpoint of epoch %d, and the log is in epoch %d: it has gone back", k.Where, k.Epoch, last.Epoch.N)}
@@ -147,4 +188,51 @@ func extends(ctx context.Context, log audit.TileStore, r audit.Report, k store.K
 		return &audit.Fault{Seq: min(k.Size, r.Size), What: fmt.Sprintf("the log is not the one of the checkpoint of %d rows that %s has", k.Size, k.Where)}, nil
 	}
 	return nil, err
+}
+
+// AskWitnesses submits the newest checkpoint to each witness: one that cosigns it has
+// seen nothing that the log did not grow out of. It gives what each said.
+func (s *State) AskWitnesses(ctx context.Context) (agree []string, faults []error, err error) {
+	o, err := s.readOutsiders()
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(o.witnesses()) == 0 {
+		return nil, nil, errors.New("no witness is configured with a URL: see witness.policy_file")
+	}
+	size, text, err := s.Store.LastCheckpoint(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range o.witnesses() {
+		c, err := s.ask(ctx, o, w, size, text)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("witness %s: %w", w.Name, err))
+			continue
+		}
+		agree = append(agree, fmt.Sprintf("Witness %s has cosigned %d rows at %s, and nothing that they did not grow out of.", w.Name, size, c.At.Format(time.RFC3339)))
+	}
+	return agree, faults, nil
+}
+
+// AllKept reads the newest checkpoint from each place where the configuration has them
+// kept.
+func (s *State) AllKept(ctx context.Context) (out []Outside, err error) {
+	o, err := s.readOutsiders()
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range o.keepers {
+		text, err := k.Last(ctx, s.tree.Origin)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", k.Name(), err)
+		}
+		if text != nil {
+			out = append(out, Outside{Where: k.Name(), Text: text})
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("nothing is kept elsewhere: see witness.files and witness.git")
+	}
+	return out, nil
 }

@@ -26,6 +26,7 @@ func (s *Store) insertRecord(u *unit, row audit.Row) (interned bool, err error) 
 		u.then(factsSQL, row.FactsHash, row.Facts)
 		interned = true
 	}
+	s.register(u, entry)
 	for i := range entry.Pseudonyms {
 		u.then(concerns, entry.Pseudonyms[i][:], row.ID)
 	}
@@ -61,7 +62,7 @@ func scanRecord(row Row) (Record, error) {
 // Filter selects records for a page.
 type Filter struct {
 	Person []byte       // pseudonym; nil: anybody
-	Kinds  []audit.Kind // nil: all
+	Kinds  []audit.Kind // nil: all but what processes say of themselves every few seconds
 	Before string       // id of the last record of the page before; "": the newest
 }
 
@@ -112,7 +113,7 @@ WHERE p.pseudonym = $1 AND p.record_id < $2 ORDER BY p.record_id DESC LIMIT $3`,
 
 func (f *Filter) wants(k audit.Kind) bool {
 	if len(f.Kinds) == 0 {
-		return true
+		return k != audit.WriterBeat
 	}
 	for _, want := range f.Kinds {
 		if k == want {

@@ -39,7 +39,7 @@ var epochMoved = problem.New(problem.Conflict, "epoch_moved", "The log has moved
 func (s *Store) epochChange(u *unit, c act.Change) bool {
 	o, ok := c.(OpenEpoch)
 	if !ok {
-		return false
+		return s.writerChange(u, c) || s.retentionChange(u, c)
 	}
 	// The head's row is locked from here on: no sequencer numbers anything.
 	u.must(1, refused(epochMoved), `UPDATE log_head SET epoch = $1, base = size, root = $2

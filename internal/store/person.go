@@ -56,6 +56,7 @@ func (u *unit) updatePerson(c account.Update) {
 // erase removes what names a person and the key of their parts in the log. The
 // nodes of what was theirs stay, ended through the person's.
 func (s *Store) erase(u *unit, id string) {
+	u.notOnHold(id)
 	u.must(1, func(context.Context) error { return missing("person") }, `DELETE FROM person WHERE id = $1`, id)
 	u.lockMemberships(id)
 	u.end(id, "erased")

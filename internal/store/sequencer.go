@@ -79,6 +79,7 @@ type Sequencer struct {
 	fault  atomic.Pointer[error]
 
 	refused atomic.Pointer[error]
+	holding atomic.Bool
 }
 
 // Sequencer makes a sequencer; Run runs it.
@@ -168,6 +169,7 @@ func (q *Sequencer) Fault() error {
 // ends calls it by itself. more reports whether there is more.
 func (q *Sequencer) Step(ctx context.Context) (more bool, err error) {
 	held, err := q.hold(ctx)
+	q.holding.Store(held && err == nil)
 	if err != nil || !held {
 		q.demand.Store(false) // whoever waits asks again
 		return false, err
@@ -325,6 +327,9 @@ func (s *Store) CompareKnown(ctx context.Context, k KnownCheckpoint) error {
 		return compare(ctx, r, h, k)
 	})
 }
+
+// Holds reports whether this process holds the lease, as far as it knows.
+func (q *Sequencer) Holds() bool { return q.holding.Load() }
 
 // Refuse stops all signing for good: the log was found to have forked.
 func (q *Sequencer) Refuse(err error) { q.refused.CompareAndSwap(nil, &err) }

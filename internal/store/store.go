@@ -30,6 +30,8 @@ type Store struct {
 	self  atomic.Pointer[string] // the deployment's id, once there is one
 	head  atomic.Pointer[policyHead]
 	wake  chan struct{} // a local commit has news for the sequencer
+
+	writer atomic.Pointer[[8]byte] // who is registered as alive
 }
 
 var (

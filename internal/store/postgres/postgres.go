@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
 )
@@ -213,7 +214,7 @@ func (e *engine) Close() error {
 }
 
 var busy = func() *problem.Error {
-	p := problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.")
+	p := problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.").Because(act.ErrNotWritten)
 	p.RetryAfter = time.Second
 	return p
 }()
@@ -229,9 +230,9 @@ func (e *engine) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	e.waiting.Add(-1)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, busy.Because(err)
+			return nil, busy.Because(errors.Join(act.ErrNotWritten, err))
 		}
-		return nil, unavailable(err)
+		return nil, unavailable(errors.Join(act.ErrNotWritten, err))
 	}
 	return conn, nil
 }

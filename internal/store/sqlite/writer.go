@@ -15,6 +15,7 @@ import (
 	sqlite3 "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
 )
@@ -85,7 +86,7 @@ func (w *writer) connect() error {
 }
 
 var busy = func() *problem.Error {
-	p := problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.")
+	p := problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.").Because(act.ErrNotWritten)
 	p.RetryAfter = time.Second
 	return p
 }()
@@ -100,7 +101,7 @@ func (w *writer) write(ctx context.Context, u store.Unit) error {
 	w.mu.RLock()
 	if w.closed {
 		w.mu.RUnlock()
-		return busy.Because(errors.New("sqlite: closed"))
+		return busy.Because(fmt.Errorf("sqlite: closed: %w", act.ErrNotWritten))
 	}
 	select {
 	case w.queue <- j:
@@ -115,7 +116,7 @@ func (w *writer) write(ctx context.Context, u store.Unit) error {
 		return err
 	case <-ctx.Done():
 		if j.state.CompareAndSwap(waiting, abandoned) {
-			return busy.Because(ctx.Err()) // the writer drops the job
+			return busy.Because(errors.Join(act.ErrNotWritten, ctx.Err())) // the writer drops the job
 		}
 		err := <-j.answer
 		jobs.Put(j)
