@@ -105,8 +105,8 @@ func ownCores(t *testing.T, w *world) string {
 	if err != nil {
 		return ""
 	}
-	if exec.Command(taskset, "-a", "-p", "-c", "1", strconv.Itoa(os.Getpid())).Run() != nil {
-		return ""
+	if exec.Command(taskset, "-c", "0", taskset, "-a", "-p", "-c", "1", strconv.Itoa(os.Getpid())).Run() != nil {
+		return "" // not both cores are ours
 	}
 	t.Cleanup(func() { _ = exec.Command(taskset, "-a", "-p", "-c", "0-1023", strconv.Itoa(os.Getpid())).Run() })
 	w.wrap = func(cmd *exec.Cmd) (*exec.Cmd, error) {
