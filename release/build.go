@@ -36,8 +36,8 @@ type source struct {
 // build checks the commit out into a folder of its own, builds and packs it
 // there, and gives the folder with the release. cache is the build cache; "":
 // the user's.
-func (r *release) build(ctx context.Context, folder, cache string) (out string, err error) {
-	src, err := checkout(ctx, filepath.Join(folder, "source"), r.commit)
+func (r *release) build(ctx context.Context, id, folder, cache string) (out string, err error) {
+	src, err := checkout(ctx, filepath.Join(folder, "source"), id)
 	if err != nil {
 		return "", err
 	}
@@ -62,12 +62,8 @@ func (r *release) build(ctx context.Context, folder, cache string) (out string, 
 
 // checkout clones the repository at a commit. The clone has the tags, so that
 // the programs know their version, and nothing that is not committed.
-func checkout(ctx context.Context, dir, commit string) (*source, error) {
+func checkout(ctx context.Context, dir, id string) (*source, error) {
 	root, err := git(ctx, ".", "rev-parse", "--show-toplevel")
-	if err != nil {
-		return nil, err
-	}
-	id, err := git(ctx, root, "rev-parse", "--verify", commit+"^{commit}")
 	if err != nil {
 		return nil, err
 	}

@@ -79,19 +79,24 @@ func (r *release) make(ctx context.Context, out string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
+	// Whoever works on while this goes on does not change what is built.
+	id, err := git(ctx, ".", "rev-parse", "--verify", r.commit+"^{commit}")
+	if err != nil {
+		return err
+	}
 	// Two folders that have neither name nor depth in common.
 	first, second := filepath.Join(work, "a"), filepath.Join(work, "another", "place")
 	cache := ""
 	if !r.sharedCache {
 		cache = filepath.Join(work, "cache")
 	}
-	r.say("building %s for %d systems", r.commit, len(r.targets))
-	a, err := r.build(ctx, first, "")
+	r.say("building %s for %d systems", id, len(r.targets))
+	a, err := r.build(ctx, id, first, "")
 	if err != nil {
 		return err
 	}
 	r.say("building it again elsewhere")
-	b, err := r.build(ctx, second, cache)
+	b, err := r.build(ctx, id, second, cache)
 	if err != nil {
 		return err
 	}
