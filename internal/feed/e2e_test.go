@@ -70,7 +70,7 @@ type world struct {
 
 var audiences = []string{"https://a.example", "https://b.example"}
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, edit ...func(*feed.Config)) *world {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -89,7 +89,7 @@ func newWorld(t *testing.T) *world {
 	w.srv = httptest.NewServer(mux)
 	w.url = w.srv.URL
 	frames := w.signer(jose.TypFeed)
-	w.hub = feed.New(feed.Config{
+	cfg := feed.Config{
 		Issuer: w.url, Epoch: 1, Source: w.log,
 		AudienceKey: func(aud string) ([]byte, error) { return lineage.AudienceKey([]byte("key"), aud) },
 		Signer:      func() (*jose.Signer, error) { return frames, nil },
@@ -105,7 +105,11 @@ func newWorld(t *testing.T) *world {
 			}
 			return feed.Caller{Client: c.ClientID, Instance: p.JKT, Audiences: audiences}, nil
 		},
-	})
+	}
+	for _, e := range edit {
+		e(&cfg)
+	}
+	w.hub = feed.New(cfg)
 	w.hub.Mount(mux, func(rw http.ResponseWriter, _ *http.Request, err error) {
 		http.Error(rw, err.Error(), web.StatusOf(err))
 	})
@@ -274,4 +278,45 @@ func TestCutOffAndLate(t *testing.T) {
 	if _, err := late.Verify(w.token(t, audiences[1], id.New(id.Session))); err != nil {
 		t.Errorf("positive control: %v", err)
 	}
+}
+
+// A key that the issuer withdrew verifies nothing at an enforcement point that hears
+// the feed, whatever set of keys it holds; and what the issuer says of how far it is
+// comes back to it.
+func TestWithdrawnAndMark(t *testing.T) {
+	var mu sync.Mutex
+	var withdrawn, seen []string
+	w := newWorld(t, func(c *feed.Config) {
+		c.Withdrawn = func() []string { mu.Lock(); defer mu.Unlock(); return slices.Clone(withdrawn) }
+		c.Mark = func(context.Context) (uint64, string, error) { return 7, "mark7", nil }
+		c.Seen = func(_ context.Context, mark string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, mark)
+			return nil
+		}
+	})
+	v := w.point(t, "a", audiences[0])
+	r := w.token(t, audiences[0], id.New(id.Session))
+	if _, err := v.Verify(r); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for !ok() {
+			if time.Now().After(deadline) {
+				t.Fatalf("never %s: %+v", what, v.FeedStatus())
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	until("told how far the issuer is", func() bool { return v.FeedStatus().HW == 7 })
+	w.srv.CloseClientConnections()
+	until("given the mark back", func() bool { mu.Lock(); defer mu.Unlock(); return slices.Contains(seen, "mark7") })
+	mu.Lock()
+	withdrawn = []string{"k1"}
+	mu.Unlock()
+	w.hub.Rekey()
+	until("refused", func() bool { _, err := v.Verify(r); return err != nil })
 }

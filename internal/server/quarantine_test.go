@@ -166,3 +166,33 @@ func TestMarkOfALaterEpoch(t *testing.T) {
 		t.Errorf("one record more than there is: %v %v", ahead, err)
 	}
 }
+
+// TestMarks: only a mark that this deployment made counts, whatever it says; one that
+// is not ahead changes nothing, and one that is stops everything.
+func TestMarks(t *testing.T) {
+	s, _ := newServer(t)
+	other, _ := newServer(t)
+	populate(t, s, 2)
+	populate(t, other, 9)
+	size, own, err := s.mark(t.Context())
+	check(t, err)
+	_, foreign, err := other.mark(t.Context())
+	check(t, err)
+	forged := "A" + own[1:]
+	if own[0] == 'A' {
+		forged = "B" + own[1:]
+	}
+	for name, mark := range map[string]string{"its own": own, "another deployment's": foreign, "forged": forged, "cut": own[:20], "none": "", "no base64": "%%%"} {
+		if err := s.seenMark(t.Context(), mark); err != nil || s.Quarantined() != "" {
+			t.Fatalf("%s: %v, quarantined %q", name, err, s.Quarantined())
+		}
+	}
+	lost := s.epoch
+	s.epoch = 7 // as a database that had come to another epoch
+	_, ahead, err := s.mark(t.Context())
+	check(t, err)
+	s.epoch = lost
+	if err := s.seenMark(t.Context(), ahead); problem.CodeOf(err) != policy.CodeQuarantine || s.Quarantined() == "" {
+		t.Errorf("a mark of %d records in a later epoch: %v, %q", size, err, s.Quarantined())
+	}
+}
