@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
@@ -202,17 +201,12 @@ func (a *API) confirmRecovery(ctx context.Context, c *call, in *confirmRecoveryI
 	var told recovery.Recovery
 	ch := change{target: []string{r.Person}, whom: r.Person, said: map[string]any{}}
 	ch.check = func(ctx context.Context) (err error) {
-		if path, err = a.Recovery.PathOf(ctx, a.standings(), recovery.ByPeople, r.Person); err != nil {
-			return err
-		}
-		if err := recovery.MayConfirm(ctx, a.standings(), c.Person.ID, r.Person, a.now()); err != nil {
-			return err
-		}
-		return a.Recovery.Stands(ctx, a.standings(), r, a.now())
+		path, err = a.Recovery.Confirming(ctx, a.standings(), r, c.Person.ID, a.now())
+		return err
 	}
 	ch.make = func(f *act.Facts) ([]act.Change, error) {
-		if i := slices.IndexFunc(f.Nodes, func(n lineage.Node) bool { return n.ID == r.Person }); i < 0 || !f.Nodes[i].Live() {
-			return nil, problem.New(problem.Denied, policy.CodeEnded, "This account is disabled.")
+		if err := r.ForLive(f.Nodes); err != nil {
+			return nil, err
 		}
 		var done recovery.Confirm
 		done, told = r.ConfirmedBy(c.Person.ID, path, a.now())

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/secret"
 )
@@ -44,6 +45,9 @@ func TestRecoveries(t *testing.T) {
 		t.Errorf("a proof that is too old: %s", c)
 	}
 	second = r.login(sam, everything)
+	r.seed("", lineage.Freeze{ID: mira.ID, Why: "test"}) // the token is hers who confirms, and good
+	r.want(second.do("POST", confirm, map[string]any{"code": code}), 403, "person_disabled")
+	r.seed("", lineage.Thaw{ID: mira.ID})
 	done := r.want(second.do("POST", confirm, map[string]any{"code": code}), 200, "")
 	if done.body["ready_at"] == nil || len(done.body["confirmed"].([]any)) != 2 {
 		t.Errorf("confirmed: %s", done.text)

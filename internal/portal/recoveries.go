@@ -3,14 +3,12 @@ package portal
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
-	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -276,20 +274,15 @@ func (s *Server) confirmRecovery(w http.ResponseWriter, r *http.Request, v *visi
 	var path recovery.Path
 	var refusal func() error
 	in.Prepare, refusal = recovery.Judged(func(ctx context.Context) (err error) {
-		if path, err = s.Recovery.Settings.PathOf(ctx, s.Store, recovery.ByPeople, rec.Person); err != nil {
-			return err
-		}
-		if err := s.confirmer(ctx, v, rec.Person); err != nil {
-			return err
-		}
-		return s.Recovery.Settings.Stands(ctx, s.Store, rec, s.now())
+		path, err = s.Recovery.Settings.Confirming(ctx, s.Store, rec, v.person.ID, s.now())
+		return err
 	})
 	in.Changes = func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
 		if err := refusal(); err != nil {
 			return act.Effect{}, err
 		}
-		if i := slices.IndexFunc(f.Nodes, func(n lineage.Node) bool { return n.ID == rec.Person }); i < 0 || !f.Nodes[i].Live() {
-			return act.Effect{}, problem.New(problem.Denied, policy.CodeEnded, "This account is disabled.")
+		if err := rec.ForLive(f.Nodes); err != nil {
+			return act.Effect{}, err
 		}
 		change, told := rec.ConfirmedBy(v.person.ID, path, s.now())
 		return act.Effect{Changes: []act.Change{change}, Parts: append(about(v), audit.Part{Person: rec.Person, Body: told.Said()})}, nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -42,6 +43,28 @@ func MayConfirm(ctx context.Context, s Standings, by, person string, now time.Ti
 		}
 	}
 	return c.Eligible(person, now)
+}
+
+// Confirming judges whether an administrator may confirm r now (see MayConfirm and
+// Stands), and gives the path that it follows then.
+func (s Settings) Confirming(ctx context.Context, dir Standings, r Recovery, by string, now time.Time) (Path, error) {
+	err := MayConfirm(ctx, dir, by, r.Person, now)
+	if err == nil {
+		err = s.Stands(ctx, dir, r, now)
+	}
+	if err != nil {
+		return Path{}, err
+	}
+	return s.PathOf(ctx, dir, r.Method, r.Person)
+}
+
+// ForLive refuses a confirmation for somebody who is disabled. nodes are those of the
+// act.
+func (r Recovery) ForLive(nodes []lineage.Node) error {
+	if slices.ContainsFunc(nodes, func(n lineage.Node) bool { return n.ID == r.Person && n.Live() }) {
+		return nil
+	}
+	return problem.New(problem.Denied, "person_disabled", "This account is disabled.").WithHint("Enable it first.")
 }
 
 // PathOf is the path of a method for a person's account.
