@@ -160,6 +160,11 @@ func (c *compiler) policy(file string, i int, p *cedar.Policy) {
 			}
 		}
 	}
+	for _, cond := range tree.Conditions {
+		if what := mismatch(cond.Body); what != "" {
+			at(FaultType, "%s", what)
+		}
+	}
 	out.scope(c.schema)
 	if out.host = c.host; !c.host && slices.ContainsFunc(out.kinds, ofHost) {
 		at(FaultHost, "what root on the host and the server itself may do is fixed, and no policy of one's own is about them")

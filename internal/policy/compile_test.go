@@ -78,6 +78,12 @@ func TestFaults(t *testing.T) {
 		"an absent attribute":    {ownSchema, whenever("when { resource.owner == principal }"), FaultType, "owner"},
 		"no such attribute":      {ownSchema, whenever("when { context.mood == 1 }"), FaultType, "mood"},
 		"another type":           {ownSchema, whenever(`when { context.assurance.rung >= "3" }`), FaultType, ""},
+		"an age and a number":    {ownSchema, `@id("p") @reason("r") @climb("never") permit (principal, action == Action::"x", resource) when { context.assurance.age.phr <= 300 };`, FaultType, "a comparison of a duration with a Long"},
+		"a record's member":      {ownSchema, `@id("p") @reason("r") permit (principal, action == Action::"x", resource) when { {a: 1}.a < 2 };`, FaultType, "something else"},
+		"a time and a number":    {ownSchema, `@id("p") @reason("r") permit (principal, action == Action::"x", resource) when { context.time.now > 3 };`, FaultType, "a datetime with a Long"},
+		"either of two types":    {ownSchema, `@id("p") @reason("r") permit (principal, action == Action::"x", resource) when { (if context.presented then 1 else context.token.age) >= 1 };`, FaultType, "something else"},
+		"a word":                 {ownSchema, `@id("p") @reason("r") permit (principal, action == Action::"x", resource) when { "a" < "b" };`, FaultType, "something else"},
+		"a decimal":              {ownSchema, `@id("p") @reason("r") permit (principal, action == Action::"x", resource) when { decimal("0.5") < decimal("1.0") };`, FaultType, "something else"},
 		"an exact rung":          {ownSchema, whenever("when { context.assurance.rung == 3 }"), FaultMonotone, "only be compared"},
 		"at most a rung":         {ownSchema, whenever("when { context.assurance.rung <= 3 }"), FaultMonotone, "only be compared"},
 		"a literal first":        {ownSchema, whenever("when { 3 <= context.assurance.rung }"), FaultMonotone, "only be compared"},
@@ -216,6 +222,22 @@ func TestTheFragmentAndItsAsks(t *testing.T) {
 	d := made(t, `@id("p") @reason("r") @approvers("release") permit (principal, action == Action::"x", resource) when { context.approvals.count >= 1 };`).Decide(in, nil)
 	if d.Ask.Approval.Group != "release" {
 		t.Errorf("%+v", d)
+	}
+}
+
+// What can be compared is.
+func TestComparisons(t *testing.T) {
+	for _, c := range []string{
+		`context.time.now >= datetime("2026-01-01")`, `context.time.now.toTime() > duration("9h")`, `context.token.age < duration("1h")`,
+		`context.agent.budget - 1 >= 0`, `-context.agent.budget <= 0`, `context.time.now.offset(duration("1d")).toDate() > datetime("2026-01-01")`,
+		`(if context.presented then 1 else 2) * 3 > context.time.hour`, `(if context.presented then 1 else 2) > 1`,
+		`context.time.now.durationSince(datetime("2026-01-01")).toDays() >= 1`, `context.agent.budget + 1 > 0`,
+	} {
+		in := asking("x", showing(1, 0), dana)
+		in.Context.Agent.Budget = 5
+		if d := made(t, whenever("when { "+c+" || true }")).Decide(in, nil); d.Outcome != Allow {
+			t.Errorf("%s: %+v", c, d)
+		}
 	}
 }
 
