@@ -337,10 +337,14 @@ func (n *newcomer) ends() {
 // comesBack signs in with the passkey, and logs in at the terminal again.
 func (n *newcomer) comesBack() {
 	n.t.Helper()
+	used := n.signIns()
 	a := n.ask("login")
 	n.browser.Navigate(a.address())
-	if taps := n.passes("sign-in"); taps != 1 {
-		n.t.Errorf("it took %d taps", taps)
+	// The field offers the passkey and this authenticator's owner is quick: the page
+	// may be gone before the test looks, so what was used is read from the server.
+	taps := n.passes("sign-in")
+	if used = n.signIns() - used; taps > 1 || used != 1 {
+		n.t.Errorf("it took %d taps and %d passkeys", taps, used)
 	}
 	a.result()
 	n.calls()

@@ -281,13 +281,19 @@ func (s *sandbox) parse(text string, v any) {
 }
 
 // introspections counts how often the server was asked about a token.
-func (s *sandbox) introspections() int {
+func (s *sandbox) introspections() int { return s.logged("/introspect") }
+
+// signIns counts how often a passkey opened a session.
+func (s *sandbox) signIns() int { return s.logged(`route="POST /signin/finish" status=200`) }
+
+// logged counts what the server's log says.
+func (s *sandbox) logged(text string) int {
 	s.t.Helper()
 	b, err := os.ReadFile(filepath.Join(s.dir, "log.txt"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return strings.Count(string(b), "/introspect")
+	return strings.Count(string(b), text)
 }
 
 // record is a line of `countersignd audit list --json`.
