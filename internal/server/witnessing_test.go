@@ -108,11 +108,19 @@ func (w *watched) copied(t *testing.T) (path string) {
 	check(t, err)
 	path = w.Config.Database.SQLite + ".copy"
 	check(t, os.WriteFile(path, b, 0o600))
+	for _, name := range besides {
+		b, err := os.ReadFile(filepath.Join(w.Config.DataDir, name))
+		check(t, err)
+		check(t, os.WriteFile(path+"."+name, b, 0o600))
+	}
 	w.open(t, w.Config)
 	return path
 }
 
-// back puts a copy of the database and of the file beside it back.
+// besides are the files that remember beside the database how far it was.
+var besides = []string{"checkpoint", "anchor.json"}
+
+// back puts a copy of the database and of the files beside it back.
 func (w *watched) back(t *testing.T, path string) {
 	t.Helper()
 	check(t, w.Close())
@@ -122,7 +130,11 @@ func (w *watched) back(t *testing.T, path string) {
 	b, err := os.ReadFile(path)
 	check(t, err)
 	check(t, os.WriteFile(w.Config.Database.SQLite, b, 0o600))
-	_ = os.Remove(w.checkpointFile())
+	for _, name := range besides {
+		b, err := os.ReadFile(path + "." + name)
+		check(t, err)
+		check(t, os.WriteFile(filepath.Join(w.Config.DataDir, name), b, 0o600))
+	}
 	w.open(t, w.Config)
 	w.sequenced(t)
 }
