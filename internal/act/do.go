@@ -35,6 +35,9 @@ type Doer struct {
 	Writer   *audit.Writer
 	Keys     audit.Keys
 	Refused  func(action policy.Action, code string) // counts quiet refusals; nil: not counted
+	// Failed is told of a decision in which the policies failed or contradict each
+	// other, which refused (mechanisms A4, A6). nil: nobody is.
+	Failed func(action policy.Action, d policy.Decision)
 	// Checkpoint waits until a record is under a signed checkpoint; acts of
 	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
 	Checkpoint func(ctx context.Context, recordID string) error
@@ -189,7 +192,10 @@ func (d *Doer) Judge(ctx context.Context, in Intent) (policy.Decision, *Facts, e
 // ended or expired refuses before any rule.
 func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (policy.Decision, error) {
 	set, err := d.set(ctx, f.Ruleset)
-	if err != nil {
+	switch {
+	case err != nil && policy.OfHost(in.Refs.Kind):
+		set = d.Policy // says the same of them, and they are who mends it
+	case err != nil:
 		return policy.Decision{}, err
 	}
 	var proofs []assurance.Proof
@@ -212,7 +218,11 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 			f.Input.Context.Ended = e.ID
 		}
 	}
-	return set.Decide(f.Input, in.Attainable), nil
+	dec := set.Decide(f.Input, in.Attainable)
+	if d.Failed != nil && (dec.Code == policy.CodeError || dec.Code == policy.CodeInconsistent) {
+		d.Failed(in.Action, dec)
+	}
+	return dec, nil
 }
 
 // set is the policies of a version.

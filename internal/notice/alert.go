@@ -47,6 +47,7 @@ const (
 	LogBehind      = "log_behind"
 	DiskHeadroom   = "disk_headroom"
 	NotWitnessed   = "checkpoint_not_witnessed"
+	PolicyBroken   = "policy_broken"
 	DeliveriesDead = "deliveries_dead"
 )
 
@@ -103,6 +104,10 @@ var alerts = []Alert{
 	{
 		Name: NotWitnessed, Severity: Warning, State: true, Title: "Checkpoints are not witnessed",
 		Next: "Look at the witnesses: until they sign again, going back in time is noticed from this machine only.",
+	},
+	{
+		Name: PolicyBroken, Severity: Critical, State: true, Title: "A policy could not be evaluated",
+		Next: "What it speaks of is refused meanwhile. Mend the policy and publish it, or put back what was before: countersignd recover policy.",
 	},
 	{
 		Name: DeliveriesDead, Severity: Info, State: true, Title: "Notices could not be delivered",

@@ -27,6 +27,10 @@ const (
 	KindAnonymous = "anonymous" // nobody yet: a setup or invitation link, a failed login
 )
 
+// OfHost reports whether what a kind of principal may do is fixed by the program:
+// no set that is published changes it.
+func OfHost(kind string) bool { return ofHost(kinds[kind]) }
+
 // Administrators is the group whose members manage the deployment.
 const Administrators = "administrators"
 

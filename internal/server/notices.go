@@ -243,6 +243,7 @@ func (s *Server) conditions() []notify.Condition {
 		{Rule: notice.LogBehind, Check: s.logBehind},
 		{Rule: notice.DiskHeadroom, Check: s.diskHeadroom},
 		{Rule: notice.NotWitnessed, Check: s.notWitnessed},
+		{Rule: notice.PolicyBroken, Check: s.policyBroken},
 	}
 }
 

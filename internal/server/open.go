@@ -226,6 +226,8 @@ type Server struct {
 	watch   watch
 	outside *outsiders
 	began   time.Time
+
+	policyFault atomic.Pointer[policyFault]
 }
 
 // New builds the server over an opened state.
@@ -237,6 +239,7 @@ func New(st *State) (*Server, error) {
 	if err := st.checkAnchor(context.Background()); err != nil {
 		return nil, err
 	}
+	s.Do.Failed = s.policyFailed
 	var err error
 	if s.proxies, err = web.NewProxies(st.Config.Proxy.Trusted, proxyHeader(st.Config.Proxy.Header)); err != nil {
 		return nil, err

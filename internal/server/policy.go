@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
@@ -25,6 +28,47 @@ func (s *State) readPolicy(ctx context.Context) error {
 		s.log.Error("the policies in force cannot be enforced: everything is refused", "err", err, "next", "countersignd recover policy")
 	}
 	return nil
+}
+
+// policyFault is the newest decision that failed for the policies' sake.
+type policyFault struct {
+	at   time.Time
+	what string
+}
+
+// faultStands is for how long a decision that failed keeps its alert up.
+const faultStands = 10 * time.Minute
+
+// policyFailed remembers a decision that a policy kept from being made: it refused,
+// and somebody has to mend the policy (mechanisms A4).
+func (s *Server) policyFailed(action policy.Action, d policy.Decision) {
+	var ids []string
+	for _, r := range d.Reasons {
+		if r.Policy != "evaluation" && !slices.Contains(ids, r.Policy) {
+			ids = append(ids, r.Policy)
+		}
+	}
+	now := &policyFault{s.now(), d.Code + " of " + strings.Join(ids, ", ") + " for " + string(action)}
+	if was := s.policyFault.Swap(now); was == nil || was.what != now.what || now.at.Sub(was.at) > faultStands {
+		s.log.Error("a policy failed, and what it speaks of is refused", "code", d.Code, "policies", ids, "action", string(action), "version", d.PolicyVersion)
+	}
+}
+
+// policyBroken finds that policies failed lately, or that those in force cannot be
+// enforced at all.
+func (s *Server) policyBroken(ctx context.Context) (bool, string, error) {
+	n, err := s.Store.PolicyHead(ctx)
+	if err != nil {
+		return false, "", err
+	}
+	if _, err := s.Do.Rulesets(ctx, n); err != nil {
+		return true, "the policies in force cannot be enforced, and everything is refused", nil
+	}
+	f := s.policyFault.Load()
+	if f == nil || s.now().Sub(f.at) > faultStands {
+		return false, "", nil
+	}
+	return true, f.what, nil
 }
 
 // RecoverPolicy puts an earlier version of the policies back, 0 being the default

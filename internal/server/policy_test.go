@@ -3,12 +3,14 @@ package server
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
+	"github.com/countersign-dev/countersign/internal/store"
 )
 
 // put publishes without anybody's leave.
@@ -62,5 +64,67 @@ func TestRecoverPolicy(t *testing.T) {
 	}
 	if n, err = s.RecoverPolicy(t.Context(), 1); err != nil || n != 4 {
 		t.Errorf("%d %v", n, err)
+	}
+}
+
+// While the policies in force cannot be read, the server and root on the host do
+// what they must, which no published set changes: a quarantine begins, and a
+// deployment that lacks a key opens.
+func TestHostWithoutPolicies(t *testing.T) {
+	s, _ := newServer(t)
+	s.Do.Checkpoint = nil
+	src := policy.Source{Files: []policy.File{{Name: "a.cedar", Text: "permit ("}}}
+	put(t, s.State, ruleset.Version{N: 1, Hash: src.Hash(), Source: src, Of: ruleset.NoVersion})
+	check(t, s.look(t.Context()))
+	if _, _, err := s.Do.Judge(t.Context(), act.Intent{Action: policy.SelfRead, Refs: act.Refs{Kind: policy.KindAnonymous}}); problem.CodeOf(err) != "policy_unavailable" {
+		t.Errorf("decided by other policies: %v", err) // positive control
+	}
+	if d, _, err := s.Do.Judge(t.Context(), act.Intent{Action: policy.TokenIssue, Refs: system()}); err != nil || d.Outcome != policy.Deny {
+		t.Errorf("what the host's policies do not permit: %+v %v", d, err)
+	}
+	check(t, s.Seed(t.Context(), audit.RefusalsCounted))
+	if ahead, err := s.Remembered(t.Context(), store.Anchor{By: store.ByFeed, Epoch: 1, HW: 1 << 40}); err != nil || !ahead || s.Quarantined() == "" {
+		t.Errorf("no quarantine: %v %v", ahead, err)
+	}
+}
+
+// A policy that fails refuses, is named in the server's log, and is an alert.
+func TestPolicyFails(t *testing.T) {
+	s, log := newServer(t)
+	s.Do.Checkpoint = nil
+	broken := func() (bool, string) {
+		t.Helper()
+		holds, what, err := s.policyBroken(t.Context())
+		check(t, err)
+		return holds, what
+	}
+	if holds, what := broken(); holds {
+		t.Errorf("broken from the start: %s", what)
+	}
+	src := policy.Source{Files: append(policy.Default().Files, policy.File{Name: "a.cedar", Text: `
+@id("overflows") @reason("r") forbid (principal, action == Action::"self.read", resource) when { context.token.depth + 9223372036854775807 + 1 > 0 };`})}
+	put(t, s.State, ruleset.Version{N: 1, Hash: src.Hash(), Source: src, Of: ruleset.NoVersion})
+	check(t, s.look(t.Context()))
+	dana := seedAdmin(t, s)
+	for range 3 {
+		d, _, err := s.Do.Judge(t.Context(), act.Intent{Action: policy.SelfRead, Refs: act.Refs{Kind: policy.KindPerson, Actor: dana.ID}})
+		if err != nil || d.Outcome != policy.Deny || d.Code != policy.CodeError {
+			t.Fatalf("%+v %v", d, err)
+		}
+	}
+	if holds, what := broken(); !holds || !strings.Contains(what, "overflows") || !strings.Contains(what, "self.read") {
+		t.Errorf("%v %q", holds, what)
+	}
+	if n := strings.Count(log.String(), "a policy failed"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	s.policyFault.Store(&policyFault{at: s.now().Add(-faultStands - time.Second)})
+	if holds, what := broken(); holds {
+		t.Errorf("broken for ever: %s", what)
+	}
+	bad := policy.Source{Files: []policy.File{{Name: "a.cedar", Text: "permit ("}}}
+	put(t, s.State, ruleset.Version{N: 2, Hash: bad.Hash(), Source: bad, Of: ruleset.NoVersion})
+	if holds, what := broken(); !holds || !strings.Contains(what, "cannot be enforced") {
+		t.Errorf("%v %q", holds, what)
 	}
 }
