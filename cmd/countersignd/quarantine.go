@@ -86,11 +86,11 @@ func (t *tool) quarantineEnter() *cobra.Command {
 
 // suspended says what waits to be released.
 func (t *tool) suspended(ctx context.Context, st *server.State) error {
-	people, services, clients, err := st.Store.Suspended(ctx)
+	n, err := st.Store.Suspended(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.out, "suspended:  %d people, %d services, %d clients\n", people, services, clients)
+	fmt.Fprintf(t.out, "suspended:  %d people, %d services, %d clients, %d webhooks\n", n.People, n.Services, n.Clients, n.Webhooks)
 	return nil
 }
 
@@ -99,8 +99,9 @@ func (t *tool) suspended(ctx context.Context, st *server.State) error {
 const unknown = `What was done after the backup and not replayed is not known:
   who was disabled, erased or taken out of a group; which passkeys, passwords, codes
   and authenticator apps were removed or replaced; which clients, services and secrets
-  were ended or changed. All people, services and clients are suspended until they
-  are released:
+  were ended or changed; where webhooks went; which policies were published, and what
+  resources and scopes asked for. All people, services, clients and webhooks are
+  suspended until they are released:
     countersignd quarantine release --people --group administrators
     countersignd quarantine release --clients
 `
@@ -110,7 +111,7 @@ func (t *tool) quarantineLeave() *cobra.Command {
 	var checkpoints []string
 	c := &cobra.Command{
 		Use: "leave", Short: "End the quarantine", Args: cobra.NoArgs,
-		Long: "End the quarantine in one act: a new epoch of log and feed begins, all sessions, grants, codes and links end, one-time codes of until now count as used, every key but the log's is replaced, and people, services and clients stay suspended until they are released. With --complete nothing is suspended: it says that nothing was revoked, removed or used after the backup that was not replayed, and is refused if something has seen more than that. Servers that run start anew by themselves.",
+		Long: "End the quarantine in one act: a new epoch of log and feed begins, all sessions, grants, codes and links end, one-time codes of until now count as used, every key but the log's is replaced, and people, services, clients and webhooks stay suspended until they are released. With --complete nothing is suspended: it says that nothing was revoked, removed or used after the backup that was not replayed, and is refused if something has seen more than that. Servers that run start anew by themselves.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			how := server.LeaveAs{Complete: complete}
 			for _, path := range checkpoints {
@@ -142,13 +143,13 @@ func (t *tool) quarantineLeave() *cobra.Command {
 }
 
 func (t *tool) quarantineRelease() *cobra.Command {
-	var people, services, clients bool
+	var people, services, clients, webhooks bool
 	var w server.ReleaseWhat
 	c := &cobra.Command{
 		Use: "release", Short: "Have what leaving the quarantine suspended work again", Args: cobra.NoArgs,
-		Long: "Have people, services or clients that leaving the quarantine suspended work again. What of theirs was removed after the backup works again, too: have people look at how they sign in, and remove what they had removed.",
+		Long: "Have people, services, clients or webhooks that leaving the quarantine suspended work again. What of theirs was removed after the backup works again, too: have people look at how they sign in, and remove what they had removed.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			kinds := map[lineage.Kind]bool{lineage.Person: people, lineage.Service: services, lineage.Client: clients}
+			kinds := map[lineage.Kind]bool{lineage.Person: people, lineage.Service: services, lineage.Client: clients, 0: webhooks}
 			n := 0
 			for k, chosen := range kinds {
 				if chosen {
@@ -156,7 +157,7 @@ func (t *tool) quarantineRelease() *cobra.Command {
 				}
 			}
 			if n != 1 || w.Group != "" && !people {
-				return usageError{errors.New("say one of --people (with --group NAME, if not all), --services and --clients")}
+				return usageError{errors.New("say one of --people (with --group NAME, if not all), --services, --clients and --webhooks")}
 			}
 			st, err := t.state(c.Context())
 			if err != nil {
@@ -172,6 +173,7 @@ func (t *tool) quarantineRelease() *cobra.Command {
 	c.Flags().BoolVar(&people, "people", false, "people")
 	c.Flags().BoolVar(&services, "services", false, "services")
 	c.Flags().BoolVar(&clients, "clients", false, "clients")
+	c.Flags().BoolVar(&webhooks, "webhooks", false, "webhooks")
 	c.Flags().StringVar(&w.Group, "group", "", "only the members of this group")
 	c.Flags().StringVar(&w.ID, "id", "", "only this one")
 	return c

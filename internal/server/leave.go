@@ -283,9 +283,9 @@ func (s *State) reapply(ctx context.Context, taken []store.Taken, more ...act.Ch
 
 // ReleaseWhat says what is released from suspension.
 type ReleaseWhat struct {
-	Kind  lineage.Kind
-	Group string // name of the group whose people are released
-	ID    string // only this one
+	Kind  lineage.Kind // 0 is webhooks
+	Group string       // name of the group whose people are released
+	ID    string       // only this one
 }
 
 // Release has what leaving a quarantine suspended work again.
@@ -298,7 +298,7 @@ func (s *State) Release(ctx context.Context, w ReleaseWhat) error {
 		}
 		c.Group = g.ID
 	}
-	what := map[lineage.Kind]string{lineage.Person: "people", lineage.Service: "services", lineage.Client: "clients"}[w.Kind]
+	what := map[lineage.Kind]string{lineage.Person: "people", lineage.Service: "services", lineage.Client: "clients", 0: "webhooks"}[w.Kind]
 	said := map[string]any{"what": what}
 	if w.Group != "" {
 		said["what"] = what + " of " + w.Group

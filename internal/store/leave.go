@@ -13,6 +13,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/notice"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -28,7 +29,7 @@ type Leave struct{ Suspend bool }
 
 // Release takes back what Leave suspended. Group "" is everybody.
 type Release struct {
-	Kind  lineage.Kind // Person, Service or Client
+	Kind  lineage.Kind // Person, Service or Client; 0 is webhooks
 	Group string       // id of the group whose members are released
 	ID    string       // only this one
 }
@@ -52,7 +53,7 @@ WHERE frozen_at IS NOT NULL AND id IN (SELECT id FROM deployment)`)
 	u.then(`UPDATE factor SET step = $1 WHERE kind = $2 AND step < $3`, now/stepTime, string(factor.KindTOTP), now/stepTime)
 	u.then(`DELETE FROM deployment_fact WHERE name IN ($1, $2)`, FactSeen, FactReplayed)
 	if c.Suspend {
-		const live = `ended_at IS NULL AND frozen_at IS NULL AND kind IN (1, 2, 8) AND id NOT IN (SELECT id FROM client WHERE managed_by = $3)`
+		const live = `ended_at IS NULL AND frozen_at IS NULL AND (kind IN (1, 2, 8) OR id IN (SELECT id FROM webhook)) AND id NOT IN (SELECT id FROM client WHERE managed_by = $3)`
 		u.then(`INSERT INTO revocation (record_id, node, kind, at, thawed)
 SELECT CAST($1 AS TEXT), id, kind, CAST($2 AS BIGINT), 0 FROM node WHERE `+live, u.record, now, "built-in")
 		u.then(`UPDATE node SET frozen_at = $1, why = $2, version = version + 1 WHERE `+live, now, whyRestored, "built-in")
@@ -63,35 +64,45 @@ SELECT CAST($1 AS TEXT), id, kind, CAST($2 AS BIGINT), 0 FROM node WHERE `+live,
 const stepTime = int64(30 * time.Second / time.Microsecond)
 
 func (u *unit) release(c Release) {
-	which, args := `frozen_at IS NOT NULL AND ended_at IS NULL AND why = $3 AND kind = $4`, []any{whyRestored, int64(c.Kind)}
+	which := `frozen_at IS NOT NULL AND ended_at IS NULL AND why = $%d AND kind = $%d`
+	args := []any{whyRestored, int64(c.Kind)}
 	if c.ID != "" {
-		which += ` AND id = $5`
+		which += ` AND id = $%d`
 		args = append(args, c.ID)
 	} else if c.Group != "" {
-		which += ` AND id IN (SELECT person FROM membership WHERE grp = $5)`
+		which += ` AND id IN (SELECT person FROM membership WHERE grp = $%d)`
 		args = append(args, c.Group)
 	}
+	from := func(n int) string { // the condition, with its first argument at $n
+		at := []any{n, n + 1, n + 2}
+		return fmt.Sprintf(which, at[:len(args)]...)
+	}
 	u.then(`INSERT INTO revocation (record_id, node, kind, at, thawed)
-SELECT CAST($1 AS TEXT), id, kind, CAST($2 AS BIGINT), 1 FROM node WHERE `+which, append([]any{u.record, u.at.UnixMicro()}, args...)...)
-	u.then(`UPDATE node SET frozen_at = NULL, why = $1, version = version + 1 WHERE $2 = $2 AND `+which, append([]any{"", int64(0)}, args...)...)
+SELECT CAST($1 AS TEXT), id, kind, CAST($2 AS BIGINT), 1 FROM node WHERE `+from(3), append([]any{u.record, u.at.UnixMicro()}, args...)...)
+	u.then(`UPDATE node SET frozen_at = NULL, why = '', version = version + 1 WHERE `+from(1), args...)
 }
 
+// Suspended is how much waits to be released.
+type Suspended struct{ People, Services, Clients, Webhooks int64 }
+
 // Suspended counts what waits to be released, by kind.
-func (s *Store) Suspended(ctx context.Context) (people, services, clients int64, err error) {
+func (s *Store) Suspended(ctx context.Context) (n Suspended, err error) {
 	err = s.db.Query(ctx, `SELECT kind, COUNT(*) FROM node WHERE frozen_at IS NOT NULL AND ended_at IS NULL AND why = $1 GROUP BY kind`, []any{whyRestored}, func(row Row) error {
-		var kind, n int64
-		err := row.Scan(&kind, &n)
+		var kind, count int64
+		err := row.Scan(&kind, &count)
 		switch lineage.Kind(kind) {
 		case lineage.Person:
-			people = n
+			n.People = count
 		case lineage.Service:
-			services = n
+			n.Services = count
 		case lineage.Client:
-			clients = n
+			n.Clients = count
+		case 0:
+			n.Webhooks = count
 		}
 		return err
 	})
-	return people, services, clients, err
+	return n, err
 }
 
 // keptTaken is for how long the database says what an act took away: an export of
@@ -105,7 +116,7 @@ const (
 	TookMember  = "member"        // a: group, b: person
 	TookKey     = "key_withdrawn" // a: key
 	TookRetired = "key_retired"   // a: key, b: from when on, RFC 3339
-	TookClient  = "client"        // a client was changed: its secret, keys, addresses
+	TookClient  = "client"        // a client or a webhook was changed: its secret, keys, addresses
 	TookPerson  = "erase"         // a person was erased
 	TookKind    = "factor_kind"   // a kind of factor is not allowed any more
 )
@@ -130,6 +141,10 @@ func (u *unit) took(c act.Change) {
 	case client.RotateSecret:
 		t = Taken{TookClient, c.ID, ""}
 	case client.Update:
+		t = Taken{TookClient, c.ID, ""}
+	case notice.UpdateWebhook:
+		t = Taken{TookClient, c.ID, ""}
+	case notice.RotateSecret:
 		t = Taken{TookClient, c.ID, ""}
 	case account.Erase:
 		t = Taken{TookPerson, c.ID, ""}
