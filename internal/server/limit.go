@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -120,6 +121,9 @@ func (s *Server) limit(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		conn := http.NewResponseController(w)
+		_ = conn.SetWriteDeadline(time.Now().Add(writeTime))      // not every writer can
+		defer func() { _ = conn.SetWriteDeadline(time.Time{}) }() // the connection may carry a stream next
 		if free(r.URL.Path) {
 			next.ServeHTTP(w, r)
 			return
@@ -130,13 +134,78 @@ func (s *Server) limit(next http.Handler) http.Handler {
 			saturated(w, r)
 			return
 		}
+		leave = sync.OnceFunc(leave)
 		defer leave()
-		conn := http.NewResponseController(w)
-		_ = conn.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer can
-		next.ServeHTTP(w, r)
-		_ = conn.SetWriteDeadline(time.Time{}) // the connection may carry a stream next
+		a := &answer{ResponseWriter: w}
+		next.ServeHTTP(a, r)
+		leave()
+		_ = a.send() // whoever has gone needs none
 	})
 }
+
+// maxHeld is how much of an answer is held back until its place is given up, in
+// bytes: every page and every token, and not an export.
+const maxHeld = 256 << 10
+
+// answer is written to who asked after the place was given up: a place is for work,
+// and whoever reads slowly, or not at all, keeps nobody from being served.
+type answer struct {
+	http.ResponseWriter
+	status int
+	body   []byte
+	sent   bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	switch {
+	case a.sent || status < 200:
+		a.ResponseWriter.WriteHeader(status)
+	case a.status == 0:
+		a.status = status
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(b []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	if !a.sent && len(a.body)+len(b) <= maxHeld {
+		a.body = append(a.body, b...)
+		return len(b), nil
+	}
+	if err := a.send(); err != nil {
+		return 0, err
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// send writes what was held back.
+func (a *answer) send() (err error) {
+	if a.sent {
+		return nil
+	}
+	if a.sent = true; a.status != 0 {
+		a.ResponseWriter.WriteHeader(a.status)
+	}
+	if len(a.body) > 0 {
+		_, err = a.ResponseWriter.Write(a.body)
+		a.body = nil
+	}
+	return err
+}
+
+// FlushError is for http.ResponseController.
+func (a *answer) FlushError() error {
+	if err := a.send(); err != nil {
+		return err
+	}
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // streamPath is where the feed is streamed.
 const streamPath = "/v1/revocations/stream"
@@ -164,7 +233,7 @@ func (l *lanes) of(path string) *lane {
 
 // free are requests that cost no more than a refusal: documents that are ready.
 func free(path string) bool {
-	return strings.HasPrefix(path, "/.well-known/") || path == "/oauth/jwks" || strings.HasPrefix(path, "/static/")
+	return strings.HasPrefix(path, "/.well-known/") || path == "/oauth/jwks" || path == "/v1/openapi.json" || strings.HasPrefix(path, "/static/")
 }
 
 // shed is the first part of limit, before anything is done for a request: while

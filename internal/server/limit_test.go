@@ -104,6 +104,63 @@ func TestSlowReaders(t *testing.T) {
 	}
 }
 
+// stuck is who asks and takes nothing of the answer.
+type stuck struct {
+	*httptest.ResponseRecorder
+	entered, gone chan struct{}
+}
+
+func (s stuck) Write(b []byte) (int, error) {
+	close(s.entered)
+	<-s.gone
+	return len(b), nil
+}
+
+// TestPlacesAreForWork: an answer that nobody takes holds no place, and arrives as it
+// was written; a longer one than is held back is written as it comes.
+func TestPlacesAreForWork(t *testing.T) {
+	for _, path := range []string{"/oauth/token", "/signin"} {
+		s := &Server{lanes: newLanes()}
+		h := s.limit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if len(s.lanes.of(path).places) != 1 {
+				t.Error("the work has no place")
+			}
+			w.Header().Set("X-Made", "yes")
+			w.WriteHeader(http.StatusTeapot)
+			_, _ = io.WriteString(w, "one ")
+			_, _ = io.WriteString(w, "two")
+		}))
+		w := stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+		done := make(chan struct{})
+		go func() { h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil)); close(done) }()
+		<-w.entered
+		if n := len(s.lanes.of(path).places); n != 0 {
+			t.Errorf("%s: %d places are held by who does not read", path, n)
+		}
+		close(w.gone)
+		<-done
+		taken := httptest.NewRecorder()
+		h.ServeHTTP(taken, httptest.NewRequest(http.MethodGet, path, nil))
+		if taken.Code != http.StatusTeapot || taken.Body.String() != "one two" || taken.Header().Get("X-Made") != "yes" {
+			t.Errorf("%d %q", taken.Code, taken.Body)
+		}
+	}
+	long := strings.Repeat("x", maxHeld/2+1)
+	w := httptest.NewRecorder()
+	(&Server{lanes: newLanes()}).limit(http.HandlerFunc(func(a http.ResponseWriter, _ *http.Request) {
+		for n := range 4 {
+			_, _ = io.WriteString(a, long)
+			if n == 1 && w.Body.Len() == 0 {
+				t.Error("all of a long answer is held back")
+			}
+		}
+		a.WriteHeader(http.StatusTeapot) // too late, as ever
+	})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/signin", nil))
+	if w.Code != http.StatusOK || w.Body.Len() != 4*len(long) {
+		t.Errorf("%d, %d bytes", w.Code, w.Body.Len())
+	}
+}
+
 // TestWriteTime: an answer that nobody takes ends with its time, and the
 // connection's next one has its own.
 func TestWriteTime(t *testing.T) {
