@@ -206,7 +206,10 @@ func TestMigrations(t *testing.T) {
 	}
 	copies, err := filepath.Glob(path + ".before-*")
 	if err != nil || len(copies) != 1 {
-		t.Errorf("copies: %v, %v", copies, err)
+		t.Fatalf("copies: %v, %v", copies, err)
+	}
+	if fi, err := os.Stat(copies[0]); err != nil || fi.Mode().Perm() != 0o600 || fi.Size() == 0 {
+		t.Errorf("the copy has mode %v and %d bytes, %v", fi.Mode(), fi.Size(), err)
 	}
 }
 

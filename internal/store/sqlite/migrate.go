@@ -43,6 +43,9 @@ func migrate(ctx context.Context, db *sql.DB, path string, allowed bool) error {
 				WithHint("countersignd migrate")
 		}
 		copied := path + ".before-" + time.Now().UTC().Format("20060102T150405")
+		if err := private(copied); err != nil { // SQLite fills an empty file, and would make one that others can read
+			return err
+		}
 		if _, err := db.ExecContext(ctx, `VACUUM INTO '`+strings.ReplaceAll(copied, `'`, `''`)+`'`); err != nil {
 			return fmt.Errorf("sqlite: copy the database before migrating it: %w", err)
 		}
