@@ -18,7 +18,9 @@ import (
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/backup"
 	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/hsm"
+	"github.com/countersign-dev/countersign/internal/notice"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
@@ -278,7 +280,46 @@ func (s *State) openSecrets(ctx context.Context) (kinds []string, err error) {
 	if ok {
 		kinds = append(kinds, "record key of a person")
 	}
+	samples, err := s.Store.Samples(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range samples {
+		words, err := s.openSample(v)
+		if err != nil {
+			return nil, fmt.Errorf("open %s of %s: %w", v.Column, v.Row, err)
+		}
+		kinds = append(kinds, words)
+	}
 	return kinds, nil
+}
+
+// openSample opens a sealed value, reads it as what it should be, and names it.
+func (s *State) openSample(v store.Sample) (words string, err error) {
+	switch v.Column {
+	case store.ColumnFactor:
+		plain, err := s.Sealer.Open(v.Value, factor.SecretData(v.Row, factor.Kind(v.Kind)))
+		if err != nil {
+			return "", err
+		}
+		switch factor.Kind(v.Kind) {
+		case factor.KindPassword:
+			_, err = factor.ParseHash(string(plain))
+			return "password hash", err
+		case factor.KindTOTP:
+			if _, ok := factor.SeedOf(plain); !ok {
+				return "", errors.New("it is no seed")
+			}
+			return "seed of an authenticator app", nil
+		}
+	case store.ColumnWebhook:
+		_, err = notice.Webhook{ID: v.Row, Sealed: v.Value}.Secrets(s.Sealer, s.now())
+		return "secret of a webhook", err
+	case store.ColumnWebhookBefore:
+		_, err = notice.Webhook{ID: v.Row, Sealed: v.Value}.Secrets(s.Sealer, s.now())
+		return "previous secret of a webhook", err
+	}
+	return "", fmt.Errorf("this program does not know what is sealed there (%q)", v.Kind)
 }
 
 // Restore makes the deployment of the configuration out of a backup. There must be

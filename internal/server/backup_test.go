@@ -24,6 +24,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/notice"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/test/pgtest"
@@ -136,6 +137,72 @@ func populate(t testing.TB, s *Server, n int) {
 		var err error
 		if more, err = s.seq.Step(ctx); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// sealOne seals one of everything that the database keeps sealed, and gives the words
+// for what a rehearsal opens of it.
+func sealOne(t *testing.T, s *Server) []string {
+	t.Helper()
+	p := account.Person{ID: id.New(id.Person), Subject: id.Random("sub_"), Name: "Sam", Username: "sam", CreatedAt: s.now()}
+	pw, err := s.passwords.New(t.Context(), p.ID, factor.Type("correct horse battery staple"), s.now())
+	check(t, err)
+	app := factor.Secret{Factor: factor.Factor{ID: id.New(id.Credential), Person: p.ID, Kind: factor.KindTOTP, Name: "App", CreatedAt: s.now()}}
+	app.Sealed, err = s.Sealer.Seal(factor.NewSeed().Bytes(), factor.SecretData(app.ID, app.Kind))
+	check(t, err)
+	check(t, s.Seed(t.Context(), audit.PersonCreated, account.Create{Person: p}, factor.Add{Secret: pw}, factor.Add{Secret: app}))
+	w := notice.Webhook{ID: id.New(id.Webhook), Name: "hook", URL: "https://hooks.example.com/in", ManagedBy: "api"}
+	w.Sealed, _, err = notice.NewSecret(s.Sealer, w.ID)
+	check(t, err)
+	next, _, err := notice.NewSecret(s.Sealer, w.ID)
+	check(t, err)
+	check(t, s.Seed(t.Context(), audit.WebhookCreated, notice.CreateWebhook{Webhook: w}))
+	check(t, s.Seed(t.Context(), audit.WebhookCreated, notice.RotateSecret{ID: w.ID, Sealed: next, BeforeEnd: s.now().Add(time.Hour)}))
+	return []string{
+		"key for token", "key for id_token", "key for log", "record key of a person", "password hash", "seed of an authenticator app",
+		"secret of a webhook", "previous secret of a webhook",
+	}
+}
+
+// TestRehearseOpensEach: of each kind of secret one is opened and named; one that was
+// sealed for another row, or is not what it should be, fails the rehearsal.
+func TestRehearseOpensEach(t *testing.T) {
+	s, _ := newServer(t)
+	want := sealOne(t, s)
+	populate(t, s, 1)
+	r, err := Rehearse(t.Context(), backUp(t, s.State).open(t), t.TempDir(), nil, nil)
+	check(t, err)
+	for _, words := range want {
+		if !slices.Contains(r.Opened, words) {
+			t.Errorf("no %s in %v", words, r.Opened)
+		}
+	}
+	samples, err := s.Store.Samples(t.Context())
+	check(t, err)
+	if len(samples) != 4 {
+		t.Fatalf("%d samples", len(samples))
+	}
+	for _, v := range samples {
+		for name, bad := range map[string]func(store.Sample) store.Sample{
+			"of another row": func(v store.Sample) store.Sample { v.Row += "x"; return v },
+			"flipped": func(v store.Sample) store.Sample {
+				v.Value = append(bytes.Clone(v.Value[:len(v.Value)-1]), v.Value[len(v.Value)-1]^1)
+				return v
+			},
+			"empty":             func(v store.Sample) store.Sample { v.Value = nil; return v },
+			"of another column": func(v store.Sample) store.Sample { v.Column = "x"; return v },
+		} {
+			if words, err := s.openSample(bad(v)); err == nil {
+				t.Errorf("%s, %s: opened as %q", v.Column, name, words)
+			}
+		}
+	}
+	for kind, plain := range map[factor.Kind]string{factor.KindPassword: "no hash", factor.KindTOTP: "short"} {
+		sealed, err := s.Sealer.Seal([]byte(plain), factor.SecretData("crd_1", kind))
+		check(t, err)
+		if words, err := s.openSample(store.Sample{Column: store.ColumnFactor, Row: "crd_1", Kind: string(kind), Value: sealed}); err == nil {
+			t.Errorf("%q was opened as %q", plain, words)
 		}
 	}
 }
