@@ -28,6 +28,7 @@ const (
 	LabelDPoPNonce         = "countersign/v1/dpop-nonce"         // M: nonces of RFC 9449
 	LabelGuess             = "countersign/v1/guess"              // H: names of the budgets of guesses
 	LabelWebAuthnChallenge = "countersign/v1/webauthn-challenge" // M: challenges of sign-in and enrolment
+	LabelFeedMark          = "countersign/v1/feed-mark"          // what a mark of the feed is sealed for, under the key-encryption key
 	LabelPolicy            = "countersign/v1/policy"             // H: the source of a policy set
 	LabelRecoveryClaim     = "countersign/v1/recovery-claim"     // H: the code by which a browser that asks for recovery is named
 	LabelRecoveryCancel    = "countersign/v1/recovery-cancel"    // M: links that cancel a recovery

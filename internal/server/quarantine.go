@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/canon"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
@@ -157,8 +158,6 @@ func (s *Server) watchStanding(ctx context.Context, moved func()) {
 // anybody keeps a published set of keys.
 const tellWithdrawn = 25 * time.Hour
 
-// markLabel is what a mark of the feed is sealed for.
-const markLabel = "countersign/v1/feed-mark"
 
 // mark says how far the log has come, sealed under the key-encryption key: only this
 // deployment can make one and read it, and it outlives the rotation of every key that
@@ -170,7 +169,7 @@ func (s *State) mark(ctx context.Context) (uint64, string, error) {
 	}
 	plain := binary.BigEndian.AppendUint64(nil, uint64(s.epoch))
 	plain = binary.BigEndian.AppendUint64(plain, size)
-	sealed, err := s.Sealer.Seal(plain, []byte(markLabel))
+	sealed, err := s.Sealer.Seal(plain, []byte(canon.LabelFeedMark))
 	return size, base64.RawURLEncoding.EncodeToString(sealed), err
 }
 
@@ -181,7 +180,7 @@ func (s *State) seenMark(ctx context.Context, mark string) error {
 	if err != nil {
 		return nil
 	}
-	plain, err := s.Sealer.Open(sealed, []byte(markLabel))
+	plain, err := s.Sealer.Open(sealed, []byte(canon.LabelFeedMark))
 	if err != nil || len(plain) != 16 {
 		return nil
 	}
