@@ -114,11 +114,16 @@ func (t *tool) state(ctx context.Context) (*server.State, error) {
 
 // open opens exactly what the configuration names.
 func (t *tool) open(ctx context.Context, migrate bool) (*server.State, error) {
+	return t.openWith(ctx, server.Options{Migrate: migrate})
+}
+
+func (t *tool) openWith(ctx context.Context, o server.Options) (*server.State, error) {
 	cfg, err := t.config()
 	if err != nil {
 		return nil, err
 	}
-	return server.OpenState(ctx, cfg, server.Options{Log: t.logger(cfg), Migrate: migrate})
+	o.Log = t.logger(cfg)
+	return server.OpenState(ctx, cfg, o)
 }
 
 // logger logs to standard error as the configuration says.
@@ -132,7 +137,7 @@ func (t *tool) logger(cfg *config.Config) *slog.Logger {
 }
 
 func (t *tool) serve() *cobra.Command {
-	var noMigrate bool
+	var noMigrate, acceptTime bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Serve", Args: cobra.NoArgs,
 		Long: "Serve the issuer of the configuration. A database of an earlier release is brought up to date first, after a copy of it was made.",
@@ -140,18 +145,20 @@ func (t *tool) serve() *cobra.Command {
 			collectLess()
 			err := server.ErrEpoch
 			for errors.Is(err, server.ErrEpoch) && c.Context().Err() == nil {
-				err = t.serveEpoch(c.Context(), !noMigrate)
+				err = t.serveEpoch(c.Context(), !noMigrate, acceptTime)
+				acceptTime = false // for the clock as it was when the command was given
 			}
 			return err
 		},
 	}
 	c.Flags().BoolVar(&noMigrate, "no-migrate", false, "refuse a database of an earlier release instead of migrating it")
+	c.Flags().BoolVar(&acceptTime, "accept-time", false, "believe the clock, although it is behind what was done already or ahead of the database's")
 	return c
 }
 
 // serveEpoch serves until the end, or until the deployment begins another epoch.
-func (t *tool) serveEpoch(ctx context.Context, migrate bool) error {
-	st, err := t.open(ctx, migrate)
+func (t *tool) serveEpoch(ctx context.Context, migrate, acceptTime bool) error {
+	st, err := t.openWith(ctx, server.Options{Migrate: migrate, AcceptTime: acceptTime})
 	if err != nil {
 		return err
 	}

@@ -139,6 +139,7 @@ const (
 	RestoreReplayed   Kind = 0x0833 // what was taken away after a backup was taken away again
 	Released          Kind = 0x0834 // what a restore had suspended works again
 	KeysReplaced      Kind = 0x0835 // keys were withdrawn at once
+	ClockAccepted     Kind = 0x0836 // the operator said that a clock which was not believed is right
 )
 
 // Class is what retention is set by.
@@ -287,6 +288,7 @@ var kinds = map[Kind]kindInfo{
 	RestoreReplayed:   {"restore.replayed", Authority, critical, "the operator of the machine <replayed|could not replay> an export of the log over a restored backup[: {taken} times something was taken away]"},
 	Released:          {"restore.released", Authority, critical, "the operator of the machine <released|could not release> what a restore had suspended[: {what}]"},
 	KeysReplaced:      {"keys.replaced", Authority, critical, "the operator of the machine <replaced|could not replace> all keys at once"},
+	ClockAccepted:     {"clock.accepted", Log, plain, "the operator of the machine <accepted|could not accept> the clock as it is[: {reason}]"},
 	BackupRehearsed:   {"backup.rehearsed", Log, plain, "the operator of the machine <rehearsed|could not rehearse> restoring a backup"},
 }
 

@@ -155,6 +155,7 @@ var table = map[audit.Kind]rule{
 	audit.RestoreReplayed:   {admins: true},
 	audit.Released:          {admins: true},
 	audit.KeysReplaced:      {admins: true},
+	audit.ClockAccepted:     {admins: true},
 	audit.AuditLost:         {admins: true},
 	audit.LogPruned:         {admins: true},
 	audit.HoldPlaced:        {admins: true},

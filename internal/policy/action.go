@@ -101,6 +101,7 @@ const (
 	BackupReplay   Action = "backup.replay"   // an export of the log is applied to a restored backup
 	RestoreRelease Action = "restore.release" // what leaving a quarantine suspended works again
 	KeysReplace    Action = "keys.replace"
+	ClockAccept    Action = "clock.accept" // the operator says that the clock is right
 	FeedPublish    Action = "feed.publish"
 	Expiry         Action = "expiry"
 )

@@ -45,6 +45,9 @@ type Options struct {
 	// KEK is the key-encryption key, if it is not in the file that the
 	// configuration names.
 	KEK *hsm.File
+	// AcceptTime accepts the clock as it is, whatever the time floor and the
+	// database's clock say (mechanisms I15).
+	AcceptTime bool
 	// Aside opens a copy only to look at it: nothing is made that it lacks, and the
 	// configuration need not be its own.
 	Aside bool
@@ -60,7 +63,8 @@ type State struct {
 	Names    *store.RecordKeys
 	Sealer   keyring.Sealer // the key-encryption key
 	log      *slog.Logger
-	now      func() time.Time
+	now      func() time.Time // never behind the time floor
+	clock    *clock
 	tree     store.Epoch // of the log, the one that grows
 	epoch    int64       // that the deployment was opened in
 	since    time.Time   // when that epoch began; zero for the first
@@ -81,6 +85,8 @@ func OpenState(ctx context.Context, cfg *config.Config, o Options) (*State, erro
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	clock := newClock(o.Now)
+	o.Now = clock.now // for everybody below
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -91,7 +97,7 @@ func OpenState(ctx context.Context, cfg *config.Config, o Options) (*State, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &State{Config: cfg, Store: st, log: o.Log, now: o.Now}
+	s := &State{Config: cfg, Store: st, log: o.Log, now: clock.now, clock: clock}
 	if err := s.open(ctx, o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -116,6 +122,9 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	if _, s.seen, err = s.Store.LastCheckpoint(ctx); err != nil && !errors.Is(err, problemNotFound) {
+		return err
+	}
+	if err := s.readClock(ctx, o); err != nil {
 		return err
 	}
 	dep, err := s.Store.Deployment(ctx)
@@ -144,7 +153,7 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	}
 	s.Names, s.Sealer = s.Store.RecordKeys(kek), kek
 	s.Do = &act.Doer{
-		Store: s.Store, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
+		Store: floored{s.Store, s.clock}, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
 		Rulesets: (&ruleset.Book{Store: s.Store}).Set,
 	}
 	if fresh {
@@ -164,6 +173,9 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	}
 	if o.Aside {
 		return nil
+	}
+	if err := s.acceptTime(ctx, o); err != nil {
+		return err
 	}
 	if err := s.builtIns(ctx); err != nil || !fresh {
 		return err

@@ -158,7 +158,6 @@ func (s *Server) watchStanding(ctx context.Context, moved func()) {
 // anybody keeps a published set of keys.
 const tellWithdrawn = 25 * time.Hour
 
-
 // mark says how far the log has come, sealed under the key-encryption key: only this
 // deployment can make one and read it, and it outlives the rotation of every key that
 // signs, so that a restored backup knows it for its own (mechanisms I7).
@@ -216,21 +215,38 @@ var errQuarantine = func() *problem.Error {
 	return p
 }()
 
-// released lets nothing through while the deployment is in quarantine but what
-// pages are made of.
+// shut says why a path is answered with an error: the deployment is in quarantine,
+// or the clock is wrong. What pages are made of is always there; a wrong clock
+// changes nothing of metadata and keys, with which tokens are verified elsewhere.
+func (s *Server) shut(path string) *problem.Error {
+	switch {
+	case strings.HasPrefix(path, "/static/"):
+		return nil
+	case s.Quarantined() != "":
+		return errQuarantine
+	case strings.HasPrefix(path, "/.well-known/"), path == "/oauth/jwks":
+		return nil
+	}
+	return s.clock.problem()
+}
+
+// released lets nothing through while the deployment is shut.
 func (s *Server) released(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch path := r.URL.Path; {
-		case s.Quarantined() == "" || strings.HasPrefix(path, "/static/"):
+		p := s.shut(r.URL.Path)
+		if p == nil {
 			next.ServeHTTP(w, r)
+			return
+		}
+		switch path := r.URL.Path; {
 		case path == "/v1" || strings.HasPrefix(path, "/v1/"):
-			s.admin.Render(w, r, errQuarantine)
+			s.admin.Render(w, r, p)
 		case isAPI(path):
 			w.Header().Set("Retry-After", "60")
-			s.renderAPI(w, r, errQuarantine)
+			s.renderAPI(w, r, p)
 		default:
 			w.Header().Set("Retry-After", "60")
-			s.portal.RenderError(w, r, errQuarantine)
+			s.portal.RenderError(w, r, p)
 		}
 	})
 }

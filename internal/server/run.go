@@ -27,6 +27,9 @@ func (s *Server) Ready(ctx context.Context) error {
 	if why := s.Quarantined(); why != "" {
 		return fmt.Errorf("in quarantine: %s; countersignd quarantine status says what to do", why)
 	}
+	if err := s.clock.fault(); err != nil {
+		return err
+	}
 	if s.Store.Room() == store.ReserveUsed {
 		return errDisk
 	}
@@ -77,7 +80,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context){
 		s.hub.Run, s.notices.Run, s.housekeeping, s.countRefusals, s.reloadKeys, s.tendReserve, s.tendAnchor, s.tellRefused,
-		s.watchLog, s.showLog,
+		s.watchLog, s.showLog, s.tendClock,
 	} {
 		wg.Go(func() { loop(loops) })
 	}
@@ -157,7 +160,7 @@ func (s *Server) housekeeping(ctx context.Context) {
 	s.markSetup(ctx)
 	every(ctx, time.Minute, func(ctx context.Context) {
 		s.markSetup(ctx)
-		if err := s.Store.DeleteExpired(ctx); err != nil && ctx.Err() == nil {
+		if err := s.Store.DeleteExpired(ctx, s.clock.lasting()); err != nil && ctx.Err() == nil {
 			s.log.Warn("delete what expired", "err", err)
 		}
 	})

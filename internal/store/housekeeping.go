@@ -69,9 +69,10 @@ const superseded = `(epoch, size) NOT IN (SELECT epoch, MAX(size) FROM checkpoin
 AND (epoch, size) NOT IN (SELECT epoch, MAX(size) FROM cosignature GROUP BY epoch, at / 3600000000)`
 
 // DeleteExpired forgets what is past its use, in small transactions, until
-// nothing is due or ctx ends. It is called by a loop, once a minute or so.
-func (s *Store) DeleteExpired(ctx context.Context) error {
-	now := s.now()
+// nothing is due or ctx ends. It is called by a loop, once a minute or so. now is a
+// time that no clock goes back behind: what is forgotten was never used, for all
+// that anybody can tell afterwards.
+func (s *Store) DeleteExpired(ctx context.Context, now time.Time) error {
 	for _, sw := range sweeps {
 		before := now.Add(-sw.after).UnixMicro()
 		for {

@@ -80,7 +80,7 @@ func (s *Store) restoreChange(u *unit, c act.Change) bool {
 	case Reapply:
 		s.reapply(u, c)
 	default:
-		return false
+		return s.floorChange(u, c)
 	}
 	return true
 }

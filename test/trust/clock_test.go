@@ -40,11 +40,12 @@ func (c *clock) get() time.Duration {
 	return c.step
 }
 
-// here serves the world in this process, by a clock of the test's, and returns
-// what ends it.
-func (w *world) here(c *clock) (stop func()) {
+// here serves the world in this process, by a clock of the test's, which the operator
+// accepts or not, and returns what ends it.
+func (w *world) here(c *clock, accept bool) (stop func()) {
 	w.t.Helper()
-	st := w.state(c.now)
+	st, err := server.OpenState(context.Background(), w.config, server.Options{Migrate: true, Now: c.now, AcceptTime: accept})
+	check(w.t, err)
 	w.serving = st
 	srv, err := server.New(st)
 	check(w.t, err)
@@ -81,8 +82,9 @@ type dead struct {
 }
 
 // TestClockAndRestarts steps the clock a day on and a day back, with a restart
-// each time: nothing that was used or ended lives again. Values that were never
-// used and expired by the clock alone come with the time floor of mechanisms I15.
+// each time: nothing that was used or ended lives again. In between, the time floor
+// keeps a server whose clock went back from answering; in the end the operator accepts
+// the clock, so that everything is tried against a server that answers.
 func TestClockAndRestarts(t *testing.T) {
 	databases(t, 1, 1, func(t *testing.T, dsn string, _ int) {
 		day := 24 * time.Hour
@@ -94,7 +96,7 @@ func TestClockAndRestarts(t *testing.T) {
 		check(t, errors.Join(err, st.Close()))
 		w.setup = link
 		w.keyed.Now, w.api.Now = c.now, c.now
-		stop := w.here(c)
+		stop := w.here(c, false)
 		list := w.graveyard()
 		tried, revived := 0, 0
 		try := func(when string) {
@@ -109,21 +111,25 @@ func TestClockAndRestarts(t *testing.T) {
 		}
 		try("at once")
 		for _, step := range []struct {
-			name string
-			to   time.Duration
+			name   string
+			to     time.Duration
+			accept bool
 		}{
-			{"as it was", 0},
-			{"a minute on", time.Minute + time.Second},
-			{"a day on", day},
-			{"back again", 0},
-			{"a day back", -day},
-			{"and now", 0},
+			{"as it was", 0, false},
+			{"a minute on", time.Minute + time.Second, false},
+			{"a day on", day, false},
+			{"back again", 0, false},
+			{"a day back", -day, false},
+			{"and now", 0, true},
 		} {
 			c.set(step.to)
 			try(step.name)
 			stop()
-			stop = w.here(c)
+			stop = w.here(c, step.accept)
 			try(step.name + ", restarted")
+		}
+		if _, err := w.machine.Credentials(""); err != nil {
+			t.Errorf("in the end, it does not serve: %v", err)
 		}
 		stop()
 		report(t, "clock ±1 day and restarts, "+engine(dsn), "%d used or ended things tried %d times, %d revived", len(list), tried, revived)

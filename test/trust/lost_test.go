@@ -57,7 +57,7 @@ func TestAnswerLostInCrash(t *testing.T) {
 		}
 
 		c := &clock{}
-		stop := w.here(c)
+		stop := w.here(c, false)
 		db := w.db()
 		lost := func() (n int) {
 			check(t, db.QueryRow("SELECT count(*) FROM audit WHERE kind = 268").Scan(&n))
@@ -96,7 +96,7 @@ func TestAnswerLostInCrash(t *testing.T) {
 		w.start()
 		clean, _ := family()
 		w.stop()
-		stop = w.here(c)
+		stop = w.here(c, false)
 		c.set(time.Hour)
 		if _, err := w.at(home).Refresh(clean); !actor.Refused(err, "invalid_grant") {
 			t.Errorf("after an orderly end: %v", err)

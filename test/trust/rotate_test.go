@@ -40,7 +40,7 @@ const (
 func rotationCampaign(t *testing.T, dsn string, n int) {
 	c := &clock{}
 	w := newWorld(t, t.TempDir(), dsn, nil)
-	stop := w.here(c)
+	stop := w.here(c, false)
 	o := &rotating{world: w, clock: c, stop: make(chan struct{})}
 	for range 2 {
 		v, err := countersign.New(t.Context(), countersign.Config{Issuer: w.issuer, Audience: theAPI, AllowBearer: true, NoFeed: true, Now: c.now})

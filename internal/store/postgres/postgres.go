@@ -148,6 +148,12 @@ func (e *engine) verify(ctx context.Context, accept bool) error {
 	return nil
 }
 
+// Clock implements store.Clock.
+func (e *engine) Clock(ctx context.Context) (at time.Time, err error) {
+	err = e.Query(ctx, `SELECT clock_timestamp()`, nil, func(row store.Row) error { return row.Scan(&at) })
+	return at, err
+}
+
 // Name implements store.Engine.
 func (e *engine) Name() string { return "postgres" }
 

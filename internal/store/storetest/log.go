@@ -432,7 +432,7 @@ func testHousekeeping(t *testing.T, db Database) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.s.DeleteExpired(r.ctx); err != nil {
+	if err := r.s.DeleteExpired(r.ctx, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	there := func(p once.Purpose, k once.Key) bool { _, err := r.s.OnceValue(r.ctx, p, k); return err == nil }
