@@ -74,6 +74,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 		return err
 	}
 	s.compareBeside(ctx)
+	s.compareOutside(ctx)
 	settled := s.keepLost(ctx)
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -23,6 +23,7 @@ const (
 	witnessEvery = time.Minute
 	witnessTime  = 15 * time.Second // for one witness, each time
 	keeperTime   = 90 * time.Second // for one place where checkpoints are kept
+	startTime    = 5 * time.Second  // how long a start waits for all of them
 )
 
 // outsiders are the witnesses of the configuration and the places where checkpoints
@@ -106,12 +107,15 @@ func (o *outsiders) note(name string, isWitness bool, size uint64, at time.Time,
 	o.state[name] = st
 }
 
-// showLog shows the newest checkpoint to everybody outside, each minute and when
-// asked to.
+// showLog shows the newest checkpoint to everybody outside, at the start, each minute
+// and when asked to.
 func (s *Server) showLog(ctx context.Context) {
 	t := time.NewTicker(witnessEvery)
 	defer t.Stop()
 	var said uint64
+	if s.outside.any() {
+		s.round(ctx)
+	}
 	for {
 		if s.seq.Holds() || said == 0 {
 			said = s.sayCheckpoint(ctx, said)
@@ -273,6 +277,31 @@ func (s *Server) compareBeside(ctx context.Context) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.log.Error("compare the log with the checkpoint beside it", "err", err)
 	}
+}
+
+// compareOutside holds what witnesses have cosigned, and what is kept elsewhere,
+// against the log before anything is served: a database that was put back, every file
+// beside it with it, serves nobody. Who does not answer in time is asked again later.
+func (s *Server) compareOutside(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	compare := func(name string, last func() ([]byte, error)) {
+		text, err := last()
+		if err == nil && text != nil {
+			err = s.compare(ctx, name, text)
+		}
+		s.shown("compare the log with what is known outside", name, err)
+	}
+	var wg sync.WaitGroup
+	for _, w := range s.outside.witnesses() {
+		wg.Go(func() {
+			compare("witness "+w.Name, func() ([]byte, error) { return s.outside.client.Last(asking, w, s.tree.Origin) })
+		})
+	}
+	for _, k := range s.outside.keepers {
+		wg.Go(func() { compare(k.Name(), func() ([]byte, error) { return k.Last(asking, s.tree.Origin) }) })
+	}
+	wg.Wait()
 }
 
 // Witnessed waits until a checkpoint that covers a record is cosigned as the policy

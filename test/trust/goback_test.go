@@ -66,7 +66,7 @@ func TestGoingBack(t *testing.T) {
 			y.kill()
 			y.putBack()
 			y.launch()
-			took := y.noticed()
+			took := y.noticed("an enforcement point has seen")
 			report(t, fmt.Sprintf("going back noticed by an enforcement point, %s", engine(dsn)), "%s after the start", took.Round(100*time.Millisecond))
 			y.silent()
 			if c.export {
@@ -163,15 +163,7 @@ func (s *two) Next() (string, []string, []any, error) {
 func (y *yesterday) today() *countersign.Verifier {
 	t := y.t
 	y.start()
-	v, err := countersign.New(t.Context(), countersign.Config{
-		Issuer: y.issuer, Audience: theAPI, AllowBearer: true, Client: countersign.ClientAuth{ID: y.api.ID, Key: y.apiKey, KeyID: "k"},
-	})
-	check(t, err)
-	t.Cleanup(v.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	check(t, v.Ready(ctx))
-
+	v := y.verifier()
 	old, err := y.machine.Credentials("")
 	check(t, err)
 	y.token = old.Access
@@ -203,6 +195,20 @@ func (y *yesterday) today() *countersign.Verifier {
 	check(t, err)
 	waitUntil(t, 20*time.Second, func() bool { return y.sees(v, y.token) != nil && v.FeedStatus().HW >= int64(size) })
 	check(t, y.refused(y.app.Refresh(y.next)))
+	return v
+}
+
+// verifier starts an enforcement point that hears the feed.
+func (y *yesterday) verifier() *countersign.Verifier {
+	t := y.t
+	v, err := countersign.New(t.Context(), countersign.Config{
+		Issuer: y.issuer, Audience: theAPI, AllowBearer: true, Client: countersign.ClientAuth{ID: y.api.ID, Key: y.apiKey, KeyID: "k"},
+	})
+	check(t, err)
+	t.Cleanup(v.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	check(t, v.Ready(ctx))
 	return v
 }
 
@@ -260,11 +266,11 @@ func (y *yesterday) putBack() {
 	}
 }
 
-// noticed waits until the server says that it is in quarantine.
-func (y *yesterday) noticed() time.Duration {
+// noticed waits until the server says that it is in quarantine, and why.
+func (y *yesterday) noticed(why string) time.Duration {
 	y.t.Helper()
 	began := time.Now()
-	waitUntil(y.t, 40*time.Second, func() bool { return strings.Contains(y.readiness(), "an enforcement point has seen") })
+	waitUntil(y.t, 40*time.Second, func() bool { return strings.Contains(y.readiness(), why) })
 	return time.Since(began)
 }
 
