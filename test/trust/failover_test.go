@@ -50,7 +50,11 @@ func failover(t *testing.T, total *tally, synchronous bool) time.Duration {
 	check(t, primary.Synchronous(ctx, synchronous))
 	dsn, err := primary.Either(standby, name)
 	check(t, err)
-	k := newKiller(t, dsn, total)
+	var settings []string
+	if !synchronous { // it would refuse to start
+		settings = []string{"accept_data_loss_on_failover: true"}
+	}
+	k := newKiller(t, dsn, total, settings...)
 	k.lossy = !synchronous
 	k.start()
 	load, stop := context.WithCancel(ctx)

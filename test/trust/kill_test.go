@@ -84,8 +84,8 @@ type chain struct {
 	current string
 }
 
-func newKiller(t *testing.T, dsn string, total *tally) *killer {
-	k := &killer{world: newWorld(t, t.TempDir(), dsn, nil), total: total}
+func newKiller(t *testing.T, dsn string, total *tally, settings ...string) *killer {
+	k := &killer{world: newWorld(t, t.TempDir(), dsn, nil, settings...), total: total}
 	k.start()
 	k.browser = k.person()
 	for i := range k.chains {

@@ -77,8 +77,8 @@ func freePort(t *testing.T) int {
 }
 
 // newWorld makes a deployment in a folder. dsn "" is SQLite. now is the clock
-// it is made with; nil is the real one.
-func newWorld(t *testing.T, dir, dsn string, now func() time.Time) *world {
+// it is made with; nil is the real one. settings are further ones of the database.
+func newWorld(t *testing.T, dir, dsn string, now func() time.Time, settings ...string) *world {
 	t.Helper()
 	port, ops := freePort(t), freePort(t)
 	w := &world{
@@ -90,7 +90,7 @@ func newWorld(t *testing.T, dir, dsn string, now func() time.Time) *world {
 		where = "postgres: " + strconv.Quote(dsn)
 	}
 	w.text = fmt.Sprintf("issuer: %s\nlisten: {address: \"127.0.0.1:%d\"}\noperations: {address: \"127.0.0.1:%d\"}\ndata_dir: %q\ndevelopment: true\ndatabase: {%s}\nlog: {level: debug}\n",
-		w.issuer, port, ops, dir, where)
+		w.issuer, port, ops, dir, strings.Join(append([]string{where}, settings...), ", "))
 	check(t, os.WriteFile(w.file, []byte(w.text), 0o600))
 	var err error
 	w.config, err = config.Parse([]byte(w.text), nil)

@@ -37,7 +37,8 @@ type Options struct {
 	// at once with Unavailable (busy); 0: 1,024.
 	Queue int
 	// AcceptDataLoss accepts a server whose settings can lose what it
-	// acknowledged (fsync, full_page_writes or synchronous_commit off).
+	// acknowledged (fsync, full_page_writes or synchronous_commit off), and a
+	// standby that commits do not wait for.
 	AcceptDataLoss bool
 	Now            func() time.Time // nil: time.Now
 }
@@ -144,6 +145,29 @@ func (e *engine) verify(ctx context.Context, accept bool) error {
 		if settings[name] == "off" && !accept {
 			return problem.Newf(problem.Invalid, "database_unsafe", "The database can lose what it acknowledged: %s is off.", name)
 		}
+	}
+	if accept {
+		return nil
+	}
+	return e.verifyStandbys(ctx)
+}
+
+// verifyStandbys refuses a server that a standby follows for which commits do not
+// wait (mechanisms I16): once promoted, it lacks what was acknowledged. Any role sees
+// how many follow; which of them are asynchronous, only one that is in pg_monitor.
+// Backups under way and subscribers of logical replication are not promoted.
+func (e *engine) verifyStandbys(ctx context.Context) error {
+	var following, asynchronous int64
+	var names string
+	err := e.Query(ctx, `SELECT current_setting('synchronous_standby_names'), COUNT(*), COUNT(*) FILTER (WHERE sync_state = 'async')
+FROM pg_stat_replication WHERE COALESCE(state, '') <> 'backup' AND COALESCE(application_name, '') <> 'pg_receivewal'
+AND pid NOT IN (SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active_pid IS NOT NULL)`, nil, func(row store.Row) error { return row.Scan(&names, &following, &asynchronous) })
+	if err != nil {
+		return unreachable(err)
+	}
+	if names == "" && following > 0 || asynchronous > 0 {
+		return problem.New(problem.Invalid, "database_standby_asynchronous", "The database can lose what it acknowledged: a standby follows it that commits do not wait for, and that may be promoted.").
+			WithHint("Name the standby in synchronous_standby_names, or set database.accept_data_loss_on_failover.")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
@@ -140,4 +142,72 @@ func TestStore(t *testing.T) {
 
 func BenchmarkCommit(b *testing.B) {
 	storetest.BenchmarkCommit(b, open(b, postgres.Options{DSN: pgtest.Start(b), Migrate: true}))
+}
+
+// A standby that commits do not wait for refuses the start, unless that is accepted,
+// for a role that sees all of it and for an ordinary one.
+func TestRefusesAsynchronousStandby(t *testing.T) {
+	pgtest.Require(t)
+	ctx := t.Context()
+	primary, err := pgtest.StartServer("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer primary.Stop()
+	dsn, err := primary.CreateDatabase(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	for _, text := range []string{`CREATE ROLE ordinary LOGIN PASSWORD 'ordinary'`, `GRANT ALL ON SCHEMA public TO ordinary`} {
+		if _, err := admin.Exec(ctx, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("ordinary", "ordinary")
+	ordinary := u.String()
+	try := func(dsn string, accept bool) string {
+		t.Helper()
+		s, err := postgres.Open(ctx, postgres.Options{DSN: dsn, Migrate: true, AcceptDataLoss: accept})
+		if err == nil {
+			err = s.Close()
+		} else if problem.CodeOf(err) == "" {
+			t.Fatal(err)
+		}
+		return problem.CodeOf(err)
+	}
+	expect := func(when string, accept bool, want string) {
+		t.Helper()
+		for who, dsn := range map[string]string{"an ordinary role": ordinary, "the superuser": dsn} {
+			if got := try(dsn, accept); got != want {
+				t.Errorf("%s, as %s: %q, want %q", when, who, got, want)
+			}
+		}
+	}
+	if got := try(ordinary, false); got != "" { // its tables are this role's
+		t.Fatal(got)
+	}
+	expect("without a standby", false, "")
+	standby, err := primary.Standby()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer standby.Stop()
+	if err := primary.Synchronous(ctx, false); err != nil {
+		t.Fatal(err)
+	}
+	expect("an asynchronous standby", false, "database_standby_asynchronous")
+	expect("an asynchronous standby, accepted", true, "")
+	if err := primary.Synchronous(ctx, true); err != nil {
+		t.Fatal(err)
+	}
+	expect("a synchronous standby", false, "")
 }
