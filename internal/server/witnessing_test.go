@@ -364,3 +364,30 @@ func (lie) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusConflict)
 	fmt.Fprintln(w, 1<<40)
 }
+
+// TestAskedBeforeServing: what a witness has is compared before anything is served; one
+// that is gone stops no start, and one that agrees stops nothing.
+func TestAskedBeforeServing(t *testing.T) {
+	a, b := newWatched(t, "a.example.com/w"), newWatched(t, "b.example.com/w")
+	b.serves(t, a)
+	a.watchedBy(t, 1, b)
+	a.act(t, 5)
+	older := a.copied(t)
+	a.act(t, 20)
+	a.round(t.Context())
+	a.compareOutside(t.Context())
+	if why := a.Quarantined(); why != "" {
+		t.Fatalf("quarantined by a witness that agrees: %s", why)
+	}
+	a.back(t, older)
+	a.compareOutside(t.Context())
+	if !strings.Contains(a.Quarantined(), "witness w1 has a checkpoint of") || a.seq.Fault() == nil {
+		t.Errorf("after it went back: quarantined %q, fault %v", a.Quarantined(), a.seq.Fault())
+	}
+	b.http.Close()
+	began := time.Now()
+	a.compareOutside(t.Context())
+	if took := time.Since(began); took > startTime+time.Second {
+		t.Errorf("a witness that is gone held the start up for %s", took)
+	}
+}
