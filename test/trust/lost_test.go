@@ -92,6 +92,7 @@ func TestAnswerLostInCrash(t *testing.T) {
 		if n := lost(); n != 1 {
 			t.Errorf("%d records of lost answers", n)
 		}
+		w.here(c, true)() // the floor under the clock has seen the hour: the operator says that it was wrong
 
 		w.start()
 		clean, _ := family()
