@@ -56,6 +56,14 @@ func (c *keyCache) withdraw(kids []string) {
 	}
 }
 
+// withdrawn reports whether the issuer withdrew a key.
+func (c *keyCache) withdrawn(kid string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.gone[kid]
+	return ok
+}
+
 // without is a set less what was withdrawn; c.mu is held.
 func (c *keyCache) without(set *keySet) *keySet {
 	if len(c.gone) == 0 {
@@ -114,6 +122,9 @@ func (l *lookup) Key(kid, alg string) (crypto.PublicKey, bool) {
 			return key, true
 		}
 	}
+	if l.cache.withdrawn(kid) {
+		return nil, false // and no read: it does not come back, and the next key may need the read
+	}
 	done := l.cache.read(l.ctx, cmp.Or(l.pause, keyThrottle))
 	if done == nil {
 		return nil, false // read just now: it is not there
@@ -170,6 +181,9 @@ func (c *keyCache) load(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err == nil {
+		c.tried = time.Time{} // nobody made us ask: the first key that is not there is read for at once
+	}
 	return c.err
 }
 
