@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -260,26 +259,14 @@ func changes(n int) string {
 	return fmt.Sprintf("%d changes", n)
 }
 
-// confirm asks the person who is there.
+// confirm asks the person who is there; a file that comes in by standard input
+// leaves nobody to ask.
 func (a *app) confirm(n int, yes bool, file string) error {
-	if yes {
-		return nil
+	fix := "countersign apply -f " + file + " --yes"
+	if file == "-" && !yes {
+		return nobodyAsked(fix)
 	}
-	if !a.asks || file == "-" {
-		return &failure{
-			exit: exitUsage, code: "confirmation_needed", message: "Nobody can be asked, so nothing was changed.",
-			fix: "countersign apply -f " + file + " --yes",
-		}
-	}
-	fmt.Fprintf(a.err, "Make %s? [y/N] ", changes(n))
-	line, err := bufio.NewReader(a.in).ReadString('\n')
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
-		return nil
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	return &failure{exit: exitDenied, code: "not_confirmed", message: "Nothing was changed."}
+	return a.agreed(yes, fmt.Sprintf("Make %s?", changes(n)), fix)
 }
 
 // carryOut makes the changes: resources, clients, and then the servers of

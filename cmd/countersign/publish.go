@@ -328,7 +328,7 @@ func (a *app) agreed(yes bool, question, fix string) error {
 		return nil
 	}
 	if !a.asks {
-		return &failure{exit: exitUsage, code: "confirmation_needed", message: "Nobody can be asked, so nothing was changed.", fix: fix}
+		return nobodyAsked(fix)
 	}
 	fmt.Fprintf(a.err, "%s [y/N] ", question)
 	line, err := bufio.NewReader(a.in).ReadString('\n')
@@ -339,6 +339,10 @@ func (a *app) agreed(yes bool, question, fix string) error {
 		return err
 	}
 	return &failure{exit: exitDenied, code: "not_confirmed", message: "Nothing was changed."}
+}
+
+func nobodyAsked(fix string) error {
+	return &failure{exit: exitUsage, code: "confirmation_needed", message: "Nobody can be asked, so nothing was changed.", fix: fix}
 }
 
 // publish sends what puts a version in force, and says which.

@@ -22,8 +22,22 @@ type Table struct {
 type Shape interface {
 	// Tables gives all tables but those of migrations.
 	Tables(ctx context.Context, r Reader) ([]Table, error)
-	// Version is that of the newest migration.
-	Version(ctx context.Context, r Reader) (int64, error)
+}
+
+// Texts adds the first column of what a query gives to a list.
+func Texts(ctx context.Context, r Reader, to *[]string, text string, args ...any) error {
+	return r.Query(ctx, text, args, func(row Row) error {
+		var s string
+		err := row.Scan(&s)
+		*to = append(*to, s)
+		return err
+	})
+}
+
+// newest is the version of the newest migration.
+func newest(ctx context.Context, r Reader) (v int64, err error) {
+	err = r.Query(ctx, `SELECT MAX(version_id) FROM goose_db_version WHERE is_applied`, nil, func(row Row) error { return row.Scan(&v) })
+	return v, err
 }
 
 // Sink takes a copy: each table once, then its rows. A row is only good until the
@@ -95,7 +109,7 @@ func (s *Store) Copy(ctx context.Context, begin func(Copied) (func(table string)
 }
 
 func (s *Store) copied(ctx context.Context, r Reader, shape Shape, tables []Table) (c Copied, err error) {
-	if c.Version, err = shape.Version(ctx, r); err != nil {
+	if c.Version, err = newest(ctx, r); err != nil {
 		return c, fmt.Errorf("store: read the version: %w", err)
 	}
 	if c.Deployment, err = readDeployment(ctx, r); err != nil {

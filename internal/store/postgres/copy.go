@@ -27,33 +27,18 @@ JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num WHERE i.indr
 // Tables implements store.Shape.
 func (e *engine) Tables(ctx context.Context, r store.Reader) ([]store.Table, error) {
 	var names []string
-	if err := strs(ctx, r, &names, tablesSQL); err != nil {
+	if err := store.Texts(ctx, r, &names, tablesSQL); err != nil {
 		return nil, err
 	}
 	var out []store.Table
 	for _, n := range names {
 		t := store.Table{Name: n}
-		if err := errors.Join(strs(ctx, r, &t.Columns, columnsSQL, n), strs(ctx, r, &t.Key, keySQL, n), strs(ctx, r, &t.Refers, refersSQL, n)); err != nil {
+		if err := errors.Join(store.Texts(ctx, r, &t.Columns, columnsSQL, n), store.Texts(ctx, r, &t.Key, keySQL, n), store.Texts(ctx, r, &t.Refers, refersSQL, n)); err != nil {
 			return nil, err
 		}
 		out = append(out, t)
 	}
 	return out, nil
-}
-
-func strs(ctx context.Context, r store.Reader, to *[]string, text string, args ...any) error {
-	return r.Query(ctx, text, args, func(row store.Row) error {
-		var s string
-		err := row.Scan(&s)
-		*to = append(*to, s)
-		return err
-	})
-}
-
-// Version implements store.Shape.
-func (e *engine) Version(ctx context.Context, r store.Reader) (v int64, err error) {
-	err = r.Query(ctx, `SELECT MAX(version_id) FROM goose_db_version WHERE is_applied`, nil, func(row store.Row) error { return row.Scan(&v) })
-	return v, err
 }
 
 // Import fills an empty database with a copy, at the version of the schema that the

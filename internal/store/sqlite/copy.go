@@ -37,31 +37,16 @@ func tables(ctx context.Context, r store.Reader) ([]store.Table, error) {
 	for i := range out {
 		t := &out[i]
 		if err == nil {
-			err = strs(ctx, r, &t.Columns, `SELECT name FROM pragma_table_info($1) ORDER BY cid`, t.Name)
+			err = store.Texts(ctx, r, &t.Columns, `SELECT name FROM pragma_table_info($1) ORDER BY cid`, t.Name)
 		}
 		if err == nil {
-			err = strs(ctx, r, &t.Key, `SELECT name FROM pragma_table_info($1) WHERE pk > 0 ORDER BY pk`, t.Name)
+			err = store.Texts(ctx, r, &t.Key, `SELECT name FROM pragma_table_info($1) WHERE pk > 0 ORDER BY pk`, t.Name)
 		}
 		if err == nil {
-			err = strs(ctx, r, &t.Refers, `SELECT DISTINCT "table" FROM pragma_foreign_key_list($1)`, t.Name)
+			err = store.Texts(ctx, r, &t.Refers, `SELECT DISTINCT "table" FROM pragma_foreign_key_list($1)`, t.Name)
 		}
 	}
 	return out, err
-}
-
-func strs(ctx context.Context, r store.Reader, to *[]string, text string, args ...any) error {
-	return r.Query(ctx, text, args, func(row store.Row) error {
-		var s string
-		err := row.Scan(&s)
-		*to = append(*to, s)
-		return err
-	})
-}
-
-// Version implements store.Shape.
-func (e *engine) Version(ctx context.Context, r store.Reader) (v int64, err error) {
-	err = r.Query(ctx, `SELECT MAX(version_id) FROM goose_db_version WHERE is_applied`, nil, func(row store.Row) error { return row.Scan(&v) })
-	return v, err
 }
 
 // Import makes a database file out of a copy, at the version of the schema that the
