@@ -67,12 +67,19 @@ func (s *Server) cancelPasted(w http.ResponseWriter, r *http.Request) error {
 	return seeOther(w, r, to)
 }
 
-// toCancel is what a cancel link is for; ok is false if there is no such thing
-// any more.
+// errCancelPage says that a page to stop a recovery is not this browser's. It must
+// not say that nothing is left to stop: nobody has looked.
+var errCancelPage = problem.New(problem.Invalid, "transaction_unknown", "This page belongs to another browser, or was changed on the way.").
+	WithHint("Open the link of your message once more.")
+
+// toCancel is what a cancel link is for; m.Over if there is no such thing any more.
 func (s *Server) toCancel(w http.ResponseWriter, r *http.Request, tx string) (rec recovery.Recovery, m view.RecoverCancel, err error) {
 	m = view.RecoverCancel{Over: true, SignIn: view.PathSignIn}
 	o, ok, err := s.unseal(w, r, sealedCancel, tx)
-	if err != nil || !ok {
+	if err == nil && !ok {
+		err = errCancelPage
+	}
+	if err != nil {
 		return rec, m, err
 	}
 	rec, err = s.Store.Recovery(r.Context(), o.Person)

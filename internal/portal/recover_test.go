@@ -343,7 +343,7 @@ func TestCancel(t *testing.T) {
 	if !r.open(dana).Live(r.clock.now()) {
 		t.Error("looking at the link stopped it")
 	}
-	r.browser().get(page).shows(t, 200, "Nothing to stop") // another browser's page
+	r.browser().get(page).shows(t, 400, "Wrong browser") // another browser's page
 	done := mail.post("/recover/cancel/confirm", "tx", mail.get(page).field(t, "tx"))
 	done.shows(t, 200, "Done – The recovery is stopped")
 	mail.get(page).shows(t, 200, "Nothing to stop")
