@@ -7,10 +7,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 
 	gojose "github.com/go-jose/go-jose/v4"
 
@@ -28,6 +31,9 @@ type JWK struct {
 	Key       crypto.PublicKey // *ecdsa.PublicKey, ed25519.PublicKey or *rsa.PublicKey
 	KeyID     string
 	Algorithm string // "" is any that the key fits
+	// Certificate is the DER of the first certificate of x5c, whose key is Key; nil
+	// if there is none. Nothing else about it is checked. It is not written.
+	Certificate []byte
 }
 
 // JWKSet is a set of public signature keys. It is a KeySet.
@@ -98,7 +104,28 @@ func usable(o object) (JWK, bool) {
 		return JWK{}, false
 	}
 	k.Key = key
+	if chain, ok := o.get("x5c"); ok {
+		if k.Certificate, ok = certificateOf(chain, key); !ok {
+			return JWK{}, false
+		}
+	}
 	return k, true
+}
+
+// certificateOf gives the first certificate of an x5c member, nil if it cannot be
+// read; one for another key spoils the JWK (RFC 7517 §4.7).
+func certificateOf(chain string, key crypto.PublicKey) (der []byte, ok bool) {
+	each(chain, func(raw string) bool {
+		text := strings.ReplaceAll(strings.Trim(raw, `"`), `\/`, "/")
+		der, _ = base64.StdEncoding.Strict().DecodeString(text)
+		return false // the first is the key's
+	})
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, true
+	}
+	same, is := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	return der, is && same.Equal(key)
 }
 
 // ParseJWK reads one public key. One with private parts is an error.
