@@ -49,4 +49,4 @@ tools:
 	@scripts/tools.sh
 
 clean:
-	@rm -rf bin dist .bin test/browser/node_modules
+	@rm -rf bin dist .bin test/browser/node_modules test/interop/node_modules

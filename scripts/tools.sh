@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks, once and quietly:
 #   tools.sh go   the checkers, in .bin
-#   tools.sh      these, and Chromium, PostgreSQL and the browser tests' packages
+#   tools.sh      these, and Chromium, PostgreSQL, and the npm packages that tests run
 # A system package that cannot be installed here is named on standard error and
 # left to the test that needs it, which then fails with its own reason.
 set -euo pipefail
@@ -60,10 +60,12 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # node_modules is right when it was made from this very lock file.
-lock=test/browser/package-lock.json
-stamp=test/browser/node_modules/.countersign-lock
-if has_npm && ! cmp -s "$lock" "$stamp"; then
-  echo "tools: installing the packages of test/browser"
-  (cd test/browser && quietly npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+packages() { # folder
+  local lock=$1/package-lock.json stamp=$1/node_modules/.countersign-lock
+  if ! has_npm || cmp -s "$lock" "$stamp"; then return; fi
+  echo "tools: installing the packages of $1"
+  (cd "$1" && quietly npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
   cp "$lock" "$stamp"
-fi
+}
+packages test/browser
+packages test/interop

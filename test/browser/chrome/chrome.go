@@ -12,10 +12,14 @@ package chrome
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +37,16 @@ var running struct {
 	ctx     context.Context // the browser's; nil before the first use
 	stop    func()
 	failure error
+	trusted []string // base64 of SHA-256 of public keys
+}
+
+// Trust makes the browser of this process take the certificate for good, as
+// that of an authority which the machine knows. It goes before the first New.
+func Trust(cert *x509.Certificate) {
+	running.Lock()
+	defer running.Unlock()
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	running.trusted = append(running.trusted, base64.StdEncoding.EncodeToString(sum[:]))
 }
 
 // Locate returns the Chromium to run.
@@ -114,6 +128,9 @@ func start() (context.Context, func(), error) {
 		chromedp.Flag("lang", "en-US"),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE localhost , EXCLUDE *.localhost , EXCLUDE 127.0.0.1 , EXCLUDE [::1]"),
 	)
+	if len(running.trusted) > 0 {
+		options = append(options, chromedp.Flag("ignore-certificate-errors-spki-list", strings.Join(running.trusted, ",")))
+	}
 	if os.Geteuid() == 0 || inContainer() {
 		options = append(options, chromedp.NoSandbox) // its sandbox needs what neither has
 	}

@@ -1,0 +1,57 @@
+// What the scripts share: the lab they run in, and how they ask for a person.
+import { createInterface } from 'node:readline'
+
+export const lab = JSON.parse(process.env.LAB)
+export const issuer = new URL(lab.issuer)
+
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+
+/** open has the person's browser go to an address. */
+export function open(url) {
+  process.stdout.write(JSON.stringify({ open: String(url) }) + '\n')
+}
+
+/** visit does, and gives the request that the browser then made to the callback. */
+export async function visit(url) {
+  open(url)
+  const { value, done } = await lines.next()
+  if (done) throw new Error('the browser did not come back')
+  const { url: back, form } = JSON.parse(value)
+  if (!form) return new URL(back)
+  return new Request(back, { method: 'POST', body: form, headers: { 'content-type': 'application/x-www-form-urlencoded' } })
+}
+
+export function same(got, want, what) {
+  if (JSON.stringify(got) !== JSON.stringify(want)) throw new Error(`${what}: ${JSON.stringify(got)}, not ${JSON.stringify(want)}`)
+}
+
+export function ok(value, what) {
+  if (!value) throw new Error(what)
+}
+
+/** fails gives the error that a promise ends with. */
+export async function fails(promise, what) {
+  let error
+  try { await promise } catch (e) { error = e }
+  ok(error, `${what} was not refused`)
+  return error
+}
+
+/** privateKey is the key of the clients that have one, for WebCrypto. */
+export async function privateKey() {
+  const der = Buffer.from(lab.key.replace(/-----[^-]+-----|\s/g, ''), 'base64')
+  return crypto.subtle.importKey('pkcs8', der, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
+}
+
+/** run runs the case that the command line names, and ends the process. */
+export async function run(cases) {
+  const name = process.argv[2]
+  try {
+    ok(cases[name], `there is no case ${name}`)
+    await cases[name]()
+  } catch (e) {
+    console.error(e, e.cause ?? '')
+    process.exit(1)
+  }
+  process.exit(0)
+}

@@ -1,0 +1,171 @@
+// What oauth4webapi does with the server, one case a run.
+import * as oauth from 'oauth4webapi'
+import { fails, issuer, lab, ok, privateKey, run, same, visit } from './lab.mjs'
+
+async function server(algorithm) {
+  return oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm }))
+}
+
+const as = await server('oauth2')
+
+/** app is a client with its authentication. */
+const app = (client_id, auth) => ({ client: { client_id }, auth })
+const web = () => app('web-app', oauth.ClientSecretBasic(lab.secrets['web-app']))
+const spa = () => app('spa', oauth.None())
+const api = () => app('notes-api', oauth.ClientSecretBasic(lab.secrets['notes-api']))
+const keyed = async () => app('keyed-app', oauth.PrivateKeyJwt(await privateKey()))
+
+/** begin is a new authorization request and what has to be remembered of it. */
+async function begin({ client }, more) {
+  const verifier = oauth.generateRandomCodeVerifier(), state = oauth.generateRandomState(), nonce = oauth.generateRandomNonce()
+  const parameters = new URLSearchParams({
+    client_id: client.client_id, response_type: 'code', redirect_uri: lab.callback, scope: 'openid profile notes:read', state, nonce,
+    code_challenge: await oauth.calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256', ...more,
+  })
+  return { verifier, state, nonce, parameters }
+}
+
+function address(parameters) {
+  const url = new URL(as.authorization_endpoint)
+  url.search = parameters
+  return url
+}
+
+/** retried does a request again when the server gives a nonce for the proof. */
+async function retried(ask, read) {
+  try {
+    return await read(await ask())
+  } catch (e) {
+    if (!oauth.isDPoPNonceError(e)) throw e
+    return read(await ask())
+  }
+}
+
+/** redeem takes the answer that came back for tokens. */
+async function redeem({ client, auth }, { verifier, state, nonce }, back, options) {
+  const given = back instanceof Request ? new URLSearchParams(await back.text()) : back
+  const answer = oauth.validateAuthResponse(as, client, given, state)
+  return retried(
+    () => oauth.authorizationCodeGrantRequest(as, client, auth, answer, lab.callback, verifier, options),
+    r => oauth.processAuthorizationCodeResponse(as, client, r, { expectedNonce: nonce, requireIdToken: true }),
+  )
+}
+
+async function push({ client, auth }, parameters, options) {
+  const { request_uri } = await retried(
+    () => oauth.pushedAuthorizationRequest(as, client, auth, parameters, options),
+    r => oauth.processPushedAuthorizationResponse(as, client, r),
+  )
+  return new URLSearchParams({ client_id: client.client_id, request_uri })
+}
+
+async function login(a, options) {
+  const b = await begin(a)
+  return redeem(a, b, await visit(address(b.parameters)), options)
+}
+
+function refresh({ client, auth }, token, options) {
+  return retried(
+    () => oauth.refreshTokenGrantRequest(as, client, auth, token, options),
+    r => oauth.processRefreshTokenResponse(as, client, r),
+  )
+}
+
+async function introspect({ client, auth }, token) {
+  return oauth.processIntrospectionResponse(as, client, await oauth.introspectionRequest(as, client, auth, token))
+}
+
+async function reads(tokens, options) {
+  const answer = await oauth.protectedResourceRequest(tokens.access_token, 'GET', new URL('/notes', lab.api), undefined, undefined, options)
+  same(answer.status, 200, 'the API')
+}
+
+const proof = async ({ client }) => ({ DPoP: oauth.DPoP(client, await oauth.generateKeyPair('ES256')) })
+
+await run({
+  async discovery() {
+    same(await server('oidc'), as, 'the two documents')
+    const resource = new URL(lab.api)
+    const rs = await oauth.processResourceDiscoveryResponse(resource, await oauth.resourceDiscoveryRequest(resource))
+    same(rs.authorization_servers, [lab.issuer], "the resource's servers")
+  },
+  async 'code with PKCE'() {
+    for (const a of [web(), spa()]) {
+      const tokens = await login(a)
+      same(tokens.scope, 'openid profile notes:read', 'scope')
+      await reads(tokens)
+    }
+  },
+  async 'form post'() {
+    const a = web(), b = await begin(a, { response_mode: 'form_post' })
+    const back = await visit(address(b.parameters))
+    ok(back instanceof Request, 'it came in the query')
+    ok((await redeem(a, b, back)).access_token, 'no token')
+  },
+  async 'pushed request'() {
+    const a = web(), b = await begin(a)
+    await reads(await redeem(a, b, await visit(address(await push(a, b.parameters)))))
+  },
+  async 'signed request'() {
+    const key = await privateKey(), a = app('signing-app', oauth.PrivateKeyJwt(key))
+    const b = await begin(a)
+    const request = await oauth.issueRequestObject(as, a.client, b.parameters, key)
+    const signed = new URLSearchParams({ client_id: a.client.client_id, request })
+    await reads(await redeem(a, b, await visit(address(signed))))
+    await reads(await redeem(a, b, await visit(address(await push(a, signed)))))
+    const plain = await visit(address(b.parameters))
+    same(plain.searchParams.get('error'), 'invalid_request', 'an unsigned request')
+  },
+  async DPoP() {
+    const a = spa(), options = await proof(a)
+    const tokens = await login(a, options)
+    same(tokens.token_type, 'dpop', 'token type')
+    await reads(tokens, options)
+    const again = await refresh(a, tokens.refresh_token, options)
+    await reads(again, options)
+    const e = await fails(refresh(a, again.refresh_token, await proof(a)), 'another key')
+    same(e.error, 'invalid_grant', 'another key')
+  },
+  async 'DPoP, pushed request and private_key_jwt'() {
+    const a = await keyed(), options = await proof(a), b = await begin(a)
+    const tokens = await redeem(a, b, await visit(address(await push(a, b.parameters, options))), options)
+    same(tokens.token_type, 'dpop', 'token type')
+    await reads(tokens, options)
+  },
+  async refresh() {
+    const a = web()
+    const tokens = await login(a), again = await refresh(a, tokens.refresh_token)
+    await reads(again)
+    same(oauth.getValidatedIdTokenClaims(again).sub, oauth.getValidatedIdTokenClaims(tokens).sub, 'subject')
+    const many = await Promise.all(Array.from({ length: 8 }, () => refresh(a, again.refresh_token)))
+    same(new Set(many.map(t => t.refresh_token)).size, 1, 'successors of one refresh token')
+  },
+  async userinfo() {
+    const a = web(), tokens = await login(a)
+    const { sub } = oauth.getValidatedIdTokenClaims(tokens)
+    const info = await oauth.processUserInfoResponse(as, a.client, sub, await oauth.userInfoRequest(as, a.client, tokens.access_token))
+    same([info.name, info.preferred_username], ['Dana Example', 'dana'], 'userinfo')
+  },
+  async introspection() {
+    const tokens = await login(web())
+    const about = await introspect(api(), tokens.access_token)
+    same([about.active, about.client_id, about.aud], [true, 'web-app', lab.api], 'introspection')
+    same(await introspect(web(), tokens.access_token), { active: false }, 'introspection by who is not entitled')
+  },
+  async revocation() {
+    const a = web(), tokens = await login(a)
+    await oauth.processRevocationResponse(await oauth.revocationRequest(as, a.client, a.auth, tokens.access_token))
+    same((await fails(refresh(a, tokens.refresh_token), 'a revoked token')).error, 'invalid_grant', 'a revoked token')
+    same(await introspect(api(), tokens.access_token), { active: false }, 'introspection of a revoked grant')
+  },
+  async 'client credentials'() {
+    const { client, auth } = app('nightly', oauth.ClientSecretPost(lab.secrets.nightly))
+    const r = await oauth.clientCredentialsGrantRequest(as, client, auth, new URLSearchParams({ scope: 'notes:read', resource: lab.api }))
+    await reads(await oauth.processClientCredentialsResponse(as, client, r))
+  },
+  async refusal() {
+    const a = web(), b = await begin(a, { prompt: 'none', max_age: '0' })
+    const e = await fails(redeem(a, b, await visit(address(b.parameters))), 'prompt=none with max_age=0')
+    same(e.error, 'interaction_required', 'prompt=none with max_age=0')
+  },
+})
