@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -143,6 +144,7 @@ func (t *tool) serve() *cobra.Command {
 		Long: "Serve the issuer of the configuration. A database of an earlier release is brought up to date first, after a copy of it was made.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			collectLess()
+			threadMore()
 			err := server.ErrEpoch
 			for errors.Is(err, server.ErrEpoch) && c.Context().Err() == nil {
 				err = t.serveEpoch(c.Context(), !noMigrate, acceptTime)
@@ -184,6 +186,17 @@ func (t *tool) serveEpoch(ctx context.Context, migrate, acceptTime bool) error {
 func collectLess() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200)
+	}
+}
+
+// threadMore lets at least four threads run Go code, also where there is one
+// processor or the share of one. With a single one the runtime looks for new
+// requests only when it has nothing else to do, which under load is never: they
+// stand unseen in the kernel's queue instead of being let in or refused, and each
+// sync of the disk holds everybody up. GOMAXPROCS overrides it.
+func threadMore() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
 	}
 }
 

@@ -60,7 +60,7 @@ const hashWait = 2 * time.Second
 
 // NewPasswords makes them. block holds what nobody may choose.
 func NewPasswords(sealer Sealer, block *Blocklist) *Passwords {
-	n := max(1, runtime.GOMAXPROCS(0))
+	n := min(runtime.NumCPU(), runtime.GOMAXPROCS(0)) // there may be more threads than processors
 	return &Passwords{
 		sealer: sealer, block: block, places: make(chan struct{}, n), line: make(chan struct{}, 8*n),
 		none: newHash([]byte(id.Random("none"))),

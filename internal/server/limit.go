@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -139,7 +140,7 @@ func (s *Server) limit(next http.Handler) http.Handler {
 		a := &answer{ResponseWriter: w}
 		next.ServeHTTP(a, r)
 		leave()
-		_ = a.send() // whoever has gone needs none
+		_ = a.end() // whoever has gone needs none
 	})
 }
 
@@ -194,6 +195,15 @@ func (a *answer) send() (err error) {
 		a.body = nil
 	}
 	return err
+}
+
+// end writes what was held back when nothing more comes. How long it is is known
+// then, so that it is not sent in chunks.
+func (a *answer) end() error {
+	if h := a.Header(); !a.sent && len(a.body) > 0 && h["Content-Length"] == nil {
+		h["Content-Length"] = []string{strconv.Itoa(len(a.body))}
+	}
+	return a.send()
 }
 
 // FlushError is for http.ResponseController.
