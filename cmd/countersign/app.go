@@ -90,7 +90,7 @@ Data goes to standard output, words for you to standard error. Exit codes:
 		return names, cobra.ShellCompDirectiveNoFileComp
 	})
 	c.AddCommand(a.login(), a.logout(), a.auth(), a.call(), a.person(), a.factor(), a.recovery(), a.session(), a.apply(),
-		a.webhook(), a.delivery(), a.alert(), a.leak(), a.policy(), a.version())
+		a.clientCommand(), a.webhook(), a.delivery(), a.alert(), a.leak(), a.policy(), a.version())
 	return c
 }
 
@@ -116,7 +116,7 @@ func (a *app) do(f func(ctx context.Context, args []string) error) func(*cobra.C
 // group is a command that only has others below it.
 func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		return usage("Name a command of %s: countersign %s --help.", name, name)
+		return usage("Name a command of %s: %s --help.", name, c.CommandPath())
 	}}
 	c.AddCommand(commands...)
 	return c

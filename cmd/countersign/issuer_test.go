@@ -473,10 +473,30 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		}
 		i.counts["leaks"]++
 		answer(w, 200, map[string]any{"known": true, "what": "the secret of a client", "next": "Rotate it.", "record": "rec_9"})
+	case noun == "clients" && strings.HasPrefix(verb, "secrets"):
+		i.secrets(w, r, strings.TrimPrefix(verb, "secrets/"))
 	case noun == "clients" || noun == "resources" || noun == "webhooks":
 		i.object(w, r, noun, id)
 	default:
 		answer(w, 404, map[string]any{"detail": "No such thing."})
+	}
+}
+
+// secrets answers what the server answers about a client's secrets.
+func (i *issuer) secrets(w http.ResponseWriter, r *http.Request, name string) {
+	newest := map[string]any{"name": "ba7816bf8f01", "made_at": time.Now()}
+	switch r.Method {
+	case "GET":
+		answer(w, 200, map[string]any{"items": []map[string]any{newest, {"name": "9f86d081884c", "ends_at": time.Date(2099, 6, 1, 0, 0, 0, 0, time.UTC)}}})
+	case "POST":
+		var in struct{ Overlap int64 }
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		i.counts[fmt.Sprintf("secret_%d", in.Overlap)]++
+		newest["client_secret"] = "cs_secret_TOLDAGAIN"
+		answer(w, 201, newest)
+	case "DELETE":
+		i.counts["retired_"+name]++
+		w.WriteHeader(204)
 	}
 }
 

@@ -125,10 +125,7 @@ func (a *API) clients() {
 		id: "end-client", method: http.MethodDelete, path: "/v1/clients/{client_id}", summary: "End a client and everything it holds, for ever", tag: tag,
 		scope: ScopeWrite, action: policy.ClientWrite, kind: audit.ClientEnded, status: http.StatusNoContent,
 	}, a.endClient)
-	register(a, operation{
-		id: "rotate-client-secret", method: http.MethodPost, path: "/v1/clients/{client_id}/secret", summary: "Give a client a new secret; the old one stops working", tag: tag,
-		scope: ScopeWrite, action: policy.ClientSecretRotate, kind: audit.ClientSecretRotated, status: http.StatusOK,
-	}, a.rotateSecret)
+	a.clientSecrets()
 }
 
 var noClient = problem.New(problem.NotFound, "client_not_found", "There is no such client.")
@@ -278,7 +275,7 @@ func withSecret(c *client.Client) string {
 	}
 	v := secret.New(secret.ClientSecret)
 	h := v.Hash()
-	c.SecretHash = &h
+	c.SecretHash, c.Earlier = &h, nil
 	return v.Reveal()
 }
 
@@ -313,6 +310,9 @@ func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientO
 	}
 	cl.GrantTypes = usual(cl)
 	text := withSecret(&cl)
+	if text != "" {
+		cl.SecretAt = cl.CreatedAt
+	}
 	if err := client.Check(cl); err != nil {
 		return nil, err
 	}
@@ -375,10 +375,10 @@ func (a *API) replaceClient(ctx context.Context, c *call, in *clientPutIn) (*cli
 	cl.ID, cl.Service, cl.Owner, cl.FirstParty, cl.CreatedAt = have.ID, have.Service, have.Owner, have.FirstParty, have.CreatedAt
 	cl.GrantTypes = usual(cl)
 	text := ""
-	if cl.SecretHash = have.SecretHash; cl.AuthMethod != client.AuthSecretBasic && cl.AuthMethod != client.AuthSecretPost {
-		cl.SecretHash = nil
-	} else if cl.SecretHash == nil {
-		text = withSecret(&cl)
+	if cl.AuthMethod == client.AuthSecretBasic || cl.AuthMethod == client.AuthSecretPost {
+		if cl.SecretHash, cl.SecretAt, cl.Earlier = have.SecretHash, have.SecretAt, have.Earlier; cl.SecretHash == nil {
+			text, cl.SecretAt = withSecret(&cl), a.now()
+		}
 	}
 	if err := client.Check(cl); err != nil {
 		return nil, err
@@ -439,41 +439,4 @@ func (a *API) endClient(ctx context.Context, c *call, in *clientEndIn) (*none, e
 	ch.make = func(*act.Facts) ([]act.Change, error) { return list, nil }
 	_, err = a.carryOut(ctx, c, ch)
 	return nil, err
-}
-
-func (a *API) rotateSecret(ctx context.Context, c *call, in *struct {
-	ClientID string `path:"client_id" maxLength:"64"`
-	KeyParam
-},
-) (*clientOut, error) {
-	key, earlier, err := a.before(ctx, c, in.KeyParam, nil)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.showClient(ctx, earlier)
-	}
-	cl, err := a.managed(ctx, in.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	text := withSecret(&cl)
-	if text == "" {
-		return nil, problem.New(problem.Conflict, "no_secret", "This client does not authenticate with a secret.")
-	}
-	_, err = a.carryOut(ctx, c, change{
-		target: []string{cl.ID}, said: map[string]any{"client": cl.ID, "client_id": cl.ClientID},
-		make: func(*act.Facts) ([]act.Change, error) {
-			return key.remember(cl.ClientID, a.now(), client.RotateSecret{ID: cl.ID, SecretHash: *cl.SecretHash}), nil
-		},
-	})
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, nil); err == nil {
-			return a.showClient(ctx, earlier)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.tell(ctx, cl.ClientID, text)
 }

@@ -101,6 +101,65 @@ func secretIs(c client.Client, text string) bool {
 	return err == nil && c.SecretHash != nil && c.SecretHash.Equal(v.Hash())
 }
 
+func TestClientSecrets(t *testing.T) {
+	r, l := boss(t)
+	body := object{"client_id": "notes", "auth_method": "client_secret_basic", "redirect_uris": []string{"https://notes.example.com/cb"}}
+	first, _ := r.want(l.do("POST", "/v1/clients", body), 201, "").body["client_secret"].(string)
+	list := func() (names []string, text string) {
+		a := r.want(l.do("GET", "/v1/clients/notes/secrets", nil), 200, "")
+		for _, o := range a.items() {
+			names = append(names, o["name"].(string))
+		}
+		return names, string(a.text)
+	}
+	name := func(text string) string {
+		v, err := secret.Read(secret.ClientSecret, text)
+		r.ok(err)
+		return client.SecretName(v.Hash())
+	}
+	a := r.want(l.do("POST", "/v1/clients/notes/secrets", object{"overlap": 3600}, header("Idempotency-Key", "one")), 201, "")
+	second, _ := a.body["client_secret"].(string)
+	if again := r.want(l.do("POST", "/v1/clients/notes/secrets", object{"overlap": 3600}, header("Idempotency-Key", "one")), 201, ""); again.body["client_secret"] != nil || again.body["name"] != name(second) {
+		t.Errorf("told twice, or made twice: %s", again.text)
+	}
+	names, text := list()
+	if fmt.Sprint(names) != fmt.Sprint([]string{name(second), name(first)}) || strings.Contains(text, "cs_secret_") || !strings.Contains(text, r.time().Add(time.Hour).Format("2006-01-02T15:04:05")) {
+		t.Errorf("%v: %s", names, text)
+	}
+	l.logged("client.secret_added", "Name of dana gave notes another secret; the earlier one works until "+r.time().Add(time.Hour).Format(time.RFC3339))
+	r.want(l.do("POST", "/v1/clients/notes/secrets", nil), 409, "two_secrets")
+	r.want(l.do("POST", "/v1/clients/notes/secrets", object{"overlap": 31 * 24 * 3600}), 400, "request_invalid")
+	r.want(l.do("DELETE", "/v1/clients/notes/secrets/"+name(second), nil), 409, "newest_secret")
+	r.want(l.do("DELETE", "/v1/clients/notes/secrets/000000000000", nil), 404, "secret_not_found")
+	r.want(l.do("DELETE", "/v1/clients/nobody/secrets/000000000000", nil), 404, "client_not_found")
+	if a := l.do("DELETE", "/v1/clients/notes/secrets/"+name(first), nil); a.StatusCode != 204 {
+		t.Errorf("retire: %d %s", a.StatusCode, a.text)
+	}
+	l.logged("client.secret_retired", "Name of dana retired the earlier secret of notes")
+	// Its time comes by itself; and a rotation leaves none.
+	r.want(l.do("POST", "/v1/clients/notes/secrets", nil), 201, "")
+	if names, _ := list(); len(names) != 2 || names[1] != name(second) {
+		t.Errorf("%v", names)
+	}
+	r.pass(client.UsualOverlap)
+	l = r.login(l.person, everything)
+	if names, _ := list(); len(names) != 1 {
+		t.Errorf("past its time: %v", names)
+	}
+	r.want(l.do("DELETE", "/v1/clients/notes/secrets/"+name(second), nil), 404, "secret_not_found")
+	r.want(l.do("POST", "/v1/clients/notes/secrets", nil), 201, "")
+	r.want(l.do("POST", "/v1/clients/notes/secret", nil), 200, "")
+	if names, _ := list(); len(names) != 1 {
+		t.Errorf("after a rotation: %v", names)
+	}
+	r.want(l.do("POST", "/v1/clients", object{"client_id": "public", "redirect_uris": []string{"https://a.example.com/cb"}}), 201, "")
+	r.want(l.do("POST", "/v1/clients/public/secrets", nil), 409, "no_secret")
+	r.want(l.do("DELETE", "/v1/clients/public/secrets/000000000000", nil), 409, "no_secret")
+	if a := r.want(l.do("GET", "/v1/clients/public/secrets", nil), 200, ""); len(a.items()) != 0 {
+		t.Errorf("%s", a.text)
+	}
+}
+
 func TestService(t *testing.T) {
 	r, l := boss(t)
 	sam := r.person("sam")

@@ -85,6 +85,8 @@ const (
 	ClientEnded         Kind = 0x0603
 	ClientSecretRotated Kind = 0x0604
 	ClientEnabled       Kind = 0x0605
+	ClientSecretAdded   Kind = 0x0680 // the earlier one works on until its time
+	ClientSecretRetired Kind = 0x0681 // the earlier one stopped before its time
 	ResourceCreated     Kind = 0x0611
 	ResourceUpdated     Kind = 0x0612
 	ResourceEnded       Kind = 0x0613
@@ -235,6 +237,8 @@ var kinds = map[Kind]kindInfo{
 	ClientUpdated:       {"client.updated", Authority, plain, "{who} <changed|was not allowed to change> [{client}|an application]"},
 	ClientEnded:         {"client.ended", Authority, plain, "{who} <ended|was not allowed to end> [{client}|an application]"},
 	ClientSecretRotated: {"client.secret_rotated", Authority, plain, "{who} <changed|was not allowed to change> the secret of [{client}|an application]"},
+	ClientSecretAdded:   {"client.secret_added", Authority, plain, "{who} <gave|was not allowed to give> [{client}|an application] another secret[; the earlier one works until {until}]"},
+	ClientSecretRetired: {"client.secret_retired", Authority, plain, "{who} <retired|was not allowed to retire> the earlier secret of [{client}|an application]"},
 	ClientEnabled:       {"client.enabled", Authority, plain, "{who} <enabled|was not allowed to enable> [{client}|an application]"},
 	ResourceCreated:     {"resource.created", Authority, plain, "{who} <registered|was not allowed to register> [{resource}|a resource]"},
 	ResourceUpdated:     {"resource.updated", Authority, plain, "{who} <changed|was not allowed to change> [{resource}|a resource]"},

@@ -5,6 +5,7 @@ package client
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"time"
 
@@ -40,7 +41,9 @@ type Client struct {
 	ClientID     string // on the wire; never begins with https://
 	Name         string
 	AuthMethod   AuthMethod
-	SecretHash   *secret.Hash    // of client_secret_*; nil otherwise
+	SecretHash   *secret.Hash    // of client_secret_*: the newest; nil otherwise
+	SecretAt     time.Time       // when it was made; zero: before that was kept
+	Earlier      *Secret         // the one before it, while both work; nil: none
 	JWKS         json.RawMessage // of private_key_jwt and signed requests; nil if it has no keys
 	RedirectURIs []string
 	GrantTypes   []GrantType
@@ -55,6 +58,36 @@ type Client struct {
 	CreatedAt    time.Time
 	Metadata
 	Node lineage.Node
+}
+
+// Secret is a secret of a client that a newer one takes the place of.
+type Secret struct {
+	Hash   secret.Hash
+	MadeAt time.Time // zero: before that was kept
+	EndsAt time.Time // from then on it does not work
+}
+
+// The overlap of two secrets: long enough to change what uses them, and an end.
+const (
+	UsualOverlap = 24 * time.Hour
+	MaxOverlap   = 30 * 24 * time.Hour
+)
+
+// SecretName is the name by which a secret is listed and retired: the beginning of
+// the SHA-256 of its text, in hexadecimal, which whoever has the secret can work
+// out and nobody can go back from.
+func SecretName(h secret.Hash) string { return hex.EncodeToString(h[:6]) }
+
+// Secrets are the hashes of the secrets that work at now, the newest first.
+func (c Client) Secrets(now time.Time) []secret.Hash {
+	var out []secret.Hash
+	if c.SecretHash != nil {
+		out = append(out, *c.SecretHash)
+	}
+	if c.Earlier != nil && now.Before(c.Earlier.EndsAt) {
+		out = append(out, c.Earlier.Hash)
+	}
+	return out
 }
 
 // Confidential reports whether the client authenticates.
@@ -92,10 +125,19 @@ type Create struct {
 // Update replaces what a client is; ID, ClientID, Service and CreatedAt stay.
 type Update struct{ Client }
 
-// RotateSecret replaces a client's secret.
+// RotateSecret replaces a client's secret. With EarlierUntil the one it replaces
+// works on until then; a client that has two already is refused
+// (problem.Conflict, two_secrets). Without it, every earlier one stops at once.
 type RotateSecret struct {
-	ID         string
-	SecretHash secret.Hash
+	ID           string
+	SecretHash   secret.Hash
+	EarlierUntil time.Time
+}
+
+// RetireSecret stops the earlier of a client's two secrets before its time.
+type RetireSecret struct {
+	ID   string
+	Hash secret.Hash
 }
 
 // Change marks Create as a change.
@@ -106,6 +148,9 @@ func (Update) Change() {}
 
 // Change marks RotateSecret as a change.
 func (RotateSecret) Change() {}
+
+// Change marks RetireSecret as a change.
+func (RetireSecret) Change() {}
 
 // Store reads clients and services.
 type Store interface {

@@ -123,6 +123,8 @@ var table = map[audit.Kind]rule{
 	audit.ClientEnded:         {admins: true},
 	audit.ClientEnabled:       {admins: true},
 	audit.ClientSecretRotated: {admins: true},
+	audit.ClientSecretAdded:   {admins: true},
+	audit.ClientSecretRetired: {admins: true},
 	audit.ResourceCreated:     {admins: true},
 	audit.ResourceUpdated:     {admins: true},
 	audit.ResourceEnded:       {admins: true},

@@ -88,7 +88,7 @@ func (s *Server) credentials(c *caller, p presented) error {
 			return errClient
 		}
 	case client.AuthSecretBasic, client.AuthSecretPost:
-		if p.assertion != "" || c.SecretHash == nil || !p.matches(*c.SecretHash) {
+		if p.assertion != "" || !p.matches(c.Secrets(now)) {
 			return errClient
 		}
 		c.proofs = append(c.proofs, assurance.Proof{Method: assurance.ClientSecret, Subject: actorOf(c.Client), Credential: c.ID, At: now, Source: "store:" + c.ID})
@@ -179,14 +179,22 @@ func unescape(s string) string {
 	return s
 }
 
-func (p presented) matches(want secret.Hash) bool {
-	ok := secret.Hash(sha256.Sum256([]byte(p.secret))).Equal(want)
+// matches reports whether the secret is one of those; each is compared, whichever
+// it is.
+func (p presented) matches(want []secret.Hash) bool {
+	spelt := []secret.Hash{sha256.Sum256([]byte(p.secret))}
 	if u := unescape(p.secret); p.basic && u != p.secret {
-		ok = ok || secret.Hash(sha256.Sum256([]byte(u))).Equal(want)
+		spelt = append(spelt, sha256.Sum256([]byte(u)))
+	}
+	ok := false
+	for _, h := range spelt {
+		for _, w := range want {
+			ok = h.Equal(w) || ok
+		}
 	}
 	return ok && p.secret != ""
 }
 
 // burn does what matches does, so that an unknown client takes as long as a
 // wrong secret (security, invariant 13).
-func burn(s string) { _ = presented{secret: s}.matches(secret.Hash{}) }
+func burn(s string) { _ = presented{secret: s}.matches([]secret.Hash{{}}) }

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,6 +93,53 @@ func TestClientAuthentication(t *testing.T) {
 	r.expect("raw", 200, "", r.post("/oauth/token", code, basic("web:1", r.webSecret), func(q *http.Request) {
 		q.SetBasicAuth("web%3A1", r.webSecret) // a colon cannot come raw
 	}))
+}
+
+// Two secrets work while they overlap, each at every endpoint; the earlier one ends
+// at its time, or at once when it is retired, whatever was remembered.
+func TestTwoSecrets(t *testing.T) {
+	engines(t, 1, func(r *rig) {
+		cc := form("grant_type", "client_credentials")
+		try := func(text string) answer { return r.post("/oauth/token", cc, basic("nightly", text)) }
+		first, second := r.svcSecret, secret.New(secret.ClientSecret)
+		r.expect("the only one", 200, "", try(first))
+		until := r.clock.now().Add(time.Hour)
+		r.do(audit.ClientSecretAdded, client.RotateSecret{ID: r.svc.ID, SecretHash: second.Hash(), EarlierUntil: until})
+		for name, text := range map[string]string{"the earlier": first, "the newest": second.Reveal()} {
+			r.expect(name, 200, "", try(text))
+			r.expect(name+", introspection", 200, "", r.post("/oauth/introspect", form("token", "x"), basic("nightly", text)))
+			r.expect(name+", revocation", 200, "", r.post("/oauth/revoke", form("token", "x"), basic("nightly", text)))
+		}
+		r.expect("neither", 401, "invalid_client", try(secret.New(secret.ClientSecret).Reveal()))
+		r.expect("none", 401, "invalid_client", try(""))
+		r.clock.move(time.Hour - time.Microsecond)
+		r.expect("the earlier, the last moment", 200, "", try(first))
+		r.clock.move(time.Microsecond)
+		r.expect("the earlier, past its time", 401, "invalid_client", try(first))
+		r.expect("the newest, then", 200, "", try(second.Reveal()))
+
+		third := secret.New(secret.ClientSecret)
+		r.do(audit.ClientSecretAdded, client.RotateSecret{ID: r.svc.ID, SecretHash: third.Hash(), EarlierUntil: r.clock.now().Add(time.Hour)})
+		r.expect("the earlier", 200, "", try(second.Reveal()))
+		// Retired amid its use: from the moment that is done, it opens nothing.
+		var wg sync.WaitGroup
+		var retired atomic.Bool
+		for range 4 {
+			wg.Go(func() {
+				for range 25 {
+					late := retired.Load()
+					if a := try(second.Reveal()); late && a.status != 401 {
+						r.Errorf("a retired secret is answered %d %s", a.status, a.body)
+					}
+				}
+			})
+		}
+		r.do(audit.ClientSecretRetired, client.RetireSecret{ID: r.svc.ID, Hash: second.Hash()})
+		retired.Store(true)
+		wg.Wait()
+		r.expect("the retired one", 401, "invalid_client", try(second.Reveal()))
+		r.expect("the newest", 200, "", try(third.Reveal()))
+	})
 }
 
 func TestTokenRequestsAreExact(t *testing.T) {

@@ -111,7 +111,7 @@ func (s *Server) leakedClient(ctx context.Context, text string) (f admin.Found, 
 		return f, false, nil
 	}
 	c, err := s.Store.ClientBySecret(ctx, v.Hash())
-	if err != nil || over([]lineage.Node{c.Node}) {
+	if err != nil || over([]lineage.Node{c.Node}) || !slices.ContainsFunc(c.Secrets(s.now()), v.Hash().Equal) {
 		return f, false, noneIfUnknown(err)
 	}
 	f = admin.Found{What: "the secret of a client", Client: c.ID, Target: []string{c.ID}, Next: "Rotate it: POST /v1/clients/" + c.ClientID + "/secret"}

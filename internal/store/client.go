@@ -8,6 +8,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/secret"
 )
 
@@ -18,11 +19,17 @@ func (s *Store) clientChange(u *unit, c act.Change) bool {
 	case client.Update:
 		u.bump(c.ID)
 		u.changeOne("client", `UPDATE client SET name = $1, auth_method = $2, secret_hash = $3, jwks = $4, redirect_uris = $5, grant_types = $6,
-scopes = $7, resources = $8, first_party = $9, native = $10, require_dpop = $11, metadata = $12, owner = $13, managed_by = $14 WHERE id = $15`,
+scopes = $7, resources = $8, first_party = $9, native = $10, require_dpop = $11, metadata = $12, secret_at = $13, owner = $14, managed_by = $15 WHERE id = $16`,
 			append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID)...)
+		if c.Earlier == nil {
+			u.then(`UPDATE client SET earlier_hash = NULL, earlier_at = NULL, earlier_until = NULL WHERE id = $1`, c.ID)
+		}
 	case client.RotateSecret:
+		u.rotateSecret(c)
+	case client.RetireSecret:
 		u.bump(c.ID)
-		u.changeOne("client", `UPDATE client SET secret_hash = $1 WHERE id = $2`, c.SecretHash[:], c.ID)
+		u.must(1, refused(problem.New(problem.NotFound, "secret_not_found", "The client has no earlier secret of this name.")),
+			`UPDATE client SET earlier_hash = NULL, earlier_at = NULL, earlier_until = NULL WHERE id = $1 AND earlier_hash = $2`, c.ID, c.Hash[:])
 	default:
 		return false
 	}
@@ -43,8 +50,24 @@ func (u *unit) createClient(c client.Create) {
 	// does not end everybody's application.
 	u.node(c.ID, lineage.Client, c.Service)
 	u.then(`INSERT INTO client (name, auth_method, secret_hash, jwks, redirect_uris, grant_types, scopes, resources, first_party, native, require_dpop, metadata,
-owner, managed_by, id, client_id, service, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+secret_at, owner, managed_by, id, client_id, service, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID, c.ClientID, c.Service, orNow(c.CreatedAt, u.at).UnixMicro())...)
+}
+
+// rotateSecret gives a client another secret: the one it replaces stops, or works
+// on until its time. Two at most work at once.
+func (u *unit) rotateSecret(c client.RotateSecret) {
+	u.bump(c.ID)
+	at := u.at.UnixMicro()
+	if c.EarlierUntil.IsZero() {
+		u.changeOne("client", `UPDATE client SET secret_hash = $1, secret_at = $2, earlier_hash = NULL, earlier_at = NULL, earlier_until = NULL WHERE id = $3`,
+			c.SecretHash[:], at, c.ID)
+		return
+	}
+	u.must(1, refused(problem.New(problem.Conflict, "two_secrets", "The client has two secrets that work; a third would be one too many.").
+		WithHint("Retire the earlier one first.")),
+		`UPDATE client SET earlier_hash = secret_hash, earlier_at = secret_at, earlier_until = $1, secret_hash = $2, secret_at = $3
+WHERE id = $4 AND secret_hash IS NOT NULL AND (earlier_until IS NULL OR earlier_until <= $5)`, micros(c.EarlierUntil), c.SecretHash[:], at, c.ID, at)
 }
 
 // clientArgs are the columns that Create and Update share.
@@ -58,28 +81,32 @@ func clientArgs(c client.Client) []any {
 	}
 	return []any{
 		c.Name, string(c.AuthMethod), hash, jwks, text(c.RedirectURIs), text(c.GrantTypes), text(c.Scopes), text(c.Resources),
-		flag(c.FirstParty), flag(c.Native), flag(c.RequireDPoP), members(c.Metadata),
+		flag(c.FirstParty), flag(c.Native), flag(c.RequireDPoP), members(c.Metadata), micros(c.SecretAt),
 	}
 }
 
 const clientSQL = `SELECT c.client_id, c.name, c.auth_method, c.secret_hash, COALESCE(c.jwks, ''), c.redirect_uris, c.grant_types, c.scopes, c.resources,
-c.first_party, c.native, c.require_dpop, c.metadata, c.service, c.owner, c.managed_by, c.created_at, ` + nodeCols + ` FROM client c JOIN node n ON n.id = c.id `
+c.first_party, c.native, c.require_dpop, c.metadata, c.service, c.owner, c.managed_by, c.created_at,
+COALESCE(c.secret_at, 0), c.earlier_hash, COALESCE(c.earlier_at, 0), COALESCE(c.earlier_until, 0), ` + nodeCols + ` FROM client c JOIN node n ON n.id = c.id `
 
 func scanClient(row Row) (client.Client, error) {
 	var c client.Client
 	var n nodeRow
 	var method, jwks, uris, grants, scopes, resources, metadata string
-	var hash []byte
-	var first, native, dpop, created int64
+	var hash, earlier []byte
+	var first, native, dpop, created, made, earlierMade, until int64
 	if err := row.Scan(n.dest(&c.ClientID, &c.Name, &method, &hash, &jwks, &uris, &grants, &scopes, &resources,
-		&first, &native, &dpop, &metadata, &c.Service, &c.Owner, &c.ManagedBy, &created)...); err != nil {
+		&first, &native, &dpop, &metadata, &c.Service, &c.Owner, &c.ManagedBy, &created, &made, &earlier, &earlierMade, &until)...); err != nil {
 		return client.Client{}, err
 	}
 	c.ID, c.AuthMethod, c.CreatedAt, c.Node = n.id, client.AuthMethod(method), moment(created), n.node()
 	c.FirstParty, c.Native, c.RequireDPoP = first != 0, native != 0, dpop != 0
 	if len(hash) == len(secret.Hash{}) {
 		h := secret.Hash(hash)
-		c.SecretHash = &h
+		c.SecretHash, c.SecretAt = &h, moment(made)
+	}
+	if len(earlier) == len(secret.Hash{}) {
+		c.Earlier = &client.Secret{Hash: secret.Hash(earlier), MadeAt: moment(earlierMade), EndsAt: moment(until)}
 	}
 	if jwks != "" {
 		c.JWKS = json.RawMessage(jwks)
@@ -91,11 +118,12 @@ func scanClient(row Row) (client.Client, error) {
 	return c, err
 }
 
-// ClientBySecret gives the client that a secret is of, ended ones left out;
+// ClientBySecret gives the client that a secret is of, be it the earlier one of two
+// and past its time; ended clients are left out, and
 // problem.NotFound if there is none. It reads every client's hash: it is for
 // reports of leaks, which are rare.
 func (s *Store) ClientBySecret(ctx context.Context, h secret.Hash) (client.Client, error) {
-	return need(ctx, s.db, "client", scanClient, clientSQL+`WHERE c.secret_hash = $1 AND n.ended_at IS NULL`, h[:])
+	return need(ctx, s.db, "client", scanClient, clientSQL+`WHERE (c.secret_hash = $1 OR c.earlier_hash = $2) AND n.ended_at IS NULL`, h[:], h[:])
 }
 
 // Client implements client.Store.

@@ -140,6 +140,8 @@ func (u *unit) took(c act.Change) {
 		t = Taken{TookRetired, c.ID, c.At.UTC().Format(time.RFC3339Nano)}
 	case client.RotateSecret:
 		t = Taken{TookClient, c.ID, ""}
+	case client.RetireSecret:
+		t = Taken{TookClient, c.ID, ""}
 	case client.Update:
 		t = Taken{TookClient, c.ID, ""}
 	case notice.UpdateWebhook:

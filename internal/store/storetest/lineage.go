@@ -238,6 +238,7 @@ func testGuard(t *testing.T, db Database) {
 		"a new factor":       factor.Enrol{Passkey: factor.Passkey{ID: id.New(id.Credential), Person: p.ID, CredentialID: random(8), PublicKey: random(8)}},
 		"a client's update":  client.Update{Client: c},
 		"a client's secret":  client.RotateSecret{ID: c.ID, SecretHash: hash()},
+		"a client's second":  client.RotateSecret{ID: c.ID, SecretHash: hash(), EarlierUntil: r.at.Add(-time.Hour)},
 		"a resource's scope": resource.Update{Resource: res},
 		"signing out":        session.SignOut{ID: v.ID, At: r.at},
 		"a freeze":           lineage.Freeze{ID: p.ID, Why: "x"},

@@ -19,6 +19,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/secret"
 	"github.com/countersign-dev/countersign/internal/session"
 	"github.com/countersign-dev/countersign/internal/store"
 )
@@ -163,6 +164,7 @@ func testClients(t *testing.T, db Database) {
 		t.Errorf("after the rotation: %+v", got)
 	}
 	refused(t, r.try(client.RotateSecret{ID: "cli_none", SecretHash: h}), problem.NotFound, "client_not_found")
+	testSecrets(t, r, c.ID, h)
 
 	owner := r.person("owner")
 	robot, sv := r.service(owner.ID, "robot")
@@ -170,6 +172,48 @@ func testClients(t *testing.T, db Database) {
 	same(t, must(r.s.Service(r.ctx, sv.ID))(t), sv)
 	wantParents(t, r, robot.ID, sv.ID, owner.ID)
 	same(t, must(r.s.Clients(r.ctx, c.ID, 5))(t), []client.Client{robot})
+}
+
+// testSecrets has two secrets overlap: two at most, and each found by its hash.
+func testSecrets(t *testing.T, r *rig, clientID string, first secret.Hash) {
+	t.Helper()
+	has := func(n int) client.Client {
+		t.Helper()
+		c := must(r.s.Client(r.ctx, clientID))(t)
+		if list := c.Secrets(r.at); len(list) != n {
+			t.Errorf("%d secrets work, want %d", len(list), n)
+		}
+		return c
+	}
+	second, third := hash(), hash()
+	until := r.at.Add(time.Hour)
+	r.do(client.RotateSecret{ID: clientID, SecretHash: second, EarlierUntil: until})
+	c := has(2)
+	if *c.SecretHash != second || c.Earlier.Hash != first || !c.Earlier.EndsAt.Equal(until) || c.SecretAt.IsZero() || c.Earlier.MadeAt.IsZero() {
+		t.Errorf("with two secrets: %+v", c)
+	}
+	for _, h := range []secret.Hash{first, second} {
+		same(t, must(r.s.ClientBySecret(r.ctx, h))(t), c)
+	}
+	refused(t, r.try(client.RotateSecret{ID: clientID, SecretHash: third, EarlierUntil: until}), problem.Conflict, "two_secrets")
+	refused(t, r.try(client.RetireSecret{ID: clientID, Hash: second}), problem.NotFound, "secret_not_found")
+	r.do(client.Update{Client: c}) // an update leaves them as they are
+	same(t, has(2).Earlier, c.Earlier)
+	r.do(client.RetireSecret{ID: clientID, Hash: first})
+	has(1)
+	r.do(client.RotateSecret{ID: clientID, SecretHash: third, EarlierUntil: r.at.Add(-time.Minute)})
+	has(1) // its time has come: nothing had to happen for that
+	r.do(client.RotateSecret{ID: clientID, SecretHash: first, EarlierUntil: r.at.Add(time.Hour)})
+	if has(2).Earlier.Hash != third {
+		t.Error("an earlier secret past its time stood in the way")
+	}
+	r.do(client.RotateSecret{ID: clientID, SecretHash: second})
+	has(1) // at once, and everything earlier with it
+	c = has(1)
+	c.AuthMethod, c.SecretHash, c.SecretAt = client.AuthNone, nil, time.Time{}
+	r.do(client.RotateSecret{ID: clientID, SecretHash: third, EarlierUntil: r.at.Add(time.Hour)})
+	r.do(client.Update{Client: c})
+	has(0)
 }
 
 func testResources(t *testing.T, db Database) {
