@@ -58,6 +58,7 @@ type wantClient struct {
 	RequireDPoP  *bool          `yaml:"require_dpop" json:"require_dpop,omitempty"`
 	RequirePAR   *bool          `yaml:"require_pushed_authorization_requests" json:"require_pushed_authorization_requests,omitempty"`
 	RequireJAR   *bool          `yaml:"require_signed_request_object" json:"require_signed_request_object,omitempty"`
+	JWKSURI      *string        `yaml:"jwks_uri" json:"jwks_uri,omitempty"`
 	Service      *wantService   `yaml:"service" json:"service,omitempty"`
 }
 

@@ -137,16 +137,7 @@ func checkAuth(c Client) error {
 	if secret != (c.SecretHash != nil) {
 		return invalid("auth_method_invalid", "Only a client that authenticates with a secret has one.")
 	}
-	if len(c.JWKS) == 0 {
-		switch {
-		case c.AuthMethod == AuthPrivateKeyJWT:
-			return invalid("jwks_invalid", "A client that authenticates with private_key_jwt needs its keys: jwks.")
-		case c.RequireSigned:
-			return invalid("jwks_invalid", "A client whose requests must be signed needs its keys: jwks.")
-		}
-		return nil
-	}
-	return CheckJWKS(c.JWKS)
+	return checkKeys(c)
 }
 
 // CheckJWKS says whether a key set can verify a client's assertions: at least

@@ -202,7 +202,19 @@ func TestCheck(t *testing.T) {
 		"quote in scope":     {func(c *Client) { c.Scopes = []string{`a"`} }, "scope_invalid"},
 		"resource twice":     {func(c *Client) { c.Resources = []string{"res_a", "res_a"} }, "resources_invalid"},
 		"jwks is not JSON":   {func(c *Client) { c.AuthMethod, c.JWKS = AuthPrivateKeyJWT, []byte(`x`) }, "jwks_invalid"},
-		"jwks has no key":    {func(c *Client) { c.AuthMethod, c.JWKS = AuthPrivateKeyJWT, []byte(`{"keys":[]}`) }, "jwks_invalid"},
+		"keys by address":    {func(c *Client) { c.AuthMethod, c.JWKSURI = AuthPrivateKeyJWT, "https://keys.example.com:8443/jwks?v=1" }, ""},
+		"keys twice": {func(c *Client) {
+			c.AuthMethod, c.JWKSURI, c.JWKS = AuthPrivateKeyJWT, "https://keys.example.com/jwks", []byte(`{"keys":[]}`)
+		}, "jwks_invalid"},
+		"keys by plain http":   {func(c *Client) { c.JWKSURI = "http://keys.example.com/jwks" }, "jwks_uri_invalid"},
+		"keys in a file":       {func(c *Client) { c.JWKSURI = "file:///etc/passwd" }, "jwks_uri_invalid"},
+		"keys with a user":     {func(c *Client) { c.JWKSURI = "https://a@keys.example.com/jwks" }, "jwks_uri_invalid"},
+		"keys with a fragment": {func(c *Client) { c.JWKSURI = "https://keys.example.com/jwks#" }, "jwks_uri_invalid"},
+		"keys elsewhere":       {func(c *Client) { c.JWKSURI = "https://keys.example.com\\@evil.example/jwks" }, "jwks_uri_invalid"},
+		"keys at no host":      {func(c *Client) { c.JWKSURI = "https:///jwks" }, "jwks_uri_invalid"},
+		"no keys to sign with": {func(c *Client) { c.RequireSigned = true }, "jwks_invalid"},
+		"no keys at all":       {func(c *Client) { c.AuthMethod = AuthPrivateKeyJWT }, "jwks_invalid"},
+		"jwks has no key":      {func(c *Client) { c.AuthMethod, c.JWKS = AuthPrivateKeyJWT, []byte(`{"keys":[]}`) }, "jwks_invalid"},
 		"jwks has a weak key": {func(c *Client) {
 			c.AuthMethod, c.JWKS = AuthPrivateKeyJWT, []byte(`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}`)
 		}, "jwks_invalid"},

@@ -11,4 +11,5 @@ type Metadata struct {
 	// RequireSigned refuses an authorization request that is not in a request object
 	// (RFC 9101 §10.5).
 	RequireSigned bool `json:"require_signed_request_object,omitempty" doc:"Refuse an authorization request that is not signed (RFC 9101)"`
+	Authentication
 }

@@ -64,7 +64,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 		return nil, err
 	}
 	out := &caller{Client: *c}
-	if err := s.credentials(out, p); err != nil {
+	if err := s.credentials(ctx, out, p); err != nil {
 		return nil, err
 	}
 	if !c.Node.Live() {
@@ -80,7 +80,7 @@ func (s *Server) current(ctx context.Context, clientID string) (*client.Client, 
 }
 
 // credentials holds what was presented against the client's own method.
-func (s *Server) credentials(c *caller, p presented) error {
+func (s *Server) credentials(ctx context.Context, c *caller, p presented) error {
 	now := s.now()
 	switch c.AuthMethod {
 	case client.AuthNone:
@@ -96,9 +96,9 @@ func (s *Server) credentials(c *caller, p presented) error {
 		if p.assertion == "" || p.secret != "" {
 			return errClient
 		}
-		keys, err := jose.ParseJWKSet(c.JWKS)
+		keys, err := s.clientKeys(ctx, c.Client)
 		if err != nil {
-			return errClient.Because(err)
+			return asClient(err)
 		}
 		a, err := jose.VerifyClientAssertion(p.assertion, keys, jose.ClientAssertionWant{Issuer: s.Issuer, ClientID: c.ClientID, Now: now})
 		if err != nil {
@@ -112,6 +112,15 @@ func (s *Server) credentials(c *caller, p presented) error {
 		return errClient
 	}
 	return nil
+}
+
+// asClient is a client that cannot be authenticated: what is wrong is not told,
+// only if it is ours to put right.
+func asClient(err error) error {
+	if p := problem.From(err); p == nil || p.Kind == problem.Unavailable {
+		return err
+	}
+	return errClient.Because(err)
 }
 
 // actorOf is whom a client's own authentication proves: the service it acts as.

@@ -118,7 +118,7 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 	if uri := f.Get("request_uri"); strings.HasPrefix(uri, pushedPrefix) {
 		return a, s.pushedRequest(ctx, a, uri)
 	}
-	inner, err := s.requestObject(a, f)
+	inner, err := s.requestObject(ctx, a, f)
 	if err != nil { // the parameters outside say where to say so, if that is registered
 		a.read(f)
 		return a, err

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -53,7 +54,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 	var q inquiry
 	for try := range 3 {
 		q = inquiry{rows: rows{s: s, now: s.now(), recall: try == 0}}
-		if err = s.inquire(r, f, &q); err == nil || !q.rows.old && !errors.Is(err, errMoved) {
+		if err = s.inquire(r, f, &q); err == nil || !q.rows.old && !errors.Is(err, errMoved) || errors.Is(err, jwks.ErrUnavailable) {
 			break
 		}
 	}

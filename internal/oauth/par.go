@@ -73,7 +73,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 		return nil, err
 	}
 	a := &authRequest{in: grant.Interaction{Client: c.ID}, client: c.Client}
-	if f, err = s.requestObject(a, f); err != nil {
+	if f, err = s.requestObject(ctx, a, f); err != nil {
 		return nil, err
 	}
 	if err := s.readParameters(ctx, a, f); err != nil {

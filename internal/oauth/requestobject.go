@@ -1,9 +1,11 @@
 package oauth
 
 import (
+	"context"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
@@ -14,7 +16,7 @@ const assertionLeeway = 10 * time.Second
 // requestObject gives the parameters of a request: those of its request object,
 // if it has one, and then no other (RFC 9101 §6.3). Outside it only client_id
 // counts, which must be the same.
-func (s *Server) requestObject(a *authRequest, f web.Form) (web.Form, error) {
+func (s *Server) requestObject(ctx context.Context, a *authRequest, f web.Form) (web.Form, error) {
 	text := f.Get("request")
 	if text == "" {
 		if a.client.RequireSigned {
@@ -22,11 +24,14 @@ func (s *Server) requestObject(a *authRequest, f web.Form) (web.Form, error) {
 		}
 		return f, nil
 	}
-	if len(a.client.JWKS) == 0 {
+	if !a.client.Keyed() {
 		return f, invalid("request_not_supported", "The app has no keys registered that a request object could be signed with.")
 	}
 	bad := invalid("invalid_request_object", "The request object is not valid (RFC 9101).")
-	keys, err := jose.ParseJWKSet(a.client.JWKS)
+	keys, err := s.clientKeys(ctx, a.client)
+	if p := problem.From(err); err != nil && (p == nil || p.Kind == problem.Unavailable) {
+		return f, err
+	}
 	if err != nil {
 		return f, bad.Because(err)
 	}

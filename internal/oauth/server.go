@@ -19,6 +19,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
@@ -112,6 +113,9 @@ type Server struct {
 	// Ahead is told of a genuine refresh token that the database has not made yet
 	// (mechanisms I13); nil: nobody is.
 	Ahead func(context.Context) error
+	// Published fetches the keys that clients publish by address; nil: none is
+	// fetched. Its HTTP client MUST be behind the egress guard.
+	Published *jwks.Source
 	// ClientAddr is the client's address, invalid if unknown (mechanisms I20).
 	ClientAddr func(*http.Request) netip.Addr
 	Now        func() time.Time // nil: time.Now

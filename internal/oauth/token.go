@@ -11,6 +11,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -136,8 +137,8 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) (*tokenRespons
 		if p, err = s.prepare(w, r, t); err == nil {
 			res, err = s.issue(r.Context(), t, p)
 		}
-		if err != nil && (errors.Is(err, errMoved) || t.rows.old) && !t.acted {
-			continue
+		if err != nil && (errors.Is(err, errMoved) || t.rows.old) && !t.acted && !errors.Is(err, jwks.ErrUnavailable) {
+			continue // what was waited for once is not waited for again
 		}
 		if t.client != nil {
 			note(r, "client", t.client.ClientID)

@@ -12,6 +12,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/feed"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/portal"
@@ -196,6 +197,16 @@ func serves(res resource.Resource, clientID string) bool {
 		}
 	}
 	return false
+}
+
+// published fetches the key sets that others publish by address.
+func (s *State) keyFetcher() (*jwks.Source, error) {
+	egress, err := s.Egress()
+	if err != nil {
+		return nil, err
+	}
+	egress.MaxBytes = jwks.MaxBytes
+	return &jwks.Source{HTTP: egress.Client(), Now: s.now}, nil
 }
 
 // newAdmin builds the management API.

@@ -271,9 +271,14 @@ func New(st *State) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := st.keyFetcher()
+	if err != nil {
+		return nil, err
+	}
 	s.oauth = &oauth.Server{
 		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Grants: st.Store, State: liveState{st.Store},
 		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, ClientAddr: web.ClientAddr, Now: st.now,
+		Published: keys,
 	}
 	block, err := blocklist(st.Config)
 	if err != nil {

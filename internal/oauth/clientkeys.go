@@ -1,0 +1,25 @@
+package oauth
+
+import (
+	"context"
+
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// errKeys is of a client whose keys are registered by address when the server was
+// built without a way to fetch them.
+var errKeys = problem.New(problem.Unavailable, "jwks_unavailable", "The client's keys cannot be read right now.")
+
+// clientKeys are the keys of a client for one verification: by value, or fetched
+// from where it publishes them. A key that is not there is looked for once more.
+func (s *Server) clientKeys(ctx context.Context, c client.Client) (jose.KeySet, error) {
+	switch {
+	case c.JWKSURI == "":
+		return jose.ParseJWKSet(c.JWKS)
+	case s.Published == nil:
+		return nil, errKeys
+	}
+	return s.Published.Keys(ctx, c.JWKSURI)
+}
