@@ -117,7 +117,7 @@ type Family struct {
 	Gen         uint32
 	CurHash     secret.Hash
 	PrevHash    secret.Hash
-	Salt        []byte // of the current generation's derivation; nil once its window is closed
+	Salt        []byte // of the current generation's derivation, and of those before it whose windows are open; nil once all are closed
 	RotatedAt   time.Time
 	WindowUntil time.Time // any network
 	NetUntil    time.Time // same network as the rotation

@@ -202,8 +202,7 @@ func (g refreshGrant) decide(t *tokenRequest, pr *presentation, given []string, 
 		pr.next = pr.token.Next(key, salt)
 		eff.Changes = []act.Change{f.Rotation(pr.token, pr.next, salt, t.network, t.client.Native, now)}
 	case grant.Replayed:
-		pr.next = pr.token.Next(key, f.Salt)
-		if !pr.next.Hash().Equal(f.CurHash) {
+		if pr.next, ok = f.Newest(pr.token, key); !ok {
 			return eff, problem.New(problem.Unavailable, "refresh_inconsistent", "The refresh token cannot be renewed right now.")
 		}
 		eff.Kind = audit.RefreshReplayed
