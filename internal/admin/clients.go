@@ -313,7 +313,7 @@ func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientO
 	if text != "" {
 		cl.SecretAt = cl.CreatedAt
 	}
-	if err := client.Check(cl); err != nil {
+	if err := a.ready(ctx, cl); err != nil {
 		return nil, err
 	}
 	create.Client = cl
@@ -335,6 +335,15 @@ func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientO
 		return nil, err
 	}
 	return a.tell(ctx, cl.ClientID, text)
+}
+
+// ready checks a client, and that what it relies on outside of its row is there.
+func (a *API) ready(ctx context.Context, c client.Client) error {
+	err := client.Check(c)
+	if err == nil && a.Ready != nil {
+		err = a.Ready(ctx, c)
+	}
+	return err
 }
 
 // targets are the ids in a list that may hold "*".
@@ -380,7 +389,7 @@ func (a *API) replaceClient(ctx context.Context, c *call, in *clientPutIn) (*cli
 			text, cl.SecretAt = withSecret(&cl), a.now()
 		}
 	}
-	if err := client.Check(cl); err != nil {
+	if err := a.ready(ctx, cl); err != nil {
 		return nil, err
 	}
 	_, err = a.carryOut(ctx, c, change{
@@ -410,7 +419,7 @@ func changedClient(x, y client.Client) []string {
 		{"resources", slices.Equal(x.Resources, y.Resources)},
 		{"native", x.Native == y.Native},
 		{"require_dpop", x.RequireDPoP == y.RequireDPoP},
-		{"metadata", x.Metadata == y.Metadata},
+		{"metadata", reflect.DeepEqual(x.Metadata, y.Metadata)},
 		{"secret", reflect.DeepEqual(x.SecretHash, y.SecretHash)},
 	} {
 		if !m.same {

@@ -12,4 +12,5 @@ type Metadata struct {
 	// (RFC 9101 §10.5).
 	RequireSigned bool `json:"require_signed_request_object,omitempty" doc:"Refuse an authorization request that is not signed (RFC 9101)"`
 	Authentication
+	OpenID
 }

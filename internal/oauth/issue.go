@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
@@ -19,7 +20,7 @@ import (
 // accessToken is what an access token is to say (contract, RFC 9068).
 type accessToken struct {
 	subject  string
-	clientID string
+	client   client.Client
 	audience string
 	scopes   []string
 	life     time.Duration
@@ -33,7 +34,7 @@ type accessToken struct {
 // sign makes the token; its jti is the record's id. iat was taken before
 // anything was read (mechanisms C6).
 func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
-	key, err := s.Keys.AudienceKey(t.audience)
+	key, err := s.Keys.AudienceKey(s.handlesFor(t.audience, t.client))
 	if err != nil {
 		return "", err
 	}
@@ -42,7 +43,7 @@ func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
 		return "", err
 	}
 	c := jose.AccessTokenClaims{
-		Issuer: s.Issuer, Subject: t.subject, Audience: jose.Audience{t.audience}, ClientID: t.clientID,
+		Issuer: s.Issuer, Subject: t.subject, Audience: jose.Audience{t.audience}, ClientID: t.client.ClientID,
 		IssuedAt: jose.Date(seal.At), ExpiresAt: jose.Date(seal.At.Add(t.life)), JTI: seal.RecordID,
 		Scope: strings.Join(t.scopes, " "), Lineage: lin,
 	}

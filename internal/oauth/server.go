@@ -63,7 +63,6 @@ type State interface {
 	// problem.NotFound if one has no node.
 	Ancestors(ctx context.Context, ids ...string) ([]lineage.Node, error)
 	Person(ctx context.Context, id string) (account.Person, error)
-	PersonBySubject(ctx context.Context, sub string) (account.Person, error)
 }
 
 // Keys signs, verifies and seals.
@@ -72,6 +71,7 @@ type Keys interface {
 	grant.RefreshKeys
 	Signer(p keyring.Purpose, alg, typ string) (*jose.Signer, error)
 	AudienceKey(audience string) ([]byte, error)
+	PairwiseKey() ([]byte, error)
 	Public() []jose.JWK
 	Nonces() [][]byte
 	StateSealer

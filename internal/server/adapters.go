@@ -216,6 +216,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		return nil, err
 	}
 	return admin.New(admin.Config{
+		Ready:   s.clientReady(egress),
 		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak,
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
 		Factors: s.Store, Imports: s.passwords,
