@@ -87,11 +87,13 @@ func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, rt *route, err
 		if p == errBound {
 			used = "DPoP" // the token's scheme, not the one it was sent with
 		}
-		if used != "Bearer" || !v.cfg.AllowBearer {
-			b.values = append(b.values, challenge("DPoP", "error", code, "error_description", text, "algs", proofAlgorithms, "scope", scope, "resource_metadata", meta))
-		}
+		// Bearer goes first: clients that know no other scheme look at the first
+		// challenge only.
 		if v.cfg.AllowBearer && used != "DPoP" {
 			b.values = append(b.values, challenge("Bearer", "error", code, "error_description", text, "scope", scope, "resource_metadata", meta))
+		}
+		if used != "Bearer" || !v.cfg.AllowBearer {
+			b.values = append(b.values, challenge("DPoP", "error", code, "error_description", text, "algs", proofAlgorithms, "scope", scope, "resource_metadata", meta))
 		}
 	}
 	v.write(w, r, b, err)

@@ -28,13 +28,16 @@ type change struct {
 	etag string
 }
 
-// readOnly are the members that a PUT does not carry. Every other one it does, so
-// that one which the file does not name, or which this program does not know, stays
-// as it is. native of a client follows from its redirect URIs: see put.
-var readOnly = map[string][]string{
-	"resource": {"id", "managed_by", "created_at"},
-	"client":   {"id", "first_party", "native", "service", "owner", "managed_by", "state", "created_at", "client_secret"},
-	"webhook":  {"id", "state", "secret", "overlap_until", "managed_by", "created_at"},
+// writable are the members that a PUT carries.
+var writable = map[string][]string{
+	"resource": {"uri", "name", "scopes", "servers", "require_dpop", "delegation_aware"},
+	"client": {
+		"client_id", "name", "auth_method", "jwks", "redirect_uris", "grant_types", "scopes", "resources", "require_dpop",
+		"require_pushed_authorization_requests", "require_signed_request_object", "jwks_uri",
+		"id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type", "sector_identifier_uri",
+		"post_logout_redirect_uris", "backchannel_logout_uri", "backchannel_logout_session_required",
+	},
+	"webhook": {"name", "url", "events"},
 }
 
 // identity is the member by which an object is found.
@@ -337,8 +340,8 @@ func (x *api) put(ctx context.Context, c *change, want object, v *vault) error {
 		return v.keep(c, made.Secret+made.Webhook)
 	}
 	body := object{}
-	for name, value := range c.have {
-		if value != nil && name != "$schema" && !slices.Contains(readOnly[c.Kind], name) {
+	for _, name := range writable[c.Kind] {
+		if value, ok := c.have[name]; ok && value != nil {
 			body[name] = value
 		}
 	}

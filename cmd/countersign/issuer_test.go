@@ -548,7 +548,6 @@ func (i *issuer) object(w http.ResponseWriter, r *http.Request, noun, id string)
 			}
 		}
 		o["version"] = 1.0
-		o["of_a_later_server"] = "stays"
 		o["id"] = fmt.Sprintf("%s_%d", noun[:3], len(i.objects[noun])+1)
 		o["created_at"] = "2026-01-01T00:00:00Z"
 		i.objects[noun] = append(i.objects[noun], o)
@@ -565,9 +564,7 @@ func (i *issuer) object(w http.ResponseWriter, r *http.Request, noun, id string)
 		answer(w, 404, map[string]any{"detail": "No such thing."})
 	case r.Method == "GET":
 		w.Header().Set("ETag", tag(i.objects[noun][at]))
-		shown := maps.Clone(i.objects[noun][at])
-		delete(shown, "version") // that is what the tag is for
-		answer(w, 200, shown)
+		answer(w, 200, i.objects[noun][at])
 	case r.Method == "PUT":
 		o := i.objects[noun][at]
 		if r.Header.Get("If-Match") != tag(o) || i.set["raced"] != "" {
@@ -578,10 +575,6 @@ func (i *issuer) object(w http.ResponseWriter, r *http.Request, noun, id string)
 		_ = json.NewDecoder(r.Body).Decode(&next)
 		if next["created_at"] != nil || next["version"] != nil {
 			answer(w, 422, map[string]any{"detail": "Read-only member."})
-			return
-		}
-		if next["of_a_later_server"] != "stays" {
-			answer(w, 422, map[string]any{"detail": "A member that the command line does not know was lost."})
 			return
 		}
 		next["version"], next["id"], next["created_at"] = o["version"].(float64)+1, o["id"], o["created_at"]

@@ -59,7 +59,13 @@ type wantClient struct {
 	RequirePAR   *bool          `yaml:"require_pushed_authorization_requests" json:"require_pushed_authorization_requests,omitempty"`
 	RequireJAR   *bool          `yaml:"require_signed_request_object" json:"require_signed_request_object,omitempty"`
 	JWKSURI      *string        `yaml:"jwks_uri" json:"jwks_uri,omitempty"`
-	MayAct       *string        `yaml:"may_act" json:"may_act,omitempty"`
+	IDTokenAlg   *string        `yaml:"id_token_signed_response_alg" json:"id_token_signed_response_alg,omitempty"`
+	UserInfoAlg  *string        `yaml:"userinfo_signed_response_alg" json:"userinfo_signed_response_alg,omitempty"`
+	SubjectType  *string        `yaml:"subject_type" json:"subject_type,omitempty"`
+	SectorURI    *string        `yaml:"sector_identifier_uri" json:"sector_identifier_uri,omitempty"`
+	PostLogout   *[]string      `yaml:"post_logout_redirect_uris" json:"post_logout_redirect_uris,omitempty"`
+	Backchannel  *string        `yaml:"backchannel_logout_uri" json:"backchannel_logout_uri,omitempty"`
+	NeedsSession *bool          `yaml:"backchannel_logout_session_required" json:"backchannel_logout_session_required,omitempty"`
 	Service      *wantService   `yaml:"service" json:"service,omitempty"`
 }
 

@@ -96,6 +96,10 @@ type Config struct {
 	Tree      Published
 	Notices   Notices
 	Leaks     Leaks
+	// Ready makes sure, before a client is registered or changed, of what it relies on
+	// outside of its row: a key of its algorithm, the document of its sector. nil:
+	// nothing is.
+	Ready func(ctx context.Context, c client.Client) error
 	// Applied waits a bounded time until the enforcement points that are
 	// connected have applied a record, and says whether all have. nil: the
 	// parameter wait is refused.

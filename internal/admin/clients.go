@@ -45,7 +45,7 @@ type ClientSpec struct {
 	AuthMethod   string   `json:"auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"none if left out"`
 	JWKS         KeySet   `json:"jwks,omitempty"`
 	RedirectURIs []string `json:"redirect_uris,omitempty" maxItems:"50"`
-	GrantTypes   []string `json:"grant_types,omitempty" maxItems:"10" doc:"client_credentials for a client with a service, else authorization_code and refresh_token, if left out"`
+	GrantTypes   []string `json:"grant_types,omitempty" maxItems:"3" doc:"client_credentials for a client with a service, else authorization_code and refresh_token, if left out"`
 	Scopes       []string `json:"scopes,omitempty" maxItems:"200" doc:"What it may ask for; * is any"`
 	Resources    []string `json:"resources,omitempty" maxItems:"200" doc:"URIs of the resources it may ask tokens for; * is any"`
 	Native       *bool    `json:"native,omitempty" doc:"An app on a computer; from the redirect URIs if left out"`
@@ -238,20 +238,7 @@ func (a *API) specified(ctx context.Context, s ClientSpec) (client.Client, error
 		}
 		c.Resources = append(c.Resources, r.ID)
 	}
-	return c, a.mayActFor(ctx, c)
-}
-
-// mayActFor refuses a may_act that names nobody who could act.
-func (a *API) mayActFor(ctx context.Context, c client.Client) error {
-	if c.MayAct == "" {
-		return nil
-	}
-	unknown := problem.Newf(problem.Invalid, "may_act_unknown", "may_act names %.64q, which is no client that acts as a service.", c.MayAct)
-	other, err := a.liveClient(ctx, c.MayAct)
-	if err == nil && other.Service == "" {
-		return unknown
-	}
-	return unknownIs(err, unknown)
+	return c, nil
 }
 
 // resourceAt finds a live resource that a request names.
@@ -326,7 +313,7 @@ func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientO
 	if text != "" {
 		cl.SecretAt = cl.CreatedAt
 	}
-	if err := client.Check(cl); err != nil {
+	if err := a.ready(ctx, cl); err != nil {
 		return nil, err
 	}
 	create.Client = cl
@@ -348,6 +335,15 @@ func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientO
 		return nil, err
 	}
 	return a.tell(ctx, cl.ClientID, text)
+}
+
+// ready checks a client, and that what it relies on outside of its row is there.
+func (a *API) ready(ctx context.Context, c client.Client) error {
+	err := client.Check(c)
+	if err == nil && a.Ready != nil {
+		err = a.Ready(ctx, c)
+	}
+	return err
 }
 
 // targets are the ids in a list that may hold "*".
@@ -393,7 +389,7 @@ func (a *API) replaceClient(ctx context.Context, c *call, in *clientPutIn) (*cli
 			text, cl.SecretAt = withSecret(&cl), a.now()
 		}
 	}
-	if err := client.Check(cl); err != nil {
+	if err := a.ready(ctx, cl); err != nil {
 		return nil, err
 	}
 	_, err = a.carryOut(ctx, c, change{
@@ -423,7 +419,7 @@ func changedClient(x, y client.Client) []string {
 		{"resources", slices.Equal(x.Resources, y.Resources)},
 		{"native", x.Native == y.Native},
 		{"require_dpop", x.RequireDPoP == y.RequireDPoP},
-		{"metadata", x.Metadata == y.Metadata},
+		{"metadata", reflect.DeepEqual(x.Metadata, y.Metadata)},
 		{"secret", reflect.DeepEqual(x.SecretHash, y.SecretHash)},
 	} {
 		if !m.same {

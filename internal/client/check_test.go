@@ -232,3 +232,70 @@ func both(c Client) Client {
 	c.RedirectURIs = []string{"https://app.example.com/cb"}
 	return c
 }
+
+func TestCheckOpenID(t *testing.T) {
+	web := func() Client {
+		return Client{
+			ClientID: "web", Name: "Web", AuthMethod: AuthNone, GrantTypes: []GrantType{AuthorizationCode},
+			RedirectURIs: []string{"https://a.example.com/cb", "https://a.example.com:8443/cb"},
+		}
+	}
+	for name, c := range map[string]struct {
+		edit func(*Client)
+		code string
+	}{
+		"nothing":               {func(*Client) {}, ""},
+		"algorithms":            {func(c *Client) { c.IDTokenAlg, c.UserInfoAlg = "PS256", "EdDSA" }, ""},
+		"none":                  {func(c *Client) { c.IDTokenAlg = "none" }, "signed_alg_invalid"},
+		"a shared key":          {func(c *Client) { c.IDTokenAlg = "HS256" }, "signed_alg_invalid"},
+		"letter case":           {func(c *Client) { c.UserInfoAlg = "es256" }, "signed_alg_invalid"},
+		"pairwise of one host":  {func(c *Client) { c.SubjectType = Pairwise }, ""},
+		"public":                {func(c *Client) { c.SubjectType = "public" }, ""},
+		"another type":          {func(c *Client) { c.SubjectType = "ephemeral" }, "subject_type_invalid"},
+		"pairwise of two hosts": {func(c *Client) { c.SubjectType = Pairwise; c.RedirectURIs[1] = "https://b.example.com/cb" }, "sector_missing"},
+		"two hosts with a sector": {func(c *Client) {
+			c.SubjectType, c.SectorURI = Pairwise, "https://s.example.com/list"
+			c.RedirectURIs[1] = "https://b.example.com/cb"
+		}, ""},
+		"pairwise on a computer": {func(c *Client) {
+			c.SubjectType, c.Native = Pairwise, true
+			c.RedirectURIs = []string{"http://127.0.0.1/cb"}
+		}, "sector_missing"},
+		"sector with a fragment": {func(c *Client) { c.SectorURI = "https://s.example.com/list#x" }, "sector_invalid"},
+		"sector with a user":     {func(c *Client) { c.SectorURI = "https://u@s.example.com/list" }, "sector_invalid"},
+		"sector elsewhere":       {func(c *Client) { c.SectorURI = "file:///etc/passwd" }, "sector_invalid"},
+		"back channel":           {func(c *Client) { c.BackchannelURI = "https://a.example.com/logout?tenant=1" }, ""},
+		"back channel, fragment": {func(c *Client) { c.BackchannelURI = "https://a.example.com/#x" }, "backchannel_uri_invalid"},
+		"back channel, script":   {func(c *Client) { c.BackchannelURI = "javascript:alert(1)" }, "backchannel_uri_invalid"},
+		"after logout":           {func(c *Client) { c.PostLogoutURIs = []string{"https://a.example.com/bye"} }, ""},
+		"after logout, twice":    {func(c *Client) { c.PostLogoutURIs = []string{"https://a.example.com/bye", "https://a.example.com/bye"} }, "redirect_invalid"},
+		"after logout, plain":    {func(c *Client) { c.PostLogoutURIs = []string{"http://a.example.com/bye"} }, "redirect_invalid"},
+		"after logout, script":   {func(c *Client) { c.PostLogoutURIs = []string{"JaVaScRiPt:alert(1)"} }, "redirect_invalid"},
+		"after logout, any port": {func(c *Client) { c.Native = true; c.PostLogoutURIs = []string{"http://127.0.0.1:*/bye"} }, "redirect_invalid"},
+		"after logout, too many": {func(c *Client) { c.PostLogoutURIs = make([]string, maxPostLogout+1) }, "client_too_large"},
+	} {
+		cl := web()
+		c.edit(&cl)
+		if got := problem.CodeOf(Check(cl)); got != c.code {
+			t.Errorf("%s: %q, want %q", name, got, c.code)
+		}
+	}
+}
+
+func TestSector(t *testing.T) {
+	c := Client{ID: "cli_1", RedirectURIs: []string{"https://A.example.com:8443/cb"}}
+	if s, ok := c.Sector(); ok {
+		t.Errorf("a public client has the sector %q", s)
+	}
+	c.SubjectType = Pairwise
+	if s, ok := c.Sector(); !ok || s != "a.example.com" {
+		t.Errorf("by its redirect URI: %q", s)
+	}
+	c.SectorURI = "https://sector.example.com/list"
+	if s, _ := c.Sector(); s != "sector.example.com" {
+		t.Errorf("by its document: %q", s)
+	}
+	if s, ok := (Client{ID: "cli_1", Metadata: Metadata{OpenID: OpenID{SubjectType: Pairwise}}}).Sector(); !ok || s != "cli_1" {
+		t.Errorf("without any address: %q", s)
+	}
+}

@@ -26,10 +26,24 @@ type Grant struct {
 	Pair      assurance.Pair
 	ACR       string // as reported to the client that asked (mechanisms A18)
 	Proofs    []assurance.Proof
+	Claims    ClaimsAsked // beside those of the scopes
 	CreatedAt time.Time
 	ExpiresAt time.Time
 	UsedAt    time.Time // coarse
 	Node      lineage.Node
+}
+
+// ClaimsAsked are claims about the person that a client asked for one by one, by
+// where they are to be told (OpenID Connect Core §5.5).
+type ClaimsAsked struct {
+	IDToken  []ClaimAsked `json:"id_token,omitempty"`
+	UserInfo []ClaimAsked `json:"userinfo,omitempty"`
+}
+
+// ClaimAsked is one of them; with Values, as JSON, it is told only if it has one.
+type ClaimAsked struct {
+	Name   string   `json:"name"`
+	Values []string `json:"values,omitempty"`
 }
 
 // Open makes a grant. Its node descends from session, client, consent and the
@@ -63,6 +77,7 @@ type Code struct {
 	Nonce       string            `json:"nonce,omitempty"`
 	Pair        assurance.Pair    `json:"pair"`
 	ACR         string            `json:"acr"`
+	Claims      ClaimsAsked       `json:"claims,omitzero"`
 	Proofs      []assurance.Proof `json:"proofs"`
 }
 
@@ -117,7 +132,7 @@ type Family struct {
 	Gen         uint32
 	CurHash     secret.Hash
 	PrevHash    secret.Hash
-	Salt        []byte // of the current generation's derivation; nil once its window is closed
+	Salt        []byte // of the current generation's derivation, and of those before it whose windows are open; nil once all are closed
 	RotatedAt   time.Time
 	WindowUntil time.Time // any network
 	NetUntil    time.Time // same network as the rotation
@@ -198,9 +213,4 @@ type Store interface {
 	// withdrawn.
 	Consent(ctx context.Context, person, client string) (Consent, error)
 	Family(ctx context.Context, id string) (Family, error)
-	// Delegation is the newest of a credential to a client that has not ended;
-	// problem.NotFound if there is none.
-	Delegation(ctx context.Context, parent, client string) (Delegation, error)
-	// DelegationByID is one by its id, ended or not.
-	DelegationByID(ctx context.Context, id string) (Delegation, error)
 }

@@ -30,8 +30,9 @@ type Interaction struct {
 	Consent      bool          `json:"consent,omitempty"`    // prompt=consent
 	Explicit     bool          `json:"explicit,omitempty"`   // the scopes were named: a conditional one steps up instead of being withheld
 	LoginHint    string        `json:"login_hint,omitempty"`
-	Subject      string        `json:"subject,omitempty"` // person id of a valid id_token_hint
-	Pushed       string        `json:"pushed,omitempty"`  // reference of the pushed request it came from: answering spends it
+	Subject      string        `json:"subject,omitempty"` // of a valid id_token_hint, or asked for: nobody else is answered about
+	Claims       ClaimsAsked   `json:"claims,omitzero"`
+	Pushed       string        `json:"pushed,omitempty"` // reference of the pushed request it came from: answering spends it
 	Started      time.Time     `json:"started"`
 }
 

@@ -110,7 +110,7 @@ type Verdict int
 const (
 	Refused     Verdict = iota // invalid_grant; nothing else
 	Current                    // rotate, or the same token again for a static family
-	Replayed                   // within the window: the same successor
+	Replayed                   // within its window: the newest token again
 	Reused                     // end the family and all below, tell
 	ReusedBound                // tell; the family lives: its key cannot be copied
 	Future                     // the database has gone back in time
@@ -125,7 +125,7 @@ func (f Family) Judge(t Token, network string, now time.Time) Verdict {
 		return Current
 	case t.Gen >= f.Gen:
 		return Future
-	case t.Gen+1 == f.Gen && hash.Equal(f.PrevHash) && !f.Static && f.Salt != nil && f.within(network, now):
+	case f.open(t, network, now):
 		if f.Replays >= MaxReplays {
 			return Refused
 		}
@@ -186,7 +186,7 @@ func (f Family) Rotation(presented, next Token, salt []byte, network string, nat
 		idle = f.ExpiresAt
 	}
 	return Rotate{
-		ID: f.ID, Presented: presented.Hash(), Next: next.Hash(), Salt: salt, RotatedAt: now,
+		ID: f.ID, Presented: presented.Hash(), Next: next.Hash(), Salt: f.salts(salt, now), RotatedAt: now,
 		WindowUntil: now.Add(w), NetUntil: now.Add(WindowSameNetwork), Network: network, IdleUntil: idle,
 	}
 }

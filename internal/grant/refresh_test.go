@@ -89,6 +89,11 @@ func TestJudge(t *testing.T) {
 		Gen: 2, CurHash: g2.Hash(), PrevHash: g1.Hash(), Salt: salt, RotatedAt: now,
 		WindowUntil: now.Add(WindowHosted), NetUntil: now.Add(WindowSameNetwork), Network: "192.0.2.0/24",
 	}
+	// Three rotations a second apart, the third from g2 to g3.
+	quick := Family{CurHash: g0.Hash(), ExpiresAt: now.Add(time.Hour)}
+	for i, tok := range []Token{g0, g1, g2} {
+		quick = rotated(quick, tok, seq(32, byte(i)), now.Add(time.Duration(i)*time.Second))
+	}
 	worn, static, closed := fam, fam, fam
 	worn.Replays = MaxReplays
 	static.Static = true
@@ -113,6 +118,12 @@ func TestJudge(t *testing.T) {
 		{"same network's edge", fam, g1, same, WindowSameNetwork, Replayed},
 		{"after the same network's edge", fam, g1, same, WindowSameNetwork + 1, Reused},
 		{"two back", fam, g0, same, 0, Reused},
+		{"two back, its own window open", quick, g1, elsewhere, time.Second + WindowHosted, Replayed},
+		{"two back, its own window over", quick, g1, elsewhere, time.Second + WindowHosted + 1, Reused},
+		{"two back, same network", quick, g1, same, time.Second + WindowSameNetwork, Replayed},
+		{"two back, same network, over", quick, g1, same, time.Second + WindowSameNetwork + 1, Reused},
+		{"three back", quick, g0, elsewhere, WindowHosted, Replayed},
+		{"three back, over, where the one after it is not", quick, g0, elsewhere, WindowHosted + 1, Reused},
 		{"future", fam, g3, same, 0, Future},
 		{"current generation, another secret", fam, other, same, 0, Future},
 		{"too many replays", worn, g1, same, 0, Refused},
@@ -122,6 +133,49 @@ func TestJudge(t *testing.T) {
 		if got := c.f.Judge(c.t, c.net, now.Add(c.at)); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
+	}
+}
+
+// rotated is a family after a rotation of the token that is current in it.
+func rotated(f Family, presented Token, salt []byte, at time.Time) Family {
+	r := f.Rotation(presented, presented.Next(keys.rt, salt), salt, "192.0.2.0/24", false, at)
+	f.Gen, f.PrevHash, f.CurHash, f.Salt = presented.Gen+1, r.Presented, r.Next, r.Salt
+	f.RotatedAt, f.WindowUntil, f.NetUntil, f.Network = r.RotatedAt, r.WindowUntil, r.NetUntil, r.Network
+	return f
+}
+
+// Whoever presents one of the last eight generations within its window gets the
+// newest token; one generation more, and what is over, is forgotten.
+func TestNewest(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	list := []Token{FirstToken([16]byte{1})}
+	f := Family{CurHash: list[0].Hash(), ExpiresAt: now.Add(time.Hour)}
+	for i := range 20 {
+		last := list[len(list)-1]
+		salt := seq(32, byte(i))
+		f = rotated(f, last, salt, now)
+		list = append(list, last.Next(keys.rt, salt))
+		newest := list[len(list)-1]
+		for g, tok := range list[:len(list)-1] {
+			back := len(list) - 1 - g
+			got, ok := f.Newest(tok, keys.rt)
+			if want := back <= maxSteps; ok != want || ok && got != newest {
+				t.Errorf("generation %d at %d: %v, %v", g, newest.Gen, got.Gen, ok)
+			}
+			if v := f.Judge(tok, "", now); (v == Replayed) != (back <= maxSteps) {
+				t.Errorf("generation %d at %d: verdict %v", g, newest.Gen, v)
+			}
+		}
+	}
+	if want := saltSize + (maxSteps-1)*stepSize; len(f.Salt) != want {
+		t.Errorf("%d bytes of salts, not %d", len(f.Salt), want)
+	}
+	last := list[len(list)-1]
+	if f = rotated(f, last, seq(32, 99), now.Add(WindowSameNetwork+1)); len(f.Salt) != saltSize {
+		t.Errorf("%d bytes of salts after all windows closed", len(f.Salt))
+	}
+	if _, ok := f.Newest(Token{Family: last.Family, Gen: last.Gen, Secret: [32]byte{1}}, keys.rt); ok {
+		t.Error("a token of another history is answered")
 	}
 }
 

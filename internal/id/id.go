@@ -32,7 +32,6 @@ const (
 	Webhook    = "whk_"
 	Delivery   = "dlv_"
 	Recovery   = "rcv_"
-	Delegation = "dlg_"
 )
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -15,20 +15,23 @@ type Purpose string
 // The purposes.
 const (
 	Token   Purpose = "token"    // access tokens: ES256
-	IDToken Purpose = "id_token" // ID tokens: ES256; RS256 beside it where a client needs it
+	IDToken Purpose = "id_token" // ID, logout and userinfo tokens: ES256, and what else clients ask for
 	Feed    Purpose = "feed"     // revocation frames: ES256
 	Log     Purpose = "log"      // checkpoints: Ed25519, never in the JWKS
 	Lineage Purpose = "lineage"  // symmetric: handles (mechanisms C3)
 	Refresh Purpose = "rt"       // symmetric: K_rt (D2)
 	Tag     Purpose = "rt_tag"   // symmetric: K_tag (D1)
 	Nonce   Purpose = "nonce"    // symmetric: DPoP nonces
+	// Pairwise is symmetric: subjects that differ from sector to sector are made with
+	// it. It is never replaced: everybody would become somebody else.
+	Pairwise Purpose = "pairwise"
 )
 
 // Key is a key as it is stored.
 type Key struct {
 	ID          string // kid
 	Purpose     Purpose
-	Alg         string // ES256, RS256, EdDSA; "" for symmetric keys
+	Alg         string // ES256, RS256, PS256, EdDSA; "" for symmetric keys
 	Version     int    // ascending within a purpose
 	Public      []byte // JWK; nil for symmetric keys
 	Sealed      []byte // private key (PKCS #8) or symmetric key, sealed

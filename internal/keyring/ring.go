@@ -27,20 +27,25 @@ const (
 	VerifyAfter   = 15 * time.Minute // beyond the successor's activation
 )
 
-// algs is what a deployment signs with, by purpose; "" is a symmetric key.
+// algs is what a deployment signs with, by purpose; "" is a symmetric key. A key
+// on demand is made when the first client that needs it is registered.
 var algs = []struct {
 	Purpose Purpose
 	Alg     string
+	Demand  bool
 }{
-	{Token, "ES256"},
-	{IDToken, "ES256"},
-	{IDToken, "RS256"},
-	{Feed, "ES256"},
-	{Log, "EdDSA"},
-	{Lineage, ""},
-	{Refresh, ""},
-	{Tag, ""},
-	{Nonce, ""},
+	{Token, "ES256", false},
+	{IDToken, "ES256", false},
+	{IDToken, "RS256", false},
+	{IDToken, "PS256", true},
+	{IDToken, "EdDSA", true},
+	{Feed, "ES256", false},
+	{Log, "EdDSA", false},
+	{Lineage, "", false},
+	{Refresh, "", false},
+	{Tag, "", false},
+	{Nonce, "", false},
+	{Pairwise, "", false},
 }
 
 // Ring holds the unsealed keys in memory. It is safe for concurrent use.
@@ -147,7 +152,7 @@ func generate(alg string) (crypto.Signer, error) {
 	switch alg {
 	case "ES256":
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case "RS256":
+	case "RS256", "PS256":
 		return rsa.GenerateKey(rand.Reader, 2048)
 	case "EdDSA":
 		_, k, err := ed25519.GenerateKey(rand.Reader)
@@ -162,9 +167,7 @@ func (r *Ring) Missing() ([]Key, error) {
 	st := r.state.Load()
 	var out []Key
 	for _, a := range algs {
-		if slices.ContainsFunc(st.keys, func(k opened) bool {
-			return k.Purpose == a.Purpose && k.Alg == a.Alg && k.RetireAt.IsZero() && k.WithdrawnAt.IsZero()
-		}) {
+		if a.Demand || st.has(a.Purpose, a.Alg) {
 			continue
 		}
 		now := r.now().UTC().Truncate(time.Microsecond)
@@ -175,6 +178,29 @@ func (r *Ring) Missing() ([]Key, error) {
 		out = append(out, k)
 	}
 	return out, nil
+}
+
+// Demanded makes the key of a purpose and algorithm that a client is about to need,
+// if the deployment has none yet; ok is false if it has. The key is to be stored,
+// and so published, before that client is registered.
+func (r *Ring) Demanded(p Purpose, alg string) (k Key, ok bool, err error) {
+	st := r.state.Load()
+	if !known(p, alg) {
+		return Key{}, false, fmt.Errorf("a deployment has no key of purpose %s and algorithm %q", p, alg)
+	}
+	if st.has(p, alg) {
+		return Key{}, false, nil
+	}
+	now := r.now().UTC().Truncate(time.Microsecond)
+	k, err = Generate(p, alg, 1+st.version(p), r.sealer, now, now)
+	return k, err == nil, err
+}
+
+// has reports whether a key of a purpose and algorithm is in use.
+func (s *state) has(p Purpose, alg string) bool {
+	return slices.ContainsFunc(s.keys, func(k opened) bool {
+		return k.Purpose == p && k.Alg == alg && k.RetireAt.IsZero() && k.WithdrawnAt.IsZero()
+	})
 }
 
 func (s *state) version(p Purpose) int {
@@ -210,11 +236,13 @@ func (r *Ring) Rotation(p Purpose, alg string) (add Add, retire []Retire, err er
 
 // emergency are the purposes that are replaced at once when keys may have been
 // stolen. The key of the log is its own procedure: whoever pinned it must be told.
+// With a stolen key of pairwise subjects the accounts of clients that work together
+// can be compared; with another key nobody would have an account any more.
 // Without withRefresh the keys of refresh tokens get successors, and what the old
 // ones made goes on working.
 func emergency(p Purpose, withRefresh bool) (replace, withdraw bool) {
 	switch p {
-	case Log:
+	case Log, Pairwise:
 		return false, false
 	case Refresh, Tag:
 		return true, withRefresh
@@ -222,7 +250,7 @@ func emergency(p Purpose, withRefresh bool) (replace, withdraw bool) {
 	return true, true
 }
 
-// Replacement makes a new key for every purpose but the log's, all of which work at
+// Replacement makes a new key for every purpose but those two, all of which work at
 // once, and withdraws those that are in use: what they signed verifies nowhere from
 // then on. withRefresh withdraws the keys of refresh tokens, too, so that nobody's
 // works any more.
@@ -231,7 +259,7 @@ func (r *Ring) Replacement(withRefresh bool) (add []Add, withdraw []Withdraw, er
 	now := r.now().UTC().Truncate(time.Microsecond)
 	for _, a := range algs {
 		replace, out := emergency(a.Purpose, withRefresh)
-		if !replace {
+		if !replace || a.Demand && !st.has(a.Purpose, a.Alg) {
 			continue
 		}
 		version := st.version(a.Purpose)
@@ -384,6 +412,15 @@ func (r *Ring) Tags() [][]byte { return r.symmetric(Tag) }
 
 // Nonces gives the keys of DPoP nonces, newest first.
 func (r *Ring) Nonces() [][]byte { return r.symmetric(Nonce) }
+
+// PairwiseKey is what pairwise subjects are made with.
+func (r *Ring) PairwiseKey() ([]byte, error) {
+	keys := r.symmetric(Pairwise)
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("there is no key for pairwise subjects")
+	}
+	return keys[len(keys)-1], nil // the first: it has no successor
+}
 
 // AudienceKey is K_aud of mechanisms C3 for a registered audience.
 func (r *Ring) AudienceKey(audience string) ([]byte, error) {

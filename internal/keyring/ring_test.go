@@ -149,7 +149,7 @@ func TestMissing(t *testing.T) {
 			t.Errorf("%s: %+v", k.Purpose, k)
 		}
 	}
-	want := []string{"token ES256", "id_token ES256", "id_token RS256", "feed ES256", "log EdDSA", "lineage ", "rt ", "rt_tag ", "nonce "}
+	want := []string{"token ES256", "id_token ES256", "id_token RS256", "feed ES256", "log EdDSA", "lineage ", "rt ", "rt_tag ", "nonce ", "pairwise "}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatal(diff)
 	}

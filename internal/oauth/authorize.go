@@ -159,9 +159,10 @@ func (s *Server) readParameters(ctx context.Context, a *authRequest, f web.Form)
 		return invalid("unauthorized_client", "This app is not registered to sign people in.")
 	}
 	for _, step := range []func(context.Context, web.Form) error{
-		a.protocol, a.authentication, func(_ context.Context, f web.Form) error { return a.essential(f) },
+		a.protocol, a.authentication,
 		func(ctx context.Context, f web.Form) error { return s.targets(ctx, a, f) },
 		func(_ context.Context, f web.Form) error { return s.hint(a, f) },
+		func(_ context.Context, f web.Form) error { return a.claims(f) },
 	} {
 		if err := step(ctx, f); err != nil {
 			return err
@@ -266,7 +267,7 @@ func (s *Server) hint(a *authRequest, f web.Form) error {
 	if text == "" {
 		return nil
 	}
-	c, err := jose.VerifyIDTokenHint(text, s.Keys, jose.IDTokenWant{Issuer: s.Issuer, ClientID: a.client.ClientID, Now: s.now()})
+	c, err := jose.VerifyIDTokenHint(text, s.Keys, jose.IDTokenWant{Issuer: s.Issuer, ClientID: a.client.ClientID, Algorithms: client.SignedAlgs(), Now: s.now()})
 	if err != nil {
 		return invalid("invalid_request", "id_token_hint is not an ID token of this server.").Because(err)
 	}

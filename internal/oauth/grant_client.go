@@ -51,8 +51,8 @@ func (g clientGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 	p.Seal = func(seal act.Sealing) (any, error) {
 		life := lifetime(seal.Decision)
 		text, err := g.s.sign(seal, accessToken{
-			subject: svc.Subject, clientID: c.ClientID, audience: res.URI, scopes: given, life: life,
-			jkt: t.jkt(), nodes: seal.Facts.Nodes, mayAct: t.mayAct,
+			subject: svc.Subject, client: c, audience: res.URI, scopes: given, life: life,
+			jkt: t.jkt(), nodes: seal.Facts.Nodes,
 		})
 		return &tokenResponse{AccessToken: text, TokenType: tokenType(t.jkt()), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}, err
 	}

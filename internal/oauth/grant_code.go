@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
@@ -156,7 +157,7 @@ func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption,
 		return eff, nil
 	}
 	p.Seal = func(seal act.Sealing) (any, error) {
-		return g.seal(seal, t, red, res, person.Subject, person.Name, given)
+		return g.seal(seal, t, red, res, person, given)
 	}
 	// Another redemption may have spent the code first.
 	p.failed = func(ctx context.Context, err error) error {
@@ -174,7 +175,7 @@ func (g codeGrant) open(red *redemption, t *tokenRequest) {
 	c, now := red.code, red.now.UTC()
 	red.grant = grant.Grant{
 		ID: id.New(id.Grant), Person: c.Person, Client: c.Client, Session: c.Session, Consent: c.Consent,
-		Resources: c.Resources, Scopes: c.Scopes, Pair: c.Pair, ACR: c.ACR, Proofs: c.Proofs,
+		Resources: c.Resources, Scopes: c.Scopes, Pair: c.Pair, ACR: c.ACR, Proofs: c.Proofs, Claims: c.Claims,
 		CreatedAt: now, ExpiresAt: now.Add(grant.FamilyLifetime), UsedAt: now,
 	}
 	if !t.client.Allows(client.RefreshToken) {
@@ -203,7 +204,7 @@ func familyKey(t *tokenRequest) string {
 	return t.jkt()
 }
 
-func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res *resource.Resource, sub, name string, given []string) (any, error) {
+func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res *resource.Resource, who *account.Person, given []string) (any, error) {
 	c := red.code
 	nodes := append(slices.Clone(seal.Facts.Nodes), lineage.Node{ID: red.grant.ID, Kind: lineage.Grant})
 	if red.family != nil {
@@ -212,10 +213,14 @@ func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res 
 	if err := mustHave(nodes, c.Session); err != nil {
 		return nil, err
 	}
+	sub, err := g.s.subject(t.client.Client, who)
+	if err != nil {
+		return nil, err
+	}
 	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
-		subject: sub, clientID: t.client.ClientID, audience: g.s.audience(res), scopes: given, life: life,
-		jkt: t.jkt(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR, mayAct: t.mayAct,
+		subject: sub, client: t.client.Client, audience: g.s.audience(res), scopes: given, life: life,
+		jkt: t.jkt(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR,
 	})
 	if err != nil {
 		return nil, err
@@ -225,7 +230,9 @@ func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res 
 		out.RefreshToken = red.first.Text(g.s.Keys).Reveal()
 	}
 	if slices.Contains(c.Scopes, "openid") {
-		out.IDToken, err = g.s.idToken(seal, idTokenFor{subject: sub, name: name, clientID: t.client.ClientID, nonce: c.Nonce, pair: c.Pair, acr: c.ACR, session: c.Session, scopes: c.Scopes})
+		out.IDToken, err = g.s.idToken(seal, idTokenFor{
+			subject: sub, who: who, client: t.client.Client, nonce: c.Nonce, pair: c.Pair, acr: c.ACR, session: c.Session, scopes: c.Scopes, asked: c.Claims.IDToken,
+		})
 	}
 	return out, err
 }

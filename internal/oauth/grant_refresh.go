@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/grant"
@@ -71,7 +72,7 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 		given = released(scopes, res, d, nil)
 		return g.decide(t, pr, given, f.Input.Context.Now)
 	}
-	p.Seal = func(seal act.Sealing) (any, error) { return g.seal(seal, t, pr, res, person.Subject, given) }
+	p.Seal = func(seal act.Sealing) (any, error) { return g.seal(seal, t, pr, res, person, given) }
 	p.answer = func(out act.Outcome) (*tokenResponse, error) {
 		if res, ok := out.Value.(*tokenResponse); ok {
 			return res, nil
@@ -202,8 +203,7 @@ func (g refreshGrant) decide(t *tokenRequest, pr *presentation, given []string, 
 		pr.next = pr.token.Next(key, salt)
 		eff.Changes = []act.Change{f.Rotation(pr.token, pr.next, salt, t.network, t.client.Native, now)}
 	case grant.Replayed:
-		pr.next = pr.token.Next(key, f.Salt)
-		if !pr.next.Hash().Equal(f.CurHash) {
+		if pr.next, ok = f.Newest(pr.token, key); !ok {
 			return eff, problem.New(problem.Unavailable, "refresh_inconsistent", "The refresh token cannot be renewed right now.")
 		}
 		eff.Kind = audit.RefreshReplayed
@@ -221,15 +221,19 @@ func (g refreshGrant) decide(t *tokenRequest, pr *presentation, given []string, 
 	return eff, nil
 }
 
-func (g refreshGrant) seal(seal act.Sealing, t *tokenRequest, pr *presentation, res *resource.Resource, sub string, given []string) (any, error) {
+func (g refreshGrant) seal(seal act.Sealing, t *tokenRequest, pr *presentation, res *resource.Resource, who *account.Person, given []string) (any, error) {
 	if pr.verdict == grant.Reused {
 		return nil, nil
 	}
 	gr := pr.grant
+	sub, err := g.s.subject(t.client.Client, who)
+	if err != nil {
+		return nil, err
+	}
 	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
-		subject: sub, clientID: t.client.ClientID, audience: g.s.audience(res), scopes: given, life: life,
-		jkt: t.jkt(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR, mayAct: t.mayAct,
+		subject: sub, client: t.client.Client, audience: g.s.audience(res), scopes: given, life: life,
+		jkt: t.jkt(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR,
 	})
 	if err != nil {
 		return nil, err
@@ -239,7 +243,7 @@ func (g refreshGrant) seal(seal act.Sealing, t *tokenRequest, pr *presentation, 
 		Scope: joinScopes(given), RefreshToken: pr.next.Text(g.s.Keys).Reveal(),
 	}
 	if slices.Contains(gr.Scopes, "openid") && slices.Contains(given, "openid") {
-		out.IDToken, err = g.s.idToken(seal, idTokenFor{subject: sub, clientID: t.client.ClientID, pair: gr.Pair, acr: gr.ACR, session: gr.Session})
+		out.IDToken, err = g.s.idToken(seal, idTokenFor{subject: sub, who: who, client: t.client.Client, pair: gr.Pair, acr: gr.ACR, session: gr.Session})
 	}
 	return out, err
 }

@@ -188,7 +188,11 @@ func (s *Server) judge(ctx context.Context, a *authRequest, ses *session.Session
 		if err != nil {
 			return p, err
 		}
-		if who.Subject != a.in.Subject {
+		same, err := s.isSubject(a.client, &who, a.in.Subject)
+		if err != nil {
+			return p, err
+		}
+		if !same {
 			p.Next = grant.NextWrongUser
 			return p, nil
 		}
@@ -320,6 +324,11 @@ func (s *Server) shown(ctx context.Context, a *authRequest, in policy.Input, hav
 		}
 		out = append(out, permissions(res, theirs, have)...)
 	}
+	for _, asked := range slices.Concat(a.in.Claims.IDToken, a.in.Claims.UserInfo) {
+		if name := claimScope[asked.Name]; !slices.Contains(theirs, name) {
+			theirs = append(theirs, name)
+		}
+	}
 	for _, name := range theirs {
 		if isIdentity(name) {
 			sc := resource.Scope{Name: name, Description: identityWords[name], Kind: "read"}
@@ -413,7 +422,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 func (s *Server) codeFor(ctx context.Context, a *authRequest, ses session.Session, p grant.Pending, f *act.Facts, d policy.Decision) (grant.Code, error) {
 	c := grant.Code{
 		Person: ses.Person, Session: ses.ID, Client: a.client.ID, RedirectURI: a.in.RedirectURI,
-		Challenge: a.in.Challenge, JKT: a.in.JKT, Resources: a.in.Resources, Nonce: a.in.Nonce,
+		Challenge: a.in.Challenge, JKT: a.in.JKT, Resources: a.in.Resources, Nonce: a.in.Nonce, Claims: a.in.Claims,
 	}
 	if p.Remembered != nil {
 		c.Consent = p.Remembered.ID

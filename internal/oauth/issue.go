@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
@@ -19,7 +20,7 @@ import (
 // accessToken is what an access token is to say (contract, RFC 9068).
 type accessToken struct {
 	subject  string
-	clientID string
+	client   client.Client
 	audience string
 	scopes   []string
 	life     time.Duration
@@ -28,21 +29,12 @@ type accessToken struct {
 	session  string         // "" for machines
 	pair     assurance.Pair // of a person; zero for machines (F6)
 	acr      string
-	mayAct   *jose.Actor // see tokenRequest.mayAct
-	acting   *acting     // nil: nobody acts for the subject
-}
-
-// acting is what a token says of who acts for its subject (mechanisms G1).
-type acting struct {
-	actor      *jose.Actor
-	assurance  *jose.Assurance
-	delegation lineage.Node
 }
 
 // sign makes the token; its jti is the record's id. iat was taken before
 // anything was read (mechanisms C6).
 func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
-	key, err := s.Keys.AudienceKey(t.audience)
+	key, err := s.Keys.AudienceKey(s.handlesFor(t.audience, t.client))
 	if err != nil {
 		return "", err
 	}
@@ -51,7 +43,7 @@ func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
 		return "", err
 	}
 	c := jose.AccessTokenClaims{
-		Issuer: s.Issuer, Subject: t.subject, Audience: jose.Audience{t.audience}, ClientID: t.clientID,
+		Issuer: s.Issuer, Subject: t.subject, Audience: jose.Audience{t.audience}, ClientID: t.client.ClientID,
 		IssuedAt: jose.Date(seal.At), ExpiresAt: jose.Date(seal.At.Add(t.life)), JTI: seal.RecordID,
 		Scope: strings.Join(t.scopes, " "), Lineage: lin,
 	}
@@ -71,14 +63,6 @@ func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
 				c.SessionID = one[0]
 			}
 		}
-	}
-	c.MayAct = t.mayAct
-	if a := t.acting; a != nil {
-		one, err := lineage.Handles(key, []lineage.Node{a.delegation})
-		if err != nil {
-			return "", err
-		}
-		c.Actor, c.Assurance, c.Depth, c.Delegation = a.actor, a.assurance, a.actor.Depth(), one[0]
 	}
 	signer, err := s.Keys.Signer(keyring.Token, "ES256", "at+jwt")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
 )
@@ -102,11 +103,15 @@ func (s *Server) describe() map[string]any {
 		"dpop_signing_alg_values_supported":                        jose.DPoPAlgorithms,
 		"client_id_metadata_document_supported":                    false,
 		"acr_values_supported":                                     s.Ladder.Values(),
-		"subject_types_supported":                                  []string{"public"},
-		"id_token_signing_alg_values_supported":                    []string{"ES256"},
+		"subject_types_supported":                                  []string{"public", client.Pairwise},
+		"id_token_signing_alg_values_supported":                    client.SignedAlgs(),
+		"userinfo_signing_alg_values_supported":                    client.SignedAlgs(),
+		"claim_types_supported":                                    []string{"normal"},
+		"display_values_supported":                                 []string{"page"},
+		"ui_locales_supported":                                     []string{"en"},
 		"prompt_values_supported":                                  []string{"none", "login", "consent", "select_account"},
 		"claims_supported":                                         []string{"sub", "iss", "aud", "exp", "iat", "acr", "amr", "auth_time", "nonce", "sid", "name", "preferred_username", "email", "email_verified"},
-		"claims_parameter_supported":                               false,
+		"claims_parameter_supported":                               true,
 		"request_parameter_supported":                              true,
 		"request_uri_parameter_supported":                          false,
 		"service_documentation":                                    "https://github.com/countersign-dev/countersign",

@@ -81,6 +81,28 @@ func TestParallelRefreshes(t *testing.T) {
 	})
 }
 
+// Of several requests that renew at once one may have read what another one was
+// given: the token that a third one still presents is then two generations old.
+func TestRefreshesThatOvertakeEachOther(t *testing.T) {
+	engines(t, 2, func(r *rig) {
+		first := r.granted(r.app)
+		second := r.tokens(r.refresh(r.app, first.RefreshToken))
+		r.clock.move(time.Second)
+		third := r.tokens(r.refresh(r.app, second.RefreshToken))
+		for _, late := range []string{first.RefreshToken, second.RefreshToken} {
+			if got := r.tokens(r.refresh(r.app, late)); got.RefreshToken != third.RefreshToken || !r.active(got.AccessToken) {
+				r.Error("a late request did not get the newest token")
+			}
+		}
+		r.clock.move(time.Minute) // the second one's window is open, the first one's is not
+		if got := r.tokens(r.refresh(r.app, second.RefreshToken)); got.RefreshToken != third.RefreshToken {
+			r.Error("the second one's window closed with the first one's")
+		}
+		r.expect("the first, too late", 400, "invalid_grant", r.refresh(r.app, first.RefreshToken))
+		r.expect("the newest, after that", 400, "invalid_grant", r.refresh(r.app, third.RefreshToken))
+	})
+}
+
 func TestRefreshWindows(t *testing.T) {
 	engines(t, 1, func(r *rig) {
 		native := client.Client{
@@ -164,7 +186,8 @@ func TestOldGenerations(t *testing.T) {
 		if a.header.Get("Retry-After") == "" {
 			r.Error("no Retry-After")
 		}
-		// A real one ends it.
+		// A real one ends it, once its window is over.
+		r.clock.move(time.Minute + time.Second)
 		if !r.active(tok.AccessToken) {
 			r.Fatal("inactive")
 		}

@@ -3,13 +3,16 @@ package oauth
 import (
 	"cmp"
 	"context"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -44,21 +47,59 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	if !slices.Contains(scopes, "openid") {
 		return challenge(w, scheme, "insufficient_scope")
 	}
-	who, err := s.State.PersonBySubject(r.Context(), claims.Subject)
+	out, err := s.describePerson(r.Context(), claims, scopes)
 	if problem.From(err) != nil {
 		return challenge(w, scheme, "invalid_token")
 	}
 	if err != nil {
 		return err
 	}
-	out := map[string]any{"sub": claims.Subject}
-	if slices.Contains(scopes, "profile") {
-		out["name"], out["preferred_username"] = who.Name, who.Username
+	c, err := s.Clients.ClientByClientID(r.Context(), claims.ClientID)
+	if err != nil {
+		return err
 	}
-	if slices.Contains(scopes, "email") && who.Email != "" {
-		out["email"], out["email_verified"] = who.Email, who.Verified
+	if c.UserInfoAlg != "" {
+		return s.signedUserinfo(w, c, out)
 	}
 	return web.JSON(w, http.StatusOK, out)
+}
+
+// describePerson is what userinfo says to the client of a token: by its scopes, and
+// what was asked for one by one in the authorization that it comes from.
+func (s *Server) describePerson(ctx context.Context, claims *jose.AccessTokenClaims, scopes []string) (map[string]any, error) {
+	nodes, err := s.State.Issued(ctx, claims.JTI)
+	if err != nil {
+		return nil, err
+	}
+	gr, err := s.grantOf(ctx, nodes)
+	if err != nil {
+		return nil, err
+	}
+	who, err := s.State.Person(ctx, gr.Person)
+	if err != nil {
+		return nil, err
+	}
+	out := told(&who, scopes, gr.Claims.UserInfo)
+	out["sub"] = claims.Subject
+	return out, nil
+}
+
+// signedUserinfo answers with a JWT (OpenID Connect Core §5.3.2). It has no expiry
+// and no time, so nothing takes it for an ID token.
+func (s *Server) signedUserinfo(w http.ResponseWriter, c client.Client, out map[string]any) error {
+	out["iss"], out["aud"] = s.Issuer, c.ClientID
+	signer, err := s.Keys.Signer(keyring.IDToken, c.UserInfoAlg, jose.TypIDToken)
+	if err != nil {
+		return err
+	}
+	text, err := signer.Sign(out)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/jwt")
+	w.Header().Set("Cache-Control", "no-store")
+	_, err = io.WriteString(w, text)
+	return err
 }
 
 // possessed checks the sender constraint of a token presented to us: a bound

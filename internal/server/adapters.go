@@ -37,12 +37,6 @@ func (l liveState) Issued(ctx context.Context, recordID string) ([]lineage.Node,
 	return i.Nodes, nil
 }
 
-// Leaf gives the node that a token hangs on, and all above it.
-func (l liveState) Leaf(ctx context.Context, recordID string) (string, []lineage.Node, error) {
-	i, err := l.RecordLeaf(ctx, recordID)
-	return i.Leaf, i.Nodes, err
-}
-
 // auditLog reads the log as sentences.
 type auditLog struct{ *State }
 
@@ -222,6 +216,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		return nil, err
 	}
 	return admin.New(admin.Config{
+		Ready:   s.clientReady(egress),
 		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak,
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Access: s.Store,
 		Factors: s.Store, Imports: s.passwords,

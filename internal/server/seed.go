@@ -64,7 +64,13 @@ func (s *State) makeKeys(ctx context.Context) error {
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	for _, k := range missing {
+	return s.publish(ctx, missing...)
+}
+
+// publish stores keys, which by that are in the JWKS; one that another process made
+// at the same moment is as good.
+func (s *State) publish(ctx context.Context, keys ...keyring.Key) error {
+	for _, k := range keys {
 		_, err := s.Do.Do(ctx, act.Intent{
 			Action: policy.KeyRotate, Kind: audit.KeyPublished, Refs: system(),
 			Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
@@ -76,6 +82,16 @@ func (s *State) makeKeys(ctx context.Context) error {
 		}
 	}
 	return s.Ring.Reload(ctx)
+}
+
+// Demand has a key of an algorithm that a client is about to need, published before
+// that client is.
+func (s *State) Demand(ctx context.Context, p keyring.Purpose, alg string) error {
+	k, ok, err := s.Ring.Demanded(p, alg)
+	if err != nil || !ok {
+		return err
+	}
+	return s.publish(ctx, k)
 }
 
 // keyPart names a key in the log.

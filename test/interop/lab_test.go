@@ -41,20 +41,22 @@ const limit = 30 * time.Second
 
 // lab is a deployment with somebody in it, and the machine its clients run on.
 type lab struct {
-	t       testing.TB
-	dir     string
-	issuer  string
-	api     string // the sample API
-	state   *server.State
-	ahead   atomic.Int64
-	ca      string // file of the authority that every server here has its certificate from
-	cert    tls.Certificate
-	trust   *x509.CertPool
-	key     *ecdsa.PrivateKey // of every client that has one
-	browser *chrome.Browser   // Dana's
-	passkey *chrome.Authenticator
-	secrets map[string]string // by client_id
-	back    *callback
+	t        testing.TB
+	dir      string
+	issuer   string
+	api      string // the sample API
+	mcp      string // the sample MCP server
+	document string // of a client, about itself
+	state    *server.State
+	ahead    atomic.Int64
+	ca       string // file of the authority that every server here has its certificate from
+	cert     tls.Certificate
+	trust    *x509.CertPool
+	key      *ecdsa.PrivateKey // of every client that has one
+	browser  *chrome.Browser   // Dana's
+	passkey  *chrome.Authenticator
+	secrets  map[string]string // by client_id
+	back     *callback
 }
 
 func check(t testing.TB, err error) {
@@ -75,14 +77,21 @@ func open(t *testing.T) *lab {
 	var err error
 	l.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
-	l.serve()
-	l.back = l.callbacks()
-	api := l.listen()
-	l.api = address(api)
+	home := l.listen() // of the clients' metadata documents
+	l.document = address(home) + "/client.json"
+	l.serve(home)
+	l.handle(home, http.HandlerFunc(l.documents))
+	back := l.listen()
+	l.back = answered(address(back))
+	l.handle(back, l.back)
+	api, mcp := l.listen(), l.listen()
+	l.api, l.mcp = address(api), address(mcp)+"/mcp"
 	l.founds()
 	l.signsIn()
 	l.applies("openid-client.md")
 	l.notes(api)
+	l.applies("mcp.md")
+	l.tools(mcp)
 	return l
 }
 
@@ -139,7 +148,7 @@ func port(ln net.Listener) string {
 
 // serve runs the server as `countersignd serve` does with a configuration of its
 // own certificate and an embedded database.
-func (l *lab) serve() {
+func (l *lab) serve(home net.Listener) {
 	l.t.Helper()
 	ln := l.listen()
 	l.issuer = address(ln)
@@ -148,7 +157,8 @@ func (l *lab) serve() {
 listen: {address: "%s", tls: {cert_file: %s, key_file: %s}}
 database: {sqlite: %s}
 data_dir: %s
-`, l.issuer, ln.Addr(), filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "key.pem"), filepath.Join(dir, "countersign.db"), dir), nil)
+egress: {ca_files: [%s], allow: ["localhost:%s"]}
+`, l.issuer, ln.Addr(), filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "key.pem"), filepath.Join(dir, "countersign.db"), dir, l.ca, port(home)), nil)
 	check(l.t, err)
 	check(l.t, os.MkdirAll(dir, 0o700))
 	log, err := os.Create(filepath.Join(l.dir, "log.txt"))
@@ -310,7 +320,7 @@ func (l *lab) block(t testing.TB, page, name string) string {
 	}
 	pub := l.jwk()
 	return strings.NewReplacer(
-		"https://id.example.com", l.issuer, "https://api.example.com", l.api, "https://app.example.com", l.back.url,
+		"https://id.example.com", l.issuer, "https://api.example.com", l.api, "https://app.example.com", l.back.url, "https://mcp.example.com/mcp", l.mcp,
 		"EXAMPLE-X", pub["x"], "EXAMPLE-Y", pub["y"],
 	).Replace(text) + "\n"
 }
@@ -358,7 +368,17 @@ func (l *lab) notes(ln net.Listener) {
 	l.handle(ln, notes.New().Handler(v))
 }
 
-// callback is where web applications are answered.
+// documents serves what a client says of itself (Client ID Metadata Document).
+func (l *lab) documents(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(map[string]any{
+		"client_id": l.document, "client_name": "Interop", "token_endpoint_auth_method": "none",
+		"redirect_uris": []string{"http://127.0.0.1/callback", "http://localhost/callback", "http://localhost/oauth/callback"},
+		"grant_types":   []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
+	})
+}
+
+// callback is where applications are answered.
 type callback struct {
 	url string
 	got chan answer
@@ -370,16 +390,15 @@ type answer struct {
 	Form string `json:"form,omitempty"` // of a POST
 }
 
-func (l *lab) callbacks() *callback {
-	ln := l.listen()
-	c := &callback{url: address(ln), got: make(chan answer, 1)}
-	l.handle(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/html")
-		io.WriteString(w, `<!doctype html><html lang="en"><title>The app</title><link rel="icon" href="data:,"><main><h1>Back in the app</h1></main>`)
-		if strings.HasPrefix(r.URL.Path, "/callback") {
-			form, _ := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
-			c.got <- answer{c.url + r.URL.String(), string(form)}
-		}
-	}))
-	return c
+// answered makes a callback at an origin.
+func answered(origin string) *callback { return &callback{url: origin, got: make(chan answer, 1)} }
+
+// ServeHTTP implements http.Handler.
+func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	form, _ := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
+	w.Header().Set("Content-Type", "text/html")
+	io.WriteString(w, `<!doctype html><html lang="en"><title>The app</title><link rel="icon" href="data:,"><main><h1>Back in the app</h1></main>`)
+	if r.URL.Path == "/callback" {
+		c.got <- answer{c.url + r.URL.String(), string(form)}
+	}
 }

@@ -70,7 +70,7 @@ func (l *lab) pkcs8() string {
 func (l *lab) node(t testing.TB, b *chrome.Browser, script string, args ...string) {
 	t.Helper()
 	about, err := json.Marshal(map[string]any{
-		"issuer": l.issuer, "api": l.api, "callback": l.back.url + "/callback", "secrets": l.secrets, "key": l.pkcs8(), "server": l.api,
+		"issuer": l.issuer, "api": l.api, "callback": l.back.url + "/callback", "secrets": l.secrets, "key": l.pkcs8(), "mcp": l.mcp, "document": l.document,
 	})
 	check(t, err)
 	cmd := exec.Command("node", append([]string{filepath.Join("js", script)}, args...)...)
@@ -94,12 +94,19 @@ func (l *lab) node(t testing.TB, b *chrome.Browser, script string, args ...strin
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var ask struct{ Open string }
-		if json.Unmarshal(lines.Bytes(), &ask) != nil || ask.Open == "" {
-			stderr.WriteString(lines.Text() + "\n")
-			continue
+		var ask struct {
+			Open   string
+			Expire bool
 		}
-		l.goes(t, b, ask.Open, in)
+		switch err := json.Unmarshal(lines.Bytes(), &ask); {
+		case err == nil && ask.Expire:
+			l.ahead.Add(int64(expiry))
+			io.WriteString(in, "{}\n")
+		case err == nil && ask.Open != "":
+			l.goes(t, b, ask.Open, in)
+		default:
+			stderr.WriteString(lines.Text() + "\n")
+		}
 	}
 	err = cmd.Wait()
 	ended = true

@@ -1,4 +1,5 @@
 // What the scripts share: the lab they run in, and how they ask for a person.
+import { createServer } from 'node:http'
 import { createInterface } from 'node:readline'
 
 export const lab = JSON.parse(process.env.LAB)
@@ -19,6 +20,30 @@ export async function visit(url) {
   const { url: back, form } = JSON.parse(value)
   if (!form) return new URL(back)
   return new Request(back, { method: 'POST', body: form, headers: { 'content-type': 'application/x-www-form-urlencoded' } })
+}
+
+/** expire lets the time of access tokens pass, for the servers. */
+export async function expire() {
+  process.stdout.write(JSON.stringify({ expire: true }) + '\n')
+  await lines.next()
+}
+
+/** listen waits for the browser as an app on a computer does. */
+export async function listen() {
+  const waiting = [], came = []
+  const server = createServer((request, response) => {
+    const url = new URL(request.url, 'http://127.0.0.1')
+    response.setHeader('content-type', 'text/html')
+    response.end('<!doctype html><html lang="en"><title>The app</title><link rel="icon" href="data:,"><main><h1>Back in the app</h1></main>')
+    if (url.pathname !== '/callback') return
+    if (waiting.length) waiting.shift()(url)
+    else came.push(url)
+  })
+  await new Promise(resolve => server.listen(0, '127.0.0.1', resolve))
+  return {
+    redirect: `http://127.0.0.1:${server.address().port}/callback`,
+    next: () => came.length ? came.shift() : new Promise(resolve => waiting.push(resolve)),
+  }
 }
 
 export function same(got, want, what) {

@@ -1,0 +1,132 @@
+// What MCP clients in JavaScript do with the sample MCP server, one case a run,
+// each with a login of its own:
+//   mcp.mjs CASE v1|v2|remote
+import { expire, lab, listen, ok, open, run, same } from './lab.mjs'
+
+const program = process.argv[3]
+
+/** sdk gives the parts of an SDK. */
+async function sdk() {
+  if (program === 'v2') return import('@modelcontextprotocol/client')
+  const [{ Client }, { StreamableHTTPClientTransport }, { UnauthorizedError }] = await Promise.all([
+    import('@modelcontextprotocol/sdk/client/index.js'), import('@modelcontextprotocol/sdk/client/streamableHttp.js'), import('@modelcontextprotocol/sdk/client/auth.js'),
+  ])
+  return { Client, StreamableHTTPClientTransport, UnauthorizedError }
+}
+
+/** Memory is an OAuthClientProvider that keeps everything until the script ends. */
+class Memory {
+  logins = 0
+  dropped = []
+
+  constructor(redirectUrl, known) {
+    this.redirectUrl = redirectUrl
+    Object.assign(this, known)
+    this.clientMetadata = {
+      client_name: 'Interop', redirect_uris: [redirectUrl], token_endpoint_auth_method: 'none',
+      grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'],
+    }
+  }
+
+  state() { return (this.sent = crypto.randomUUID()) }
+  clientInformation() { return this.information }
+  saveClientInformation(information) { this.information = information }
+  tokens() { return this.held }
+  saveTokens(tokens) { this.held = tokens }
+  saveCodeVerifier(verifier) { this.verifier = verifier }
+  codeVerifier() { return this.verifier }
+  discoveryState() { return this.discovered }
+  saveDiscoveryState(discovered) { this.discovered = discovered }
+  invalidateCredentials(what) {
+    this.dropped.push(what)
+    if (what === 'all' || what === 'tokens') this.held = undefined
+    if (what === 'all' || what === 'client') this.information = undefined
+  }
+
+  redirectToAuthorization(url) {
+    this.logins++
+    this.asked = url
+    open(url)
+  }
+}
+
+/** direct is a client that speaks with the server itself. */
+async function direct(known) {
+  const { Client, StreamableHTTPClientTransport, UnauthorizedError } = await sdk()
+  const back = await listen()
+  const provider = new Memory(back.redirect, known)
+  const client = new Client({ name: 'interop', version: '1' })
+  const transport = () => new StreamableHTTPClientTransport(new URL(lab.mcp), { authProvider: provider })
+  const returns = async t => {
+    const { searchParams } = await back.next()
+    same(searchParams.get('state'), provider.sent, 'state')
+    await t.finishAuth(program === 'v2' ? searchParams : searchParams.get('code'))
+  }
+  let t = transport()
+  try {
+    await client.connect(t)
+  } catch (e) {
+    if (!(e instanceof UnauthorizedError)) throw e
+    await returns(t)
+    await client.connect(t = transport())
+  }
+  return {
+    provider,
+    call: name => client.callTool({ name, arguments: {} }),
+    /** login calls a tool for which the person has to be asked again. */
+    async login(name) {
+      try {
+        return await client.callTool({ name, arguments: {} })
+      } catch (e) {
+        if (!(e instanceof UnauthorizedError)) throw e
+        await returns(t)
+        return client.callTool({ name, arguments: {} })
+      }
+    },
+  }
+}
+
+const text = answer => {
+  ok(!answer.isError, `the tool failed: ${JSON.stringify(answer)}`)
+  return answer.content[0].text
+}
+
+const known = { information: { client_id: 'mcp-client' } }
+
+await run({
+  async 'login and tool call'() {
+    const { call, provider } = await direct(known)
+    ok(text(await call('whoami')), 'nobody is asking')
+    same(provider.logins, 1, 'logins')
+    same(provider.asked.searchParams.get('scope'), 'tools:use', "the challenge's scope")
+    same(provider.asked.searchParams.get('resource'), lab.mcp, 'resource')
+  },
+  async 'refresh, and four parallel calls at expiry'() {
+    const { call, provider } = await direct(known)
+    const who = text(await call('whoami'))
+    for (let round = 0; round < 3; round++) {
+      const before = provider.held.access_token
+      await expire()
+      const said = await Promise.all(Array.from({ length: 4 }, () => call('whoami')))
+      same(said.map(text), [who, who, who, who], 'who is asking')
+      ok(provider.held.access_token !== before, 'it is the same token')
+    }
+    same([provider.logins, provider.dropped], [1, []], 'logins, and what was dropped')
+  },
+  async 'more scope on 403'() {
+    const { login, call, provider } = await direct(known)
+    text(await call('whoami'))
+    same(text(await login('deploy')), 'Deployed.', 'the tool')
+    same(provider.logins, 2, 'logins')
+  },
+  async 'a metadata document'() {
+    const { call, provider } = await direct({ clientMetadataUrl: lab.document })
+    ok(text(await call('whoami')), 'nobody is asking')
+    same(provider.information.client_id, lab.document, 'client_id')
+  },
+  async 'registers itself'() {
+    const { call, provider } = await direct({})
+    ok(text(await call('whoami')), 'nobody is asking')
+    ok(provider.information.client_id, 'no client_id')
+  },
+})
