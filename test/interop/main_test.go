@@ -42,6 +42,7 @@ var groups = []struct {
 	{"mcp-go-sdk", goCases},
 	{"mcp-typescript-sdk-v1", scriptCases("v1")},
 	{"mcp-typescript-sdk-v2", scriptCases("v2", "more scope on 403")},
+	{"mcp-remote", scriptCases("remote")},
 }
 
 // TestInterop runs every case of every program, on one server.

@@ -42,6 +42,7 @@ func (l *lab) tools(ln net.Listener) {
 func (l *lab) profile(t testing.TB) *chrome.Browser {
 	t.Helper()
 	b := chrome.New(t)
+	b.AllowConsole("favicon.ico") // an app's own last page has none
 	key := b.AddAuthenticator(chrome.AuthenticatorOptions{BackupEligible: true, BackedUp: true})
 	for _, c := range l.passkey.Credentials() {
 		key.AddCredential(c)

@@ -71,6 +71,7 @@ func (l *lab) node(t testing.TB, b *chrome.Browser, script string, args ...strin
 	t.Helper()
 	about, err := json.Marshal(map[string]any{
 		"issuer": l.issuer, "api": l.api, "callback": l.back.url + "/callback", "secrets": l.secrets, "key": l.pkcs8(), "mcp": l.mcp, "document": l.document,
+		"configuration": l.block(t, "mcp.md", "mcp-remote"),
 	})
 	check(t, err)
 	cmd := exec.Command("node", append([]string{filepath.Join("js", script)}, args...)...)

@@ -1,6 +1,8 @@
 // What MCP clients in JavaScript do with the sample MCP server, one case a run,
 // each with a login of its own:
 //   mcp.mjs CASE v1|v2|remote
+import { mkdtemp } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expire, lab, listen, ok, open, run, same } from './lab.mjs'
 
 const program = process.argv[3]
@@ -86,30 +88,65 @@ async function direct(known) {
   }
 }
 
+/** through is a client that speaks with mcp-remote, which speaks with the server. */
+async function through(...flags) {
+  const [{ Client }, { StdioClientTransport }] = await Promise.all([
+    import('@modelcontextprotocol/sdk/client/index.js'), import('@modelcontextprotocol/sdk/client/stdio.js'),
+  ])
+  const kept = await mkdtemp(join(process.env.HOME, 'mcp-remote-'))
+  const transport = new StdioClientTransport({
+    command: process.execPath, args: ['--import', './js/distinct.mjs', 'node_modules/mcp-remote/dist/proxy.js', ...flags], stderr: 'pipe',
+    env: { ...process.env, MCP_REMOTE_CONFIG_DIR: kept, PATH: kept }, // where no program opens browsers
+  })
+  const provider = { logins: 0, dropped: [] }
+  let said = ''
+  transport.stderr.on('data', data => {
+    process.stderr.write(data)
+    said += data
+    for (let m; (m = /visiting:\s+(https:\S+)\s/.exec(said)); said = said.slice(m.index + m[0].length)) {
+      provider.logins++
+      open(provider.asked = new URL(m[1]))
+    }
+  })
+  const client = new Client({ name: 'interop', version: '1' })
+  await client.connect(transport)
+  return { provider, call: name => client.callTool({ name, arguments: {} }) }
+}
+
 const text = answer => {
   ok(!answer.isError, `the tool failed: ${JSON.stringify(answer)}`)
   return answer.content[0].text
 }
 
 const known = { information: { client_id: 'mcp-client' } }
+const remote = program === 'remote'
+
+/** configured are the arguments of mcp-remote in the configuration that docs/connect/mcp.md shows. */
+function configured() {
+  const { command, args: [flag, name, ...args] } = JSON.parse(lab.configuration).mcpServers.tools
+  same([command, flag, name], ['npx', '-y', 'mcp-remote'], 'the program')
+  return args
+}
+
+const connect = () => remote ? through(...configured()) : direct(known)
 
 await run({
   async 'login and tool call'() {
-    const { call, provider } = await direct(known)
+    const { call, provider } = await connect()
     ok(text(await call('whoami')), 'nobody is asking')
     same(provider.logins, 1, 'logins')
     same(provider.asked.searchParams.get('scope'), 'tools:use', "the challenge's scope")
     same(provider.asked.searchParams.get('resource'), lab.mcp, 'resource')
   },
   async 'refresh, and four parallel calls at expiry'() {
-    const { call, provider } = await direct(known)
+    const { call, provider } = await connect()
     const who = text(await call('whoami'))
     for (let round = 0; round < 3; round++) {
-      const before = provider.held.access_token
+      const before = provider.held?.access_token
       await expire()
       const said = await Promise.all(Array.from({ length: 4 }, () => call('whoami')))
       same(said.map(text), [who, who, who, who], 'who is asking')
-      ok(provider.held.access_token !== before, 'it is the same token')
+      ok(remote || provider.held.access_token !== before, 'it is the same token')
     }
     same([provider.logins, provider.dropped], [1, []], 'logins, and what was dropped')
   },
@@ -120,13 +157,13 @@ await run({
     same(provider.logins, 2, 'logins')
   },
   async 'a metadata document'() {
-    const { call, provider } = await direct({ clientMetadataUrl: lab.document })
+    const { call, provider } = remote ? await through(lab.mcp, '--client-metadata-url', lab.document) : await direct({ clientMetadataUrl: lab.document })
     ok(text(await call('whoami')), 'nobody is asking')
-    same(provider.information.client_id, lab.document, 'client_id')
+    same(provider.asked.searchParams.get('client_id'), lab.document, 'client_id')
   },
   async 'registers itself'() {
-    const { call, provider } = await direct({})
+    const { call, provider } = remote ? await through(lab.mcp) : await direct({})
     ok(text(await call('whoami')), 'nobody is asking')
-    ok(provider.information.client_id, 'no client_id')
+    ok(provider.asked.searchParams.get('client_id'), 'no client_id')
   },
 })
