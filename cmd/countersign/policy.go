@@ -23,8 +23,8 @@ const (
 )
 
 func (a *app) policy() *cobra.Command {
-	return group("policy", "Test, check, explain and publish policies",
-		a.policyTest(), a.policyCheck(), a.policyExplain(), a.policyDiff(), a.policyPublish(), a.policyRollback(), a.policyHistory(), a.policyExport())
+	return group("policy", "Lay out, test, check, explain and publish policies",
+		a.policyFmt(), a.policyTest(), a.policyCheck(), a.policyExplain(), a.policyDiff(), a.policyPublish(), a.policyRollback(), a.policyHistory(), a.policyExport())
 }
 
 // bundle is what a directory holds: a set, and files that try it.

@@ -17,6 +17,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 
+	"github.com/countersign-dev/countersign/internal/policy/layout"
 	"github.com/countersign-dev/countersign/policies"
 )
 
@@ -123,6 +124,10 @@ type compiler struct {
 }
 
 func (c *compiler) file(f File) {
+	if err := layout.Bounded(f.Text); err != nil {
+		c.faults = append(c.faults, Fault{File: f.Name, Code: FaultLimit, Text: err.Error()})
+		return
+	}
 	list, err := cedar.NewPolicyListFromBytes(f.Name, []byte(f.Text))
 	if err != nil {
 		c.faults = append(c.faults, Fault{File: f.Name, Code: FaultSyntax, Text: err.Error()})

@@ -54,6 +54,7 @@ func TestFaults(t *testing.T) {
 	}{
 		"nothing":                {"", "", FaultNoPolicies, "everything would be refused"},
 		"no Cedar":               {"", "permit (", FaultSyntax, ""},
+		"unfolds without end":    {"", whenever(strings.Repeat("(", 9) + "context" + strings.Repeat(" has risk.known)", 9)), FaultLimit, "has"},
 		"no schema":              {"entity", whenever(""), FaultSyntax, ""},
 		"a type twice":           {"entity Person;", whenever(""), FaultSchema, "Person"},
 		"a namespace":            {"namespace N { entity A; }", whenever(""), FaultSchema, "namespace"},
