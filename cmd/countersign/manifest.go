@@ -66,6 +66,12 @@ type wantClient struct {
 	PostLogout   *[]string      `yaml:"post_logout_redirect_uris" json:"post_logout_redirect_uris,omitempty"`
 	Backchannel  *string        `yaml:"backchannel_logout_uri" json:"backchannel_logout_uri,omitempty"`
 	NeedsSession *bool          `yaml:"backchannel_logout_session_required" json:"backchannel_logout_session_required,omitempty"`
+	SubjectDN    *string        `yaml:"tls_client_auth_subject_dn" json:"tls_client_auth_subject_dn,omitempty"`
+	SanDNS       *string        `yaml:"tls_client_auth_san_dns" json:"tls_client_auth_san_dns,omitempty"`
+	SanURI       *string        `yaml:"tls_client_auth_san_uri" json:"tls_client_auth_san_uri,omitempty"`
+	SanIP        *string        `yaml:"tls_client_auth_san_ip" json:"tls_client_auth_san_ip,omitempty"`
+	SanEmail     *string        `yaml:"tls_client_auth_san_email" json:"tls_client_auth_san_email,omitempty"`
+	CertBound    *bool          `yaml:"tls_client_certificate_bound_access_tokens" json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	Service      *wantService   `yaml:"service" json:"service,omitempty"`
 }
 

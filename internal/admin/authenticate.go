@@ -162,6 +162,9 @@ func (a *API) proved(r *http.Request, text string, c *jose.AccessTokenClaims, no
 	if c.Confirmation == nil || c.Confirmation.JKT == "" {
 		return mark, errBearer
 	}
+	if c.Confirmation.X5TS256 != "" { // no connection to /v1 asks for a certificate
+		return mark, badToken("The access token is bound to a certificate, too.", nil)
+	}
 	bad := badProof
 	h := r.Header.Values("DPoP")
 	if len(h) != 1 {

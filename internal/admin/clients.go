@@ -42,7 +42,7 @@ func (k *KeySet) UnmarshalJSON(b []byte) error { return (*json.RawMessage)(k).Un
 type ClientSpec struct {
 	ClientID     string   `json:"client_id,omitempty" maxLength:"64" doc:"Its name on the wire; made if left out"`
 	Name         string   `json:"name,omitempty" maxLength:"320" doc:"What people see; the client_id if left out"`
-	AuthMethod   string   `json:"auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt" doc:"none if left out"`
+	AuthMethod   string   `json:"auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt,tls_client_auth,self_signed_tls_client_auth" doc:"none if left out"`
 	JWKS         KeySet   `json:"jwks,omitempty"`
 	RedirectURIs []string `json:"redirect_uris,omitempty" maxItems:"50"`
 	GrantTypes   []string `json:"grant_types,omitempty" maxItems:"3" doc:"client_credentials for a client with a service, else authorization_code and refresh_token, if left out"`

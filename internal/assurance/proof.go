@@ -16,6 +16,7 @@ const (
 	TOTP          Method = "totp"
 	ClientSecret  Method = "client_secret"
 	PrivateKeyJWT Method = "private_key_jwt"
+	MTLS          Method = "mtls" // a client certificate of the connection
 	DPoP          Method = "dpop"
 	Invitation    Method = "invitation" // a single-use link: never a factor, it names who may enrol
 	Setup         Method = "setup"      // the setup link: likewise

@@ -35,7 +35,7 @@ func (f factors) evaluate(subject string, proofs []Proof, now time.Time) State {
 	}
 	var sources []string
 	for _, p := range proofs {
-		machine := p.Method == ClientSecret || p.Method == PrivateKeyJWT
+		machine := p.Method == ClientSecret || p.Method == PrivateKeyJWT || p.Method == MTLS
 		if machine && live(p, subject, now) && !slices.Contains(sources, p.Source) {
 			sources = append(sources, p.Source)
 		}

@@ -24,15 +24,16 @@ const (
 	LabelConsume          = "countersign/v1/consume"
 
 	// Uses that the mechanisms do not name.
-	LabelState             = "countersign/v1/state"              // HKDF: keys that seal our own short-lived state
-	LabelDPoPNonce         = "countersign/v1/dpop-nonce"         // M: nonces of RFC 9449
-	LabelGuess             = "countersign/v1/guess"              // H: names of the budgets of guesses
-	LabelWebAuthnChallenge = "countersign/v1/webauthn-challenge" // M: challenges of sign-in and enrolment
-	LabelFeedMark          = "countersign/v1/feed-mark"          // what a mark of the feed is sealed for, under the key-encryption key
-	LabelPolicy            = "countersign/v1/policy"             // H: the source of a policy set
-	LabelRecoveryClaim     = "countersign/v1/recovery-claim"     // H: the code by which a browser that asks for recovery is named
-	LabelPairwise          = "countersign/v1/pairwise"           // M: subjects that differ from sector to sector
-	LabelRecoveryCancel    = "countersign/v1/recovery-cancel"    // M: links that cancel a recovery
+	LabelState             = "countersign/v1/state"               // HKDF: keys that seal our own short-lived state
+	LabelDPoPNonce         = "countersign/v1/dpop-nonce"          // M: nonces of RFC 9449
+	LabelDPoPNonceResource = "countersign/v1/dpop-nonce-resource" // M: the same, of our own protected resources
+	LabelGuess             = "countersign/v1/guess"               // H: names of the budgets of guesses
+	LabelWebAuthnChallenge = "countersign/v1/webauthn-challenge"  // M: challenges of sign-in and enrolment
+	LabelFeedMark          = "countersign/v1/feed-mark"           // what a mark of the feed is sealed for, under the key-encryption key
+	LabelPolicy            = "countersign/v1/policy"              // H: the source of a policy set
+	LabelRecoveryClaim     = "countersign/v1/recovery-claim"      // H: the code by which a browser that asks for recovery is named
+	LabelPairwise          = "countersign/v1/pairwise"            // M: subjects that differ from sector to sector
+	LabelRecoveryCancel    = "countersign/v1/recovery-cancel"     // M: links that cancel a recovery
 )
 
 // H is SHA-256 over the label, a zero byte and the parts (mechanisms 0.1).

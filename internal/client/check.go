@@ -37,7 +37,7 @@ func Check(c Client) error {
 	if err := checkName(c.Name); err != nil {
 		return err
 	}
-	for _, step := range []func(Client) error{checkGrants, checkAuth, checkRedirects, checkOpenID} {
+	for _, step := range []func(Client) error{checkGrants, checkAuth, checkCertificate, checkRedirects, checkOpenID} {
 		if err := step(c); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func checkGrants(c Client) error {
 func checkAuth(c Client) error {
 	secret := false
 	switch c.AuthMethod {
-	case AuthNone, AuthPrivateKeyJWT:
+	case AuthNone, AuthPrivateKeyJWT, AuthTLS, AuthSelfSignedTLS:
 	case AuthSecretBasic, AuthSecretPost:
 		secret = true
 	default:

@@ -23,6 +23,8 @@ const (
 	AuthSecretBasic   AuthMethod = "client_secret_basic"
 	AuthSecretPost    AuthMethod = "client_secret_post"
 	AuthPrivateKeyJWT AuthMethod = "private_key_jwt"
+	AuthTLS           AuthMethod = "tls_client_auth"             // RFC 8705 §2.1
+	AuthSelfSignedTLS AuthMethod = "self_signed_tls_client_auth" // RFC 8705 §2.2
 )
 
 // GrantType is a grant_type value (RFC 6749).

@@ -128,6 +128,7 @@ type Family struct {
 	Client      string // cli_…
 	Person      string
 	JKT         string // DPoP key it is bound to, "" if unbound
+	X5T         string // x5t#S256 of the certificate it is bound to, "" if unbound (RFC 8705 §7.1)
 	Static      bool   // not rotated (mechanisms D7)
 	Gen         uint32
 	CurHash     secret.Hash

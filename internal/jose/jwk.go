@@ -243,6 +243,13 @@ func Thumbprint(pub crypto.PublicKey) (string, error) {
 	return b64.EncodeToString(sum[:]), nil
 }
 
+// CertificateThumbprint is the SHA-256 thumbprint of a certificate in DER, base64url:
+// the x5t#S256 of RFC 8705 §3.1.
+func CertificateThumbprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return b64.EncodeToString(sum[:])
+}
+
 // MarshalJSON writes the public key with kid, alg and use.
 func (k JWK) MarshalJSON() ([]byte, error) {
 	b, err := essential(k.Key)

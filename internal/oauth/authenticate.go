@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"net/http"
 	"net/url"
 	"time"
@@ -33,6 +34,7 @@ type presented struct {
 	id, secret string
 	assertion  string
 	basic      bool
+	certs      []*x509.Certificate // of the connection, the client's own first
 }
 
 // authenticate establishes the client of a request: exactly one method, the one
@@ -50,6 +52,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 		}
 		p.id = id
 	}
+	p.certs = s.certificates(r)
 	var c *client.Client
 	for _, id := range p.names() {
 		if c, err = find(ctx, id); problem.From(err) == nil {
@@ -108,6 +111,14 @@ func (s *Server) credentials(ctx context.Context, c *caller, p presented) error 
 			Purpose: once.Assertion, Key: once.KeyOf(once.Assertion, c.ID, a.JTI), Mark: true, Until: a.ExpiresAt.Add(time.Minute),
 		})
 		c.proofs = append(c.proofs, assurance.Proof{Method: assurance.PrivateKeyJWT, Subject: actorOf(c.Client), Credential: c.ID, At: now, Source: "store:" + c.ID})
+	case client.AuthTLS, client.AuthSelfSignedTLS:
+		if p.secret != "" || p.assertion != "" {
+			return errClient
+		}
+		if err := s.certified(ctx, c.Client, p.certs); err != nil {
+			return err
+		}
+		c.proofs = append(c.proofs, assurance.Proof{Method: assurance.MTLS, Subject: actorOf(c.Client), Credential: c.ID, At: now, SenderBound: true, Source: "store:" + c.ID})
 	default:
 		return errClient
 	}

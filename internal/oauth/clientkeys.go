@@ -23,3 +23,14 @@ func (s *Server) clientKeys(ctx context.Context, c client.Client) (jose.KeySet, 
 	}
 	return s.Published.Keys(ctx, c.JWKSURI)
 }
+
+// clientKeySet is clientKeys as the set it is, without looking for what is missing.
+func (s *Server) clientKeySet(ctx context.Context, c client.Client) (*jose.JWKSet, error) {
+	switch {
+	case c.JWKSURI == "":
+		return jose.ParseJWKSet(c.JWKS)
+	case s.Published == nil:
+		return nil, errKeys
+	}
+	return s.Published.Set(ctx, c.JWKSURI)
+}

@@ -28,6 +28,9 @@ type proof struct {
 // dpop reads the DPoP header, if there is one: exactly one, verified, with a
 // nonce of ours. The nonce keeps proofs from being made ahead; the mark keeps
 // them from being used twice, on any replica.
+//
+// With an access token we are a resource server, whose nonces are a space of their
+// own (RFC 9449 §9): one of the token endpoint's is none here.
 func (s *Server) dpop(w http.ResponseWriter, r *http.Request, accessToken string) (*proof, error) {
 	h := r.Header.Values("DPoP")
 	if len(h) == 0 {
@@ -39,7 +42,7 @@ func (s *Server) dpop(w http.ResponseWriter, r *http.Request, accessToken string
 	}
 	now := s.now()
 	p, err := jose.VerifyDPoP(h[0], jose.DPoPWant{
-		Method: r.Method, URL: s.Issuer + r.URL.Path, AccessToken: accessToken, Now: now, Window: proofWindow,
+		Method: r.Method, URL: s.origin(r) + r.URL.EscapedPath(), AccessToken: accessToken, Now: now, Window: proofWindow,
 	})
 	if err != nil {
 		return nil, bad.Because(err)
@@ -48,8 +51,12 @@ func (s *Server) dpop(w http.ResponseWriter, r *http.Request, accessToken string
 	if len(keys) == 0 {
 		return nil, problem.New(problem.Unavailable, "no_keys", "The server has no keys yet.")
 	}
-	w.Header().Set("DPoP-Nonce", nonceAt(keys[0], now))
-	if !nonceValid(keys, p.Nonce, now) {
+	space := canon.LabelDPoPNonce
+	if accessToken != "" {
+		space = canon.LabelDPoPNonceResource
+	}
+	w.Header().Set("DPoP-Nonce", nonceAt(keys[0], space, now))
+	if !nonceValid(keys, space, p.Nonce, now) {
 		return nil, problem.New(problem.Invalid, "use_dpop_nonce", "Use the nonce in the DPoP-Nonce header.")
 	}
 	return &proof{jkt: p.JKT, spend: once.Spend{
@@ -57,21 +64,32 @@ func (s *Server) dpop(w http.ResponseWriter, r *http.Request, accessToken string
 	}}, nil
 }
 
-// nonceAt is the nonce of the step that now is in: no state, the same on every
-// replica.
-func nonceAt(key []byte, now time.Time) string {
+// origin is where the client reached us: the issuer, or where connections ask for
+// a certificate. The Host header is never asked.
+func (s *Server) origin(r *http.Request) string {
+	if s.Origin != nil {
+		if o := s.Origin(r); o != "" {
+			return o
+		}
+	}
+	return s.Issuer
+}
+
+// nonceAt is the nonce of the step that now is in, in one space: no state, the same
+// on every replica.
+func nonceAt(key []byte, space string, now time.Time) string {
 	step := now.Unix() / int64(nonceStep/time.Second)
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], uint64(step))
-	m := canon.M(key, canon.LabelDPoPNonce, b[:])
+	m := canon.M(key, space, b[:])
 	return base64.RawURLEncoding.EncodeToString(m[:18])
 }
 
-func nonceValid(keys [][]byte, nonce string, now time.Time) bool {
+func nonceValid(keys [][]byte, space, nonce string, now time.Time) bool {
 	ok := false
 	for _, k := range keys {
 		for _, t := range []time.Time{now, now.Add(-nonceStep)} {
-			ok = hmac.Equal([]byte(nonceAt(k, t)), []byte(nonce)) || ok
+			ok = hmac.Equal([]byte(nonceAt(k, space, t)), []byte(nonce)) || ok
 		}
 	}
 	return ok

@@ -185,23 +185,25 @@ func (g codeGrant) open(red *redemption, t *tokenRequest) {
 	raw, _ := id.Parse(id.Family, fam)
 	red.first = grant.FirstToken(raw)
 	red.family = &grant.Family{
-		ID: fam, Grant: red.grant.ID, Client: c.Client, Person: c.Person, JKT: familyKey(t),
-		Static: t.client.AuthMethod == client.AuthPrivateKeyJWT, CurHash: red.first.Hash(), RotatedAt: now,
+		ID: fam, Grant: red.grant.ID, Client: c.Client, Person: c.Person,
+		Static: t.client.Asymmetric(), CurHash: red.first.Hash(), RotatedAt: now,
 		Network: t.network, KeyVersion: g.s.Keys.CurrentRT(), CreatedAt: now,
 		ExpiresAt: red.grant.ExpiresAt, IdleUntil: now.Add(grant.FamilyIdle),
 	}
+	to := familyKey(t)
+	red.family.JKT, red.family.X5T = to.jkt, to.x5t
 	if red.family.Static { // nothing moves its idle end on, and its holder proves a key each time (D10)
 		red.family.IdleUntil = red.family.ExpiresAt
 	}
 }
 
-// familyKey is the key a refresh family is bound to: public clients' are bound
-// to the DPoP key, confidential ones' to client authentication (RFC 9449 §5).
-func familyKey(t *tokenRequest) string {
+// familyKey is what a refresh family is bound to: public clients' as their tokens
+// are, confidential ones' to client authentication (RFC 9449 §5, RFC 8705 §7.1).
+func familyKey(t *tokenRequest) binding {
 	if t.client.Confidential() {
-		return ""
+		return binding{}
 	}
-	return t.jkt()
+	return t.bound()
 }
 
 func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res *resource.Resource, who *account.Person, given []string) (any, error) {
@@ -220,12 +222,12 @@ func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res 
 	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
 		subject: sub, client: t.client.Client, audience: g.s.audience(res), scopes: given, life: life,
-		jkt: t.jkt(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR,
+		bound: t.bound(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &tokenResponse{AccessToken: text, TokenType: tokenType(t.jkt()), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}
+	out := &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}
 	if red.family != nil {
 		out.RefreshToken = red.first.Text(g.s.Keys).Reveal()
 	}

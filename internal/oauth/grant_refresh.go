@@ -144,6 +144,8 @@ func (g refreshGrant) bindings(ctx context.Context, t *tokenRequest, pr *present
 		why = "another client presented the refresh token"
 	case pr.family.JKT != "" && pr.family.JKT != t.jkt():
 		why = "the refresh token is bound to another key"
+	case pr.family.X5T != "" && pr.family.X5T != thumbprint(t.certs):
+		why = "the refresh token is bound to another certificate"
 	}
 	if why == "" {
 		return nil
@@ -233,13 +235,13 @@ func (g refreshGrant) seal(seal act.Sealing, t *tokenRequest, pr *presentation, 
 	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
 		subject: sub, client: t.client.Client, audience: g.s.audience(res), scopes: given, life: life,
-		jkt: t.jkt(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR,
+		bound: t.bound(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR,
 	})
 	if err != nil {
 		return nil, err
 	}
 	out := &tokenResponse{
-		AccessToken: text, TokenType: tokenType(t.jkt()), ExpiresIn: int64(life.Seconds()),
+		AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()),
 		Scope: joinScopes(given), RefreshToken: pr.next.Text(g.s.Keys).Reveal(),
 	}
 	if slices.Contains(gr.Scopes, "openid") && slices.Contains(given, "openid") {

@@ -24,7 +24,7 @@ type accessToken struct {
 	audience string
 	scopes   []string
 	life     time.Duration
-	jkt      string
+	bound    binding
 	nodes    []lineage.Node // every ancestor that can be revoked alone
 	session  string         // "" for machines
 	pair     assurance.Pair // of a person; zero for machines (F6)
@@ -47,9 +47,7 @@ func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
 		IssuedAt: jose.Date(seal.At), ExpiresAt: jose.Date(seal.At.Add(t.life)), JTI: seal.RecordID,
 		Scope: strings.Join(t.scopes, " "), Lineage: lin,
 	}
-	if t.jkt != "" {
-		c.Confirmation = &jose.Confirmation{JKT: t.jkt}
-	}
+	c.Confirmation = t.bound.confirmation()
 	if t.acr != "" {
 		c.ACR, c.AMR, c.AuthTime = t.acr, t.pair.AMR, date(t.pair.AuthTime)
 	}
@@ -105,14 +103,6 @@ func (c *handleCache) of(key []byte, nodes []lineage.Node) ([]string, error) {
 	}
 	c.known[string(name)] = lin
 	return lin, nil
-}
-
-// tokenType is what a token is presented as.
-func tokenType(jkt string) string {
-	if jkt != "" {
-		return "DPoP"
-	}
-	return "Bearer"
 }
 
 // identityScopes belong to the authorization server itself (OpenID Connect Core

@@ -69,14 +69,14 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) describe() map[string]any {
-	auth := []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
+	auth := s.authMethods()
 	confidential := auth[1:]
 	algs := jose.AssertionAlgorithms
 	var types []string
 	for _, g := range grants {
 		types = append(types, string(g.name))
 	}
-	return map[string]any{
+	doc := map[string]any{
 		"issuer":                                                   s.Issuer,
 		"authorization_endpoint":                                   s.Issuer + "/oauth/authorize",
 		"token_endpoint":                                           s.Issuer + "/oauth/token",
@@ -116,6 +116,8 @@ func (s *Server) describe() map[string]any {
 		"request_uri_parameter_supported":                          false,
 		"service_documentation":                                    "https://github.com/countersign-dev/countersign",
 	}
+	s.describeMTLS(doc)
+	return doc
 }
 
 // jwks serves the verification keys; a key is there a cache lifetime before it

@@ -8,6 +8,7 @@ package oauth
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -118,7 +119,16 @@ type Server struct {
 	Published *jwks.Source
 	// ClientAddr is the client's address, invalid if unknown (mechanisms I20).
 	ClientAddr func(*http.Request) netip.Addr
-	Now        func() time.Time // nil: time.Now
+	// Certificates are those that a request's connection was made with, the client's
+	// own first, its key shown; nil: no connection asks for one.
+	Certificates func(*http.Request) []*x509.Certificate
+	// Anchors are whose certificates tls_client_auth takes; nil: nobody's.
+	Anchors *x509.CertPool
+	// MTLS is the origin at which connections ask for a certificate, "" if none does.
+	MTLS string
+	// Origin is where a request reached us, "" or nil: at the issuer.
+	Origin func(*http.Request) string
+	Now    func() time.Time // nil: time.Now
 
 	verified verifiedCache
 	meta     metadataCache

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"slices"
@@ -27,7 +28,8 @@ const maxForm = 64 << 10
 type tokenRequest struct {
 	form     web.Form
 	client   *caller
-	key      *proof // nil without DPoP
+	key      *proof              // nil without DPoP
+	certs    []*x509.Certificate // of the connection, the client's own first
 	scopes   []string
 	resource *resource.Resource // nil: not asked for
 	network  string
@@ -177,8 +179,9 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest
 	if t.key, err = s.dpop(w, r, ""); err != nil {
 		return nil, err
 	}
-	if t.key == nil && c.RequireDPoP {
-		return nil, unbound("This client's tokens")
+	t.certs = s.certificates(r)
+	if err = t.constrained(); err != nil {
+		return nil, err
 	}
 	if t.scopes, err = scopeList(f.Get("scope")); err != nil {
 		return nil, err

@@ -106,6 +106,9 @@ func (s *Server) signedUserinfo(w http.ResponseWriter, c client.Client, out map[
 // token needs its proof, and a proof is used once. code is what is wrong, ""
 // if nothing is.
 func (s *Server) possessed(w http.ResponseWriter, r *http.Request, text, scheme string, claims *jose.AccessTokenClaims) (code string, err error) {
+	if !s.holds(r, claims.Confirmation) {
+		return "invalid_token", nil
+	}
 	if claims.Confirmation == nil || claims.Confirmation.JKT == "" {
 		if scheme != "Bearer" {
 			return "invalid_token", nil

@@ -16,11 +16,11 @@ func (s *Store) familyChange(u *unit, c act.Change) bool {
 	case grant.OpenFamily:
 		u.node(c.ID, lineage.Family, c.Grant, c.Client)
 		u.then(`INSERT INTO refresh_family (id, grant_id, client, person, jkt, static, gen, cur_hash, prev_hash, salt, rotated_at, window_until, net_until,
-replays, network, key_version, created_at, expires_at, idle_until)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
+replays, network, key_version, created_at, expires_at, idle_until, x5t)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
 			c.ID, c.Grant, c.Client, c.Person, c.JKT, flag(c.Static), int64(c.Gen), c.CurHash[:], c.PrevHash[:], c.Salt, micros(c.RotatedAt),
 			micros(c.WindowUntil), micros(c.NetUntil), int64(c.Replays), c.Network, int64(c.KeyVersion), orNow(c.CreatedAt, u.at).UnixMicro(),
-			micros(c.ExpiresAt), micros(c.IdleUntil))
+			micros(c.ExpiresAt), micros(c.IdleUntil), c.X5T)
 	case grant.Rotate:
 		u.must(1, nil, `UPDATE refresh_family SET gen = gen + 1, prev_hash = cur_hash, cur_hash = $1, salt = $2, rotated_at = $3, window_until = $4,
 net_until = $5, replays = 0, network = $6, idle_until = $7
@@ -40,7 +40,7 @@ WHERE id = $8 AND cur_hash = $9 AND id IN (SELECT n.id FROM node n WHERE n.id = 
 
 const familySQL = `SELECT f.grant_id, f.client, f.person, f.jkt, f.static, f.gen, f.cur_hash, f.prev_hash, f.salt, COALESCE(f.rotated_at, 0),
 COALESCE(f.window_until, 0), COALESCE(f.net_until, 0), f.replays, f.network, f.key_version, f.created_at, COALESCE(f.expires_at, 0),
-COALESCE(f.idle_until, 0), ` + nodeCols + ` FROM refresh_family f JOIN node n ON n.id = f.id `
+COALESCE(f.idle_until, 0), f.x5t, ` + nodeCols + ` FROM refresh_family f JOIN node n ON n.id = f.id `
 
 func scanFamily(row Row) (grant.Family, error) {
 	var f grant.Family
@@ -48,7 +48,7 @@ func scanFamily(row Row) (grant.Family, error) {
 	var cur, prev []byte
 	var static, gen, rotated, window, net, replays, version, created, expires, idle int64
 	if err := row.Scan(n.dest(&f.Grant, &f.Client, &f.Person, &f.JKT, &static, &gen, &cur, &prev, &f.Salt, &rotated, &window, &net,
-		&replays, &f.Network, &version, &created, &expires, &idle)...); err != nil {
+		&replays, &f.Network, &version, &created, &expires, &idle, &f.X5T)...); err != nil {
 		return grant.Family{}, err
 	}
 	copy(f.CurHash[:], cur)

@@ -236,7 +236,7 @@ func (r *rig) grant(person, clientID, sessionID string, credentials ...string) (
 		Proofs: proofs(person, credentials...), CreatedAt: start, ExpiresAt: r.at.Add(30 * 24 * time.Hour),
 	}
 	f := grant.Family{
-		ID: id.New(id.Family), Grant: g.ID, Client: clientID, Person: person, CurHash: hash(), KeyVersion: 1, Network: "192.0.2.0/24",
+		ID: id.New(id.Family), Grant: g.ID, Client: clientID, Person: person, CurHash: hash(), KeyVersion: 1, Network: "192.0.2.0/24", JKT: "jkt", X5T: "x5t",
 		CreatedAt: start, ExpiresAt: r.at.Add(30 * 24 * time.Hour), IdleUntil: r.at.Add(72 * time.Hour),
 	}
 	r.do(grant.Open{Grant: g, Credentials: credentials}, grant.OpenFamily{Family: f})
