@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/admin"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // The places there are. Beyond them the answer is an early refusal, so that those
@@ -23,7 +26,7 @@ const (
 	pagePlaces = 16   // what browsers ask for, signing in with its slow hashes among it
 	logPlaces  = 16   // the published log, which anybody may read as slowly as they like
 	maxQueue   = 448  // waiting for a place of a lane
-	maxReading = 2048 // whose body is still on its way
+	maxReading = 2048 // whose body is still on its way, see reading
 	// Streams of the feed wait and do not work. They have an end all the same,
 	// because whoever has no token yet asks for one too.
 	maxStreams = 4096
@@ -106,12 +109,13 @@ func (s *Server) limit(next http.Handler) http.Handler {
 	l := s.lanes
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != nil && r.Body != http.NoBody {
-			if !take(l.reading) {
+			done := l.reading.enter(senderOf(r))
+			if done == nil {
 				saturated(w, r)
 				return
 			}
 			readAhead(w, r)
-			<-l.reading
+			done()
 		}
 		if r.URL.Path == streamPath {
 			if !take(l.streams) {
@@ -222,12 +226,57 @@ const streamPath = "/v1/revocations/stream"
 
 // lanes are the places of a server.
 type lanes struct {
-	api, pages, log  *lane
-	reading, streams chan struct{}
+	api, pages, log *lane
+	reading         *reading
+	streams         chan struct{}
 }
 
 func newLanes() *lanes {
-	return &lanes{newLane(apiPlaces), newLane(pagePlaces), newLane(logPlaces), make(chan struct{}, maxReading), make(chan struct{}, maxStreams)}
+	return &lanes{newLane(apiPlaces), newLane(pagePlaces), newLane(logPlaces), newReading(maxReading), make(chan struct{}, maxStreams)}
+}
+
+// reading are the places of those whose body is on its way. No network has more than
+// half as many as are free: one alone gets a third of all, and however many of them
+// send slowly, the next to come finds places, until there are thousands of networks.
+// It is safe for concurrent use.
+type reading struct {
+	mu   sync.Mutex
+	free int
+	held map[string]int // by network; none is 0
+}
+
+func newReading(places int) *reading { return &reading{free: places, held: map[string]int{}} }
+
+// enter takes a place for a network. leave gives it back; nil if the network has its
+// share.
+func (p *reading) enter(network string) (leave func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held[network] >= (p.free+1)/2 {
+		return nil
+	}
+	p.free--
+	p.held[network]++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.free++
+		if p.held[network]--; p.held[network] == 0 {
+			delete(p.held, network)
+		}
+	}
+}
+
+// senderOf is the network that a body comes from: that of the client, and where that
+// is not known, that of the other end of the connection.
+func senderOf(r *http.Request) string {
+	a := web.ClientAddr(r)
+	if !a.IsValid() {
+		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+			a = peer.Addr()
+		}
+	}
+	return grant.NetworkOf(a)
 }
 
 // of is the lane of a path.

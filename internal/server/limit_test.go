@@ -1,17 +1,22 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // TestBodiesThatTrickle: whoever sends requests whose bodies never end does not
@@ -53,6 +58,91 @@ func TestBodiesThatTrickle(t *testing.T) {
 		if err != nil || res.StatusCode != http.StatusOK || string(got) != body {
 			t.Errorf("a body of %d bytes: %d, %d bytes back, %v", len(body), res.StatusCode, len(got), err)
 		}
+	}
+}
+
+// TestSlowNetwork: one network that sends bodies slowly takes a share of the places
+// where they are awaited, over real sockets, and others are served beside it; a header
+// that names another address changes nothing. When it goes, its places are free.
+func TestSlowNetwork(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has all of 127.0.0.0/8")
+	}
+	s := &Server{lanes: newLanes()}
+	rec := web.Recorder{Log: slog.New(slog.DiscardHandler)}
+	srv := httptest.NewServer(rec.Wrap(s.limit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))))
+	defer srv.Close()
+	addr := strings.TrimPrefix(srv.URL, "http://")
+	send := func(from, header, body string) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+		c, err := d.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(c, "POST /oauth/token HTTP/1.1\r\nHost: %s\r\n%sContent-Length: 4\r\n\r\n%s", addr, header, body); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	answered := func(c net.Conn) int {
+		t.Helper()
+		defer c.Close()
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode
+	}
+	taken := func() int {
+		s.lanes.reading.mu.Lock()
+		defer s.lanes.reading.mu.Unlock()
+		return maxReading - s.lanes.reading.free
+	}
+	share := (maxReading + 1) / 3
+	var slow []net.Conn
+	defer func() {
+		for _, c := range slow {
+			c.Close()
+		}
+	}()
+	for i := range share + 50 {
+		header := ""
+		if i%2 == 1 {
+			header = fmt.Sprintf("X-Forwarded-For: 198.51.100.%d\r\n", i%250)
+		}
+		slow = append(slow, send("127.0.0.1", header, "ha"))
+	}
+	waitFor(t, func() bool { return taken() == share })
+	if code := answered(send("127.0.0.2", "", "whol")); code != http.StatusServiceUnavailable {
+		t.Errorf("the same network: %d", code)
+	}
+	if code := answered(send("127.0.1.1", "", "whol")); code != http.StatusOK {
+		t.Errorf("another network: %d", code)
+	}
+	for _, c := range slow {
+		c.Close()
+	}
+	waitFor(t, func() bool { return taken() == 0 && len(s.lanes.reading.held) == 0 })
+	if code := answered(send("127.0.0.1", "", "whol")); code != http.StatusOK {
+		t.Errorf("afterwards: %d", code)
+	}
+}
+
+// TestManySlowNetworks: of however many that take all they get, the next finds a place.
+func TestManySlowNetworks(t *testing.T) {
+	p := newReading(maxReading)
+	for n := range 12 {
+		got := 0
+		for p.enter(fmt.Sprint(n)) != nil {
+			got++
+		}
+		if got == 0 || n == 0 && got != (maxReading+1)/3 {
+			t.Errorf("network %d gets %d", n, got)
+		}
+	}
+	if p.enter("an honest one") == nil {
+		t.Errorf("with %d free, nobody else is let in", p.free)
 	}
 }
 
