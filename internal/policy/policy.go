@@ -144,7 +144,7 @@ type ScopeAsk struct {
 type Context struct {
 	Assurance assurance.State // of the principal, or of the person an agent acts for
 	Now       time.Time       // MUST be set; a zero time is refused
-	NoPasskey bool            // of changes of factors: the account they belong to has no passkey that counts
+	NoPasskey bool            // of changes of factors and of the address: the account they belong to has no passkey that counts
 	Presented bool            // a live setup or invitation link was presented for this very act
 	Scopes    []ScopeAsk      // in the order asked for
 

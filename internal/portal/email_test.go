@@ -150,6 +150,37 @@ func TestEmailChange(t *testing.T) {
 	}
 }
 
+// The address, where its owner hears of a recovery and can stop it, is changed with
+// what it protects: with a password and a code as long as those are all there is, and
+// with a passkey once there is one that counts, however one signed in.
+func TestEmailChangeNeedsWhatItProtects(t *testing.T) {
+	r := newRig(t)
+	b := r.browser()
+	a := b.setUpTyped()
+	b.post("/account/email", "email", "dana@mail.example").sent(t, "/account/email")
+	b.create("/account/passkeys/options", "/account/passkeys/finish", map[string]any{"passkey_name": "Laptop"}).to(t)
+	r.clock.move(25 * time.Hour) // it counts
+	b.signInTyped(a, "dana@example.com", phrase)
+	page := b.post("/account/email", "email", "thief@mail.example").sent(t, "/step-up?next=%2Faccount%2Femail&why=email")
+	m := b.get(page)
+	if !strings.Contains(m.body, "phishing-resistant") || strings.Contains(m.body, "/step-up/typed") {
+		t.Error("the page offers what does not do, or does not say what does")
+	}
+	r.clock.move(30 * time.Second)
+	b.post("/step-up/typed", "next", "/account/email", "why", "email", "password", phrase, "code", a.code(0))
+	if a := b.post("/account/email", "email", "thief@mail.example"); a.status < 300 {
+		t.Errorf("after a password and a code: %d", a.status)
+	}
+	if p := r.person("dana@example.com"); p.Email != "dana@mail.example" {
+		t.Fatalf("it was changed: %+v", p)
+	}
+	b.stepUp(0, "/account/email")
+	b.post("/account/email", "email", "new@mail.example").sent(t, "/account/email")
+	if p := r.person("dana@example.com"); p.Email != "new@mail.example" {
+		t.Errorf("with a passkey: %+v", p)
+	}
+}
+
 // Without mail nothing can be proved, and the page says so.
 func TestEmailWithoutMail(t *testing.T) {
 	r := newRig(t)

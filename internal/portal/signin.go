@@ -312,14 +312,14 @@ func (s *Server) offer(m *view.StepUp, keys []factor.Factor, allowed factor.Kind
 // ownAction is one of the portal's own step-ups.
 type ownAction struct {
 	words string
-	need  assurance.Rung // None: what the account's factors reach, which is what is changed
+	need  assurance.Rung // None: what the account's factors reach, which is what is changed or guards it
 }
 
 // ownActions are those by a fixed key: text in a link never becomes text on this
 // page.
 var ownActions = map[string]ownAction{
 	"passkeys": {"change how you sign in", assurance.None}, "people": {"manage people", assurance.Phishing},
-	"session": {"end somebody's session", assurance.Phishing}, "email": {"change where notices go", assurance.Multi},
+	"session": {"end somebody's session", assurance.Phishing}, "email": {"change where notices go", assurance.None},
 	"notices": {"manage notices", assurance.Phishing}, "codes": {"make recovery codes", assurance.None},
 	"recoveries": {"help somebody back into their account", assurance.Phishing}, "": {"go on", assurance.Phishing},
 }
