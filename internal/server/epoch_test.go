@@ -117,6 +117,11 @@ func TestLaggingCopy(t *testing.T) {
 			if o, _ := st.Origin(); st.Epoch() != 2 || o != "id.example.com/log/2" {
 				t.Errorf("epoch %d, %s", st.Epoch(), o)
 			}
+			// A moment later, before anything of the new epoch has its place.
+			reports, err = st.Verify(t.Context(), nil, audit.Options{Keys: st.Names})
+			if check(t, err); len(reports) != 2 || !reports[1].OK() || reports[1].Size != 0 || reports[1].Opened == nil {
+				t.Errorf("just opened: %v", reports[len(reports)-1].Lines())
+			}
 			if s, err = New(st); err != nil {
 				t.Fatal(err)
 			}

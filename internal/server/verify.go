@@ -118,6 +118,13 @@ func (s *State) Verify(ctx context.Context, outside []Outside, o audit.Options) 
 			return nil, err
 		}
 		if r.OK() && i > 0 {
+			if r.Size == 0 && e.Last { // it was opened a moment ago: its first record waits for its place
+				first, err := s.Store.RecordByID(ctx, e.Record)
+				if err != nil && !errors.Is(err, problemNotFound) {
+					return nil, err
+				}
+				r.Opened = opened(ctx, first.Row)
+			}
 			r.Fault = tied(r.Opened, e, reports[i-1])
 		}
 		for _, k := range known {

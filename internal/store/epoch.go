@@ -16,6 +16,7 @@ type Epoch struct {
 	N      uint64 // from 1
 	Base   uint64 // number of its first record
 	Origin string // name of the tree; "" if it was not signed yet
+	Record string // id of the record that opened it; "" of the first
 	Last   bool   // it is the one that grows
 	End    uint64 // number after its last record
 }
@@ -78,10 +79,10 @@ func (s *Store) Epochs(ctx context.Context) ([]Epoch, error) {
 	list := []Epoch{{N: 1, Origin: first}}
 	more, err := all(ctx, s.db, func(row Row) (e Epoch, err error) {
 		var n, base int64
-		err = row.Scan(&n, &base, &e.Origin)
+		err = row.Scan(&n, &base, &e.Origin, &e.Record)
 		e.N, e.Base = uint64(n), uint64(base)
 		return e, err
-	}, `SELECT epoch, base, origin FROM log_epoch ORDER BY epoch`)
+	}, `SELECT epoch, base, origin, record_id FROM log_epoch ORDER BY epoch`)
 	if err != nil {
 		return nil, fmt.Errorf("store: read the log's epochs: %w", err)
 	}
