@@ -14,10 +14,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/server"
 )
 
@@ -145,10 +147,21 @@ func (t *tool) serve() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			collectLess()
 			threadMore()
+			o := server.Options{Migrate: !noMigrate, AcceptTime: acceptTime}
 			err := server.ErrEpoch
 			for errors.Is(err, server.ErrEpoch) && c.Context().Err() == nil {
-				err = t.serveEpoch(c.Context(), !noMigrate, acceptTime)
-				acceptTime = false // for the clock as it was when the command was given
+				err = t.serveEpoch(c.Context(), o)
+				o.AcceptTime = false // for the clock as it was when the command was given
+				var gone *server.Gone
+				switch {
+				case errors.As(err, &gone):
+					o.Gone = gone.Why
+				case o.Gone != "" && errors.Is(err, problem.Unavailable): // nobody else knows
+					time.Sleep(time.Second)
+					err = server.ErrEpoch
+				default:
+					o.Gone = ""
+				}
 			}
 			return err
 		},
@@ -159,8 +172,8 @@ func (t *tool) serve() *cobra.Command {
 }
 
 // serveEpoch serves until the end, or until the deployment begins another epoch.
-func (t *tool) serveEpoch(ctx context.Context, migrate, acceptTime bool) error {
-	st, err := t.openWith(ctx, server.Options{Migrate: migrate, AcceptTime: acceptTime})
+func (t *tool) serveEpoch(ctx context.Context, o server.Options) error {
+	st, err := t.openWith(ctx, o)
 	if err != nil {
 		return err
 	}

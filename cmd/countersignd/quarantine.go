@@ -22,7 +22,7 @@ func (t *tool) quarantine() *cobra.Command {
 		Use: "quarantine", Short: "See and end the quarantine of a database that has gone back in time",
 		Long: "A restored database would revive what was revoked, removed or used since. A server that finds that it was farther than its database is goes into quarantine: it answers health checks and these commands, and nobody else.",
 	}
-	c.AddCommand(t.quarantineStatus(), t.quarantineEnter(), t.quarantineLeave(), t.quarantineRelease())
+	c.AddCommand(t.quarantineStatus(), t.quarantineEnter(), t.quarantineLeave(), t.quarantineDismiss(), t.quarantineRelease())
 	return c
 }
 
@@ -140,6 +140,25 @@ func (t *tool) quarantineLeave() *cobra.Command {
 	c.Flags().BoolVar(&complete, "complete", false, "say that nothing was taken away after the backup that was not replayed")
 	c.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "file with a checkpoint of this log that was kept elsewhere; may be given again")
 	return c
+}
+
+func (t *tool) quarantineDismiss() *cobra.Command {
+	return &cobra.Command{
+		Use: "dismiss", Short: "End a quarantine that began only because the database moved", Args: cobra.NoArgs,
+		Long: "Say that PostgreSQL was upgraded, moved or switched to a standby while no server ran, and that nothing was lost thereby. The quarantine ends; everything goes on working. It is refused if something is known to be missing from the database, and if the quarantine has another reason.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, err := t.state(c.Context())
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			if err := st.Dismiss(c.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(t.out, "The quarantine has ended; this still is epoch %d.\n", st.Epoch())
+			return nil
+		},
+	}
 }
 
 func (t *tool) quarantineRelease() *cobra.Command {

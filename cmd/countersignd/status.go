@@ -38,6 +38,9 @@ func (t *tool) status() *cobra.Command {
 			}
 			fmt.Fprintf(t.out, "issuer:     %s\nepoch:      %d\nquarantine: %s\nlog:        %d records, %d waiting, %d under the newest checkpoint\n",
 				d.Issuer, d.Epoch, quarantine, n.Records, n.Pending, n.Signed)
+			if place, ok := st.Store.DatabasePlace(); ok {
+				fmt.Fprintf(t.out, "database:   %s\n", place)
+			}
 			return t.backups(c.Context(), st)
 		},
 	}

@@ -142,6 +142,9 @@ const (
 	Released          Kind = 0x0834 // what a restore had suspended works again
 	KeysReplaced      Kind = 0x0835 // keys were withdrawn at once
 	ClockAccepted     Kind = 0x0836 // the operator said that a clock which was not believed is right
+
+	QuarantineDismissed Kind = 0x0837 // the database only moved, said the operator: nothing was lost
+	DatabaseMoved       Kind = 0x0838 // where the database is, which it remembers
 )
 
 // Class is what retention is set by.
@@ -287,13 +290,15 @@ var kinds = map[Kind]kindInfo{
 	EmailLinked:          {"email.linked", Access, plain, "a link that proves an e-mail address was made[ for {who}]"},
 	EmailVerified:        {"email.verified", Identity, plain, "{who} <proved|could not prove> an e-mail address"},
 
-	QuarantineEntered: {"quarantine.entered", Log, plain, "the server went into quarantine"},
-	BackupMade:        {"backup.made", Log, plain, "the operator of the machine <made|could not make> a backup"},
-	RestoreReplayed:   {"restore.replayed", Authority, critical, "the operator of the machine <replayed|could not replay> an export of the log over a restored backup[: {taken} times something was taken away]"},
-	Released:          {"restore.released", Authority, critical, "the operator of the machine <released|could not release> what a restore had suspended[: {what}]"},
-	KeysReplaced:      {"keys.replaced", Authority, critical, "the operator of the machine <replaced|could not replace> all keys at once"},
-	ClockAccepted:     {"clock.accepted", Log, plain, "the operator of the machine <accepted|could not accept> the clock as it is[: {reason}]"},
-	BackupRehearsed:   {"backup.rehearsed", Log, plain, "the operator of the machine <rehearsed|could not rehearse> restoring a backup"},
+	QuarantineEntered:   {"quarantine.entered", Log, plain, "the server went into quarantine"},
+	QuarantineDismissed: {"quarantine.dismissed", Authority, critical, "the operator of the machine <said|could not say> that nothing was lost when the database moved, which ended the quarantine"},
+	DatabaseMoved:       {"database.moved", Log, plain, "the database [is on {to}|moved][, no longer on {from}]"},
+	BackupMade:          {"backup.made", Log, plain, "the operator of the machine <made|could not make> a backup"},
+	RestoreReplayed:     {"restore.replayed", Authority, critical, "the operator of the machine <replayed|could not replay> an export of the log over a restored backup[: {taken} times something was taken away]"},
+	Released:            {"restore.released", Authority, critical, "the operator of the machine <released|could not release> what a restore had suspended[: {what}]"},
+	KeysReplaced:        {"keys.replaced", Authority, critical, "the operator of the machine <replaced|could not replace> all keys at once"},
+	ClockAccepted:       {"clock.accepted", Log, plain, "the operator of the machine <accepted|could not accept> the clock as it is[: {reason}]"},
+	BackupRehearsed:     {"backup.rehearsed", Log, plain, "the operator of the machine <rehearsed|could not rehearse> restoring a backup"},
 }
 
 // Known reports whether k is in the table.

@@ -83,7 +83,9 @@ const (
 	DeploymentRename Action = "deployment.rename"
 	DeploymentAdopt  Action = "deployment.adopt"
 
-	QuarantineEnter Action = "quarantine.enter" // the database has gone back in time
+	QuarantineEnter   Action = "quarantine.enter"   // the database has gone back in time
+	QuarantineDismiss Action = "quarantine.dismiss" // it has not, says the operator: it only moved
+	DatabaseNote      Action = "database.note"      // where the database is, for it to remember
 
 	AdminRecover  Action = "admin.recover"
 	SetupIssue    Action = "setup.issue"

@@ -27,6 +27,8 @@ type anchor struct {
 	RevokedKids []string  `json:"revoked_kids,omitempty"`
 	SetUp       bool      `json:"setup"`
 	At          time.Time `json:"at"`
+
+	Database *store.Place `json:"database,omitempty"` // of PostgreSQL
 }
 
 // maxAnchor bounds the side file that is read.
@@ -60,6 +62,9 @@ func (s *State) keepAnchor(ctx context.Context) error {
 		return err
 	}
 	a.SetUp = done.Done
+	if place, ok := s.Store.DatabasePlace(); ok {
+		a.Database = &place
+	}
 	b, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -118,6 +123,9 @@ func (s *State) checkAnchor(ctx context.Context) error {
 	case ok && a.Deployment != d.ID:
 		return fmt.Errorf("%s is of another deployment: this data_dir, or this database, is in the wrong place", s.anchorFile())
 	case ok:
+		if err := s.comparePlace(ctx, a.Database); err != nil {
+			return err
+		}
 		_, err := s.Remembered(ctx, store.Anchor{By: store.ByFile, Epoch: a.Epoch, HW: a.HW, Kids: a.RevokedKids})
 		return err
 	case s.Store.Engine() != "sqlite":
@@ -135,6 +143,24 @@ func (s *State) checkAnchor(ctx context.Context) error {
 	}
 	return s.Quarantine(ctx, "the side file "+s.anchorFile()+" is missing: nobody knows how far this database has been",
 		store.Anchor{By: store.ByFile, Epoch: s.epoch, HW: size}, system())
+}
+
+// comparePlace compares where PostgreSQL is with where the side file saw it: a copy of
+// its folder that was put back is as it was, only lower.
+func (s *State) comparePlace(ctx context.Context, was *store.Place) error {
+	now, ok := s.Store.DatabasePlace()
+	if !ok || was == nil {
+		return nil
+	}
+	why := was.Behind(now)
+	if why == "" {
+		return nil
+	}
+	size, _, err := s.Store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Quarantine(ctx, why, store.Anchor{By: store.ByDatabase, Epoch: s.epoch, HW: size + 1}, system()) // something is missing
 }
 
 // tendAnchor writes the side file every ten seconds.

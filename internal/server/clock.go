@@ -260,13 +260,16 @@ func (s *State) acceptTime(ctx context.Context, o Options) error {
 	return nil
 }
 
-// tendClock compares the clock with the database's as long as the server runs, and
-// says when it stops or resumes.
+// tendClock asks the database's server for its time and its place as long as this one
+// runs, and says when the clock stops it and when it resumes.
 func (s *Server) tendClock(ctx context.Context) {
 	var said error
 	every(ctx, askClock, func(ctx context.Context) {
 		if err := s.compareClock(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("ask for the database's time", "err", err)
+		}
+		if err := s.Store.LookAtPlace(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("ask where the database is", "err", err)
 		}
 		switch err := s.clock.fault(); {
 		case err != nil && said == nil:

@@ -61,6 +61,9 @@ func (s *State) Leave(ctx context.Context, how LeaveAs) error {
 	for _, a := range add {
 		list = append(list, a)
 	}
+	if place, ok := s.Store.DatabasePlace(); ok {
+		list = append(list, store.KeepPlace{Place: place})
+	}
 	for range 5 { // a server that runs numbers records meanwhile
 		err = s.OpenEpoch(ctx, last, act.Refs{Kind: policy.KindOperator}, list...)
 		if problem.CodeOf(err) != "epoch_moved" {

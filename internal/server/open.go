@@ -51,6 +51,9 @@ type Options struct {
 	// Aside opens a copy only to look at it: nothing is made that it lacks, and the
 	// configuration need not be its own.
 	Aside bool
+	// Gone is why the server that ran before took its database for one that has gone
+	// back in time (Gone): this one begins in quarantine.
+	Gone string
 }
 
 // State is an opened deployment without its surfaces: what the commands of
@@ -70,6 +73,7 @@ type State struct {
 	since    time.Time   // when that epoch began; zero for the first
 	standing atomic.Pointer[standing]
 	keys     atomic.Int64 // version of the keys that were read
+	gone     string       // Options.Gone
 
 	policyHead atomic.Int64 // the version of the policies that this process knows to be in force
 	pulse      store.Pulse  // of who served before, read before this process wrote anything
@@ -97,7 +101,7 @@ func OpenState(ctx context.Context, cfg *config.Config, o Options) (*State, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &State{Config: cfg, Store: st, log: o.Log, now: clock.now, clock: clock}
+	s := &State{Config: cfg, Store: st, log: o.Log, now: clock.now, clock: clock, gone: o.Gone}
 	if err := s.open(ctx, o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -157,7 +161,7 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 		Rulesets: (&ruleset.Book{Store: s.Store}).Set,
 	}
 	if fresh {
-		if err := s.found(ctx); err != nil {
+		if err := errors.Join(s.Store.LookAtPlace(ctx), s.found(ctx)); err != nil {
 			return err
 		}
 	}
@@ -232,7 +236,8 @@ type Server struct {
 	lanes     *lanes
 	passwords *factor.Passwords
 	ready     atomic.Bool
-	marked    bool // the side file says that set-up was done
+	marked    bool        // the side file says that set-up was done
+	placed    store.Place // where the database is known to remember that it is
 
 	// Of the log.
 	watch   watch
@@ -248,7 +253,7 @@ func New(st *State) (*Server, error) {
 	s.Do.Refused = func(action policy.Action, code string) {
 		s.counters.Count(st.now(), string(action)+" "+code, "unknown")
 	}
-	if err := st.checkAnchor(context.Background()); err != nil {
+	if err := errors.Join(st.checkDatabase(context.Background()), st.checkAnchor(context.Background())); err != nil {
 		return nil, err
 	}
 	s.Do.Failed = s.policyFailed

@@ -135,12 +135,19 @@ func farthest(a, b store.Anchor) store.Anchor {
 }
 
 // watchStanding looks at the database twice a second, for what another process
-// found or did. moved is called once the deployment is in another epoch.
-func (s *Server) watchStanding(ctx context.Context, moved func()) {
+// found or did. moved is called once this server is to end and be opened anew: the
+// deployment is in another epoch, or its database has gone back.
+func (s *Server) watchStanding(ctx context.Context, moved func(error)) {
 	every(ctx, 500*time.Millisecond, func(ctx context.Context) {
-		switch err := s.look(ctx); {
+		err := s.look(ctx)
+		if err == nil {
+			err = s.lookAtPlace(ctx)
+		}
+		switch {
+		case gone(err) != nil:
+			moved(gone(err))
 		case errors.Is(err, ErrEpoch):
-			moved()
+			moved(err)
 		case err != nil && ctx.Err() == nil:
 			s.log.Warn("look whether the deployment is in quarantine", "err", err)
 		}

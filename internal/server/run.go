@@ -67,7 +67,8 @@ func Listen(cfg *config.Config) (Listeners, error) {
 }
 
 // Run serves until ctx ends, then lets requests under way finish. It ends with
-// ErrEpoch when the deployment has begun another epoch: open it anew and serve on.
+// ErrEpoch when the deployment is to be opened anew and served on: it has begun another
+// epoch, or, with a *Gone, its database has gone back in time.
 func (s *Server) Run(ctx context.Context, l Listeners) error {
 	h, err := s.Handler()
 	if err != nil {
@@ -101,8 +102,11 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 		public = tls.NewListener(public, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get, NextProtos: []string{"http/1.1"}})
 	}
 	go func() { errs <- pub.Serve(public) }()
-	moved := make(chan struct{})
-	wg.Go(func() { s.watchStanding(loops, sync.OnceFunc(func() { close(moved) })) })
+	moved := make(chan error, 1)
+	wg.Go(func() {
+		var once sync.Once
+		s.watchStanding(loops, func(why error) { once.Do(func() { moved <- why }) })
+	})
 	ops := &http.Server{Handler: s.Operations(), ReadHeaderTimeout: 10 * time.Second}
 	if l.Operations != nil {
 		go func() { errs <- ops.Serve(l.Operations) }()
@@ -110,8 +114,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	s.ready.Store(true)
 	select {
 	case err = <-errs:
-	case <-moved:
-		err = ErrEpoch
+	case err = <-moved:
 	case <-ctx.Done():
 		err = nil
 	}

@@ -37,10 +37,11 @@ func (s *State) found(ctx context.Context) error {
 	if s.Config.Development {
 		born = store.BornDevelopment
 	}
-	_, err := s.Do.Do(ctx, act.Intent{
-		Action: policy.SandboxSeed, Kind: audit.LogOpened, Refs: system(),
-		Changes: changes(store.Found{Deployment: store.Deployment{ID: id.New("dpl_"), Born: born, Issuer: s.Config.Issuer, CreatedAt: s.now()}}),
-	})
+	list := []act.Change{store.Found{Deployment: store.Deployment{ID: id.New("dpl_"), Born: born, Issuer: s.Config.Issuer, CreatedAt: s.now()}}}
+	if place, ok := s.Store.DatabasePlace(); ok {
+		list = append(list, store.KeepPlace{Place: place})
+	}
+	_, err := s.Do.Do(ctx, act.Intent{Action: policy.SandboxSeed, Kind: audit.LogOpened, Refs: system(), Changes: changes(list...)})
 	if errors.Is(err, problem.Conflict) { // another replica was first
 		return nil
 	}

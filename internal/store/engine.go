@@ -33,7 +33,10 @@ const Any = -1
 
 // Unit is what is made durable in one transaction: Then runs only if every
 // statement of Must held.
-type Unit struct{ Must, Then []Stmt }
+type Unit struct {
+	Must, Then []Stmt
+	Record     string // id of the record that an act writes; "" for what has none
+}
 
 // Engine is a database. Everything specific to one is behind it.
 type Engine interface {

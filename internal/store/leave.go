@@ -45,8 +45,7 @@ var notQuarantined = problem.New(problem.Conflict, "not_quarantined", "The deplo
 func (s *Store) leave(u *unit, c Leave) {
 	s.touchSelf(u)
 	now := u.at.UnixMicro()
-	u.must(1, refused(notQuarantined), `UPDATE node SET frozen_at = NULL, why = '', version = version + 1
-WHERE frozen_at IS NOT NULL AND id IN (SELECT id FROM deployment)`)
+	u.thawSelf()
 	u.then(`UPDATE deployment SET epoch_at = $1`, now)
 	u.endIssued(whyRestored)
 	u.then(`UPDATE once SET expires_at = $1 WHERE used_at IS NULL AND expires_at > $2`, now, now)

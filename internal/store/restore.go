@@ -66,11 +66,7 @@ func (s *Store) restoreChange(u *unit, c act.Change) bool {
 		s.touchSelf(u)
 		u.then(`UPDATE node SET frozen_at = $1, why = $2, version = version + 1 WHERE frozen_at IS NULL AND id IN (SELECT id FROM deployment)`,
 			u.at.UnixMicro(), c.Why)
-		b, err := json.Marshal(c.Seen)
-		if err != nil {
-			panic("store: an anchor cannot be written as JSON: " + err.Error()) // strings and numbers
-		}
-		u.fact(FactSeen, string(b))
+		u.fact(FactSeen, asJSON(c.Seen))
 	case Keep:
 		u.fact(c.Name, c.Value)
 	case Leave:
@@ -80,7 +76,7 @@ func (s *Store) restoreChange(u *unit, c act.Change) bool {
 	case Reapply:
 		s.reapply(u, c)
 	default:
-		return s.floorChange(u, c)
+		return s.floorChange(u, c) || s.placeChange(u, c)
 	}
 	return true
 }

@@ -64,6 +64,7 @@ func (s *Store) Close() error { return s.db.Close() }
 // Commit implements act.Store.
 func (s *Store) Commit(ctx context.Context, w act.Write) error {
 	u := unit{at: w.At, record: w.Record}
+	u.Record = w.Record
 	u.guard(w.Guard)
 	for _, sp := range w.Spend {
 		s.spend(&u, sp)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -102,12 +103,23 @@ func (s *Server) Either(other *Server, dsn string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	host := func(s *Server) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 	q := u.Query()
 	q.Set("target_session_attrs", "read-write")
-	u.Host, u.RawQuery = host(s)+","+host(other), q.Encode()
+	u.Host, u.RawQuery = s.host()+","+other.host(), q.Encode()
 	return u.String(), nil
 }
+
+// URL is the connection string of a database of another server on this one, its copy.
+func (s *Server) URL(dsn string) (string, error) {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return "", err
+	}
+	u.Host = s.host()
+	return u.String(), nil
+}
+
+func (s *Server) host() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
 // Detach has a standby follow no more: what the other server commits from now on
 // does not reach it.
@@ -134,4 +146,31 @@ func (s *Server) Detach(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// Keep copies the data of a halted server. putBack, called when it is halted again,
+// puts them in the place of what is there then: as who restores a copy of the disk
+// does, or a snapshot of the machine.
+func (s *Server) Keep() (putBack func() error, err error) {
+	kept := filepath.Join(s.dir, "kept")
+	if err := copyFolder(s.data(), kept); err != nil {
+		return nil, err
+	}
+	return func() error {
+		if s.process != nil && !s.process.ended() {
+			return errors.New("PostgreSQL is running")
+		}
+		if err := os.RemoveAll(s.data()); err != nil {
+			return err
+		}
+		return copyFolder(kept, s.data())
+	}, nil
+}
+
+// copyFolder copies a folder with its owners and modes.
+func copyFolder(from, to string) error {
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy %s: %w: %s", from, err, out)
+	}
+	return nil
 }

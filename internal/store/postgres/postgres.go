@@ -56,6 +56,7 @@ type engine struct {
 	pool    *pgxpool.Pool
 	queue   int64
 	waiting atomic.Int64
+	memory  memory
 }
 
 func open(ctx context.Context, o Options) (*engine, error) {
@@ -94,16 +95,16 @@ func connect(ctx context.Context, o Options) (*engine, error) {
 			config.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, unreachable(err)
-	}
-	e := &engine{pool: pool, queue: int64(o.Queue)}
+	e := &engine{queue: int64(o.Queue), memory: memory{lossy: o.AcceptDataLoss, newest: make([]string, config.MaxConns)}}
 	if e.queue == 0 {
 		e.queue = 1024
 	}
+	config.AfterConnect = e.arrived
+	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, unreachable(err)
+	}
 	if err := e.verify(ctx, o.AcceptDataLoss); err != nil {
-		pool.Close()
+		e.pool.Close()
 		return nil, err
 	}
 	return e, nil
@@ -119,6 +120,9 @@ func redact(err error) error {
 }
 
 func unreachable(err error) error {
+	if errors.Is(err, errStandby) {
+		return errStandby
+	}
 	return problem.New(problem.Unavailable, "database_unreachable", "The database cannot be reached.").Because(err)
 }
 
@@ -252,6 +256,9 @@ var busy = func() *problem.Error {
 // acquire waits for a connection. Nobody who holds one waits for another, so
 // the wait always ends; too long a queue is refused at once.
 func (e *engine) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	if gone := e.memory.gone.Load(); gone != nil {
+		return nil, unavailable(errors.Join(act.ErrNotWritten, gone))
+	}
 	if e.waiting.Add(1) > e.queue {
 		e.waiting.Add(-1)
 		return nil, busy
@@ -281,13 +288,16 @@ func (e *engine) Write(ctx context.Context, u store.Unit) error {
 		return err
 	}
 	defer conn.Release()
-	if len(u.Must) == 0 {
-		return e.finish(ctx, conn, flush(ctx, conn.Conn(), u.Then, true, true))
+	if len(u.Must) > 0 {
+		if err := flush(ctx, conn.Conn(), u.Must, true, false); err != nil {
+			return e.finish(ctx, conn, err)
+		}
 	}
-	if err := flush(ctx, conn.Conn(), u.Must, true, false); err != nil {
+	if err := flush(ctx, conn.Conn(), u.Then, len(u.Must) == 0, true); err != nil {
 		return e.finish(ctx, conn, err)
 	}
-	return e.finish(ctx, conn, flush(ctx, conn.Conn(), u.Then, false, true))
+	e.memory.acknowledge(u.Record)
+	return nil
 }
 
 // flush sends statements in one go and reads their answers in order.
