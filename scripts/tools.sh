@@ -42,9 +42,9 @@ has_postgres || [ -n "${COUNTERSIGN_TEST_POSTGRES:-}" ] || missing+=(postgresql)
 has_chromium || missing+=(chromium)
 has_npm || missing+=(npm)
 
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo -n)
 if [ ${#missing[@]} -gt 0 ]; then
-  as_root=()
-  [ "$(id -u)" = 0 ] || as_root=(sudo -n)
   if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
     echo "tools: installing ${missing[*]}"
     # Debian's package would start a server of its own, which no test uses.
@@ -69,3 +69,23 @@ packages() { # folder
 }
 packages test/browser
 packages test/interop
+
+# Programs of Debian that the interop tests run, with what they need that is not
+# here: unpacked, not installed, so that no service starts and no root is needed.
+unpacked=(apache2-bin git-credential-oauth libapache2-mod-auth-openidc oidc-agent-cli)
+unpack() {
+  local at=$BIN/debian needed dir
+  [ "$(cat "$at.packages" 2>/dev/null)" != "${unpacked[*]}" ] || return 0
+  command -v apt-get >/dev/null || { echo "tools: please get: ${unpacked[*]} (no apt-get here)" >&2; return 0; }
+  echo "tools: unpacking ${unpacked[*]}"
+  needed() { apt-get -s install --no-install-recommends "${unpacked[@]}" 2>/dev/null | awk '/^Inst /{print $2}'; }
+  needed >/dev/null || quietly "${as_root[@]}" apt-get update -qq
+  dir=$(mktemp -d)
+  (cd "$dir" && quietly apt-get download -qq $(printf '%s\n' "${unpacked[@]}" $(needed) | sort -u))
+  rm -rf "$at"
+  mkdir -p "$at"
+  for deb in "$dir"/*.deb; do quietly dpkg -x "$deb" "$at"; done
+  rm -rf "$dir"
+  echo "${unpacked[*]}" >"$at.packages"
+}
+unpack

@@ -29,6 +29,7 @@ import (
 
 	countersign "github.com/countersign-dev/countersign"
 	"github.com/countersign-dev/countersign/examples/notes"
+	"github.com/countersign-dev/countersign/examples/tools"
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/server"
@@ -45,6 +46,8 @@ type lab struct {
 	dir      string
 	issuer   string
 	api      string // the sample API
+	git      string // the git server
+	www      string // Apache
 	mcp      string // the sample MCP server
 	document string // of a client, about itself
 	state    *server.State
@@ -57,6 +60,7 @@ type lab struct {
 	passkey  *chrome.Authenticator
 	secrets  map[string]string // by client_id
 	back     *callback
+	apache   net.Listener // keeps Apache's port until it starts
 }
 
 func check(t testing.TB, err error) {
@@ -84,14 +88,17 @@ func open(t *testing.T) *lab {
 	back := l.listen()
 	l.back = answered(address(back))
 	l.handle(back, l.back)
-	api, mcp := l.listen(), l.listen()
-	l.api, l.mcp = address(api), address(mcp)+"/mcp"
+	api, mcp, git := l.listen(), l.listen(), l.listen()
+	l.apache = l.listen()
+	l.api, l.mcp, l.git, l.www = address(api), address(mcp)+"/mcp", address(git), address(l.apache)
 	l.founds()
 	l.signsIn()
-	l.applies("openid-client.md")
-	l.notes(api)
-	l.applies("mcp.md")
-	l.tools(mcp)
+	for _, page := range []string{"openid-client.md", "mcp.md", "git.md", "oidc-agent.md", "apache.md"} {
+		l.applies(page)
+	}
+	l.handle(api, notes.New().Handler(l.verifier(l.api, "notes-api")))
+	l.handle(mcp, tools.Handler(l.verifier(l.mcp, "tools-server"), "/mcp"))
+	l.handle(git, l.repositories())
 	return l
 }
 
@@ -321,6 +328,7 @@ func (l *lab) block(t testing.TB, page, name string) string {
 	pub := l.jwk()
 	return strings.NewReplacer(
 		"https://id.example.com", l.issuer, "https://api.example.com", l.api, "https://app.example.com", l.back.url, "https://mcp.example.com/mcp", l.mcp,
+		"https://git.example.com", l.git, "https://www.example.com", l.www, "SECRET-OF-APACHE", l.secrets["apache"], "PASSPHRASE", rand.Text(),
 		"EXAMPLE-X", pub["x"], "EXAMPLE-Y", pub["y"],
 	).Replace(text) + "\n"
 }
@@ -356,16 +364,16 @@ func (l *lab) applies(page string) {
 	maps.Copy(l.secrets, told.Secrets)
 }
 
-// notes serves the sample API, behind the SDK.
-func (l *lab) notes(ln net.Listener) {
+// verifier is the SDK's, of a resource, as a client that a page registers.
+func (l *lab) verifier(resource, client string) *countersign.Verifier {
 	l.t.Helper()
 	v, err := countersign.New(l.t.Context(), countersign.Config{
-		Issuer: l.issuer, Audience: l.api, AllowBearer: true, HTTP: l.http(), Now: l.now,
-		Client: countersign.ClientAuth{ID: "notes-api", Secret: l.secrets["notes-api"]},
+		Issuer: l.issuer, Audience: resource, AllowBearer: true, HTTP: l.http(), Now: l.now,
+		Client: countersign.ClientAuth{ID: client, Secret: l.secrets[client]},
 	})
 	check(l.t, err)
 	l.t.Cleanup(func() { v.Close() })
-	l.handle(ln, notes.New().Handler(v))
+	return v
 }
 
 // documents serves what a client says of itself (Client ID Metadata Document).

@@ -39,6 +39,9 @@ var groups = []struct {
 }{
 	{"openid-client", nodeCases("openid-client.mjs", libraryCases)},
 	{"oauth4webapi", nodeCases("oauth4webapi.mjs", libraryCases)},
+	{"oidc-agent", agentCases},
+	{"git-credential-oauth", gitCases},
+	{"mod_auth_openidc", apacheCases},
 	{"mcp-go-sdk", goCases},
 	{"mcp-typescript-sdk-v1", scriptCases("v1")},
 	{"mcp-typescript-sdk-v2", scriptCases("v2", "more scope on 403")},

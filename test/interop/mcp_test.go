@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -17,25 +16,11 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/sync/errgroup"
 
-	countersign "github.com/countersign-dev/countersign"
-	"github.com/countersign-dev/countersign/examples/tools"
 	"github.com/countersign-dev/countersign/test/browser/chrome"
 )
 
 // expiry is longer than an access token lives.
 const expiry = 6 * time.Minute
-
-// tools serves the sample MCP server, behind the SDK.
-func (l *lab) tools(ln net.Listener) {
-	l.t.Helper()
-	v, err := countersign.New(l.t.Context(), countersign.Config{
-		Issuer: l.issuer, Audience: l.mcp, AllowBearer: true, HTTP: l.http(), Now: l.now,
-		Client: countersign.ClientAuth{ID: "tools-server", Secret: l.secrets["tools-server"]},
-	})
-	check(l.t, err)
-	l.t.Cleanup(func() { v.Close() })
-	l.handle(ln, tools.Handler(v, "/mcp"))
-}
 
 // profile is a browser of Dana's in which nobody is signed in; her passkey is
 // there.
