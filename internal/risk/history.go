@@ -1,0 +1,261 @@
+package risk
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"time"
+)
+
+// kind is what a sight is of.
+type kind uint8
+
+const (
+	network kind = iota + 1
+	country
+	device
+	thing
+	kinds
+)
+
+// How many of each kind are remembered of one actor; of more, those that were not
+// seen for longest are forgotten.
+var room = [kinds]int{network: 48, country: 8, device: 12, thing: 96}
+
+// sight is something that an actor was seen with.
+type sight struct {
+	kind        kind
+	key         uint64    // a hash: what it was cannot be read from it
+	known, last time.Time // from when on it counts as known; both to the second
+}
+
+// History is what is remembered of one actor: at most some four kilobytes. The
+// zero History is that of an actor who was never seen.
+type History struct {
+	began   time.Time
+	events  float32 // all that were learned
+	sights  []sight
+	hours   [2][24]float32 // how often in an hour of the day, UTC, on weekdays and at the weekend
+	faded   time.Time      // until when hours has faded
+	where   Place          // of the last event whose place was known
+	whereAt time.Time
+	hour    window  // what was done lately
+	novel   window  // … of it, with what was never seen before
+	usual   float32 // how much is done in an hour in which anything is, in the mean
+	spread  float32 // … and the mean of its square
+	counted time.Time
+	failed  window
+	asked   window // prompts that nobody answered
+}
+
+// window counts what happened in the last hour, roughly: it leaks evenly.
+type window struct {
+	n  float32
+	at time.Time
+}
+
+// span is how long a window is.
+const span = time.Hour
+
+// fadeTime is how long it takes until an hour's habit counts half.
+const fadeTime = 45 * 24 * time.Hour
+
+func (w window) now(at time.Time) float32 {
+	if w.n == 0 || !at.After(w.at) {
+		return w.n
+	}
+	return max(0, w.n*float32(1-float64(at.Sub(w.at))/float64(span)))
+}
+
+func (w *window) add(n float32, at time.Time) {
+	w.n = w.now(at) + n
+	if at.After(w.at) {
+		w.at = at
+	}
+}
+
+// hash names something without saying it.
+func hash(k kind, s string) uint64 {
+	h := sha256.Sum256(append([]byte{byte(k)}, s...))
+	return binary.BigEndian.Uint64(h[:])
+}
+
+// find gives the place of something in sights, -1 if it was never seen.
+func (h *History) find(k kind, s string) int {
+	key := hash(k, s)
+	for i := range h.sights {
+		if h.sights[i].key == key && h.sights[i].kind == k {
+			return i
+		}
+	}
+	return -1
+}
+
+func (h *History) knows(k kind, s string, at time.Time) bool {
+	if s == "" {
+		return false
+	}
+	i := h.find(k, s)
+	return i >= 0 && !at.Before(h.sights[i].known)
+}
+
+// any reports whether anything of a kind was ever seen.
+func (h *History) any(k kind) bool {
+	for i := range h.sights {
+		if h.sights[i].kind == k {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *History) see(k kind, s string, at, known time.Time) {
+	if s == "" {
+		return
+	}
+	if i := h.find(k, s); i >= 0 {
+		h.sights[i].last = at
+		if known.Before(h.sights[i].known) {
+			h.sights[i].known = known
+		}
+		return
+	}
+	n, oldest := 0, -1
+	for i := range h.sights {
+		if h.sights[i].kind != k {
+			continue
+		}
+		if n++; oldest < 0 || h.sights[i].last.Before(h.sights[oldest].last) {
+			oldest = i
+		}
+	}
+	fresh := sight{kind: k, key: hash(k, s), known: known, last: at}
+	if n >= room[k] {
+		h.sights[oldest] = fresh
+		return
+	}
+	h.sights = append(h.sights, fresh)
+}
+
+// trial is how long something that was seen without proof counts as new still:
+// whoever slips in once is not at home from then on.
+const trial = 24 * time.Hour
+
+// Learn remembers an event. Uses and sign-ins are learned only after they were
+// allowed: what was refused teaches nothing about the actor. proved says that a
+// person proved themselves for it; else what it was seen with is new for a day
+// more. Failures and unanswered prompts count for an hour.
+func (h *History) Learn(e Event, proved bool) {
+	at := e.At.Truncate(time.Second)
+	switch e.Did {
+	case Failure:
+		h.failed.add(1, at)
+		return
+	case Prompt:
+		h.asked.add(1, at)
+		return
+	}
+	if h.began.IsZero() {
+		h.began, h.faded = at, at
+	}
+	known := at
+	if !proved && h.settled(at) == 1 {
+		known = at.Add(trial)
+	}
+	h.events++
+	for _, x := range e.Things {
+		if h.find(thing, x) < 0 {
+			h.novel.add(1, at)
+		}
+		h.see(thing, x, at, at)
+	}
+	h.see(network, e.Network, at, known)
+	h.see(country, e.Place.Country, at, known)
+	h.see(device, e.Device, at, known)
+	if e.Place != (Place{}) && !at.Before(h.whereAt) {
+		h.where, h.whereAt = e.Place, at
+	}
+	h.count(at)
+	h.fade(at)
+	h.hours[week(at)][at.UTC().Hour()]++
+}
+
+// count learns how much is usual: once an hour in which something is done.
+func (h *History) count(at time.Time) {
+	h.hour.add(1, at)
+	if h.counted.IsZero() {
+		h.counted = at
+	}
+	if at.Sub(h.counted) < span {
+		return
+	}
+	h.counted = at
+	n := h.hour.n
+	if h.usual == 0 {
+		h.usual, h.spread = n, n*n
+		return
+	}
+	h.usual += (n - h.usual) / 16
+	h.spread += (n*n - h.spread) / 16
+}
+
+// fade lets habits count less the longer they are past.
+func (h *History) fade(at time.Time) {
+	passed := at.Sub(h.faded)
+	if passed < 24*time.Hour {
+		return
+	}
+	by := float32(math.Exp2(-float64(passed) / float64(fadeTime)))
+	for i := range h.hours {
+		for j := range h.hours[i] {
+			h.hours[i][j] *= by
+		}
+	}
+	h.faded = at
+}
+
+// week is 1 at the weekend, in UTC.
+func week(at time.Time) int {
+	switch at.UTC().Weekday() {
+	case time.Saturday, time.Sunday:
+		return 1
+	}
+	return 0
+}
+
+// habit is the share of what the actor does that it does at this hour, the hours
+// beside it counted half; ok is false if too little is known.
+func (h *History) habit(at time.Time) (share float64, ok bool) {
+	var all float32
+	for i := range h.hours {
+		for _, n := range h.hours[i] {
+			all += n
+		}
+	}
+	if all < 40 {
+		return 0, false
+	}
+	of := &h.hours[week(at)]
+	hour := at.UTC().Hour()
+	return float64(of[hour]+(of[(hour+23)%24]+of[(hour+1)%24])/2) / float64(all), true
+}
+
+// settled says how much is known of the actor, from 0 to 1: what is new to
+// somebody of whom nothing is known says nothing.
+func (h *History) settled(at time.Time) float64 {
+	if h.began.IsZero() {
+		return 0
+	}
+	return min(1, float64(h.events)/30) * min(1, float64(at.Sub(h.began))/float64(7*24*time.Hour))
+}
+
+// distance between two places in kilometres; 0 if one of them is no point.
+func distance(a, b Place) float64 {
+	if a.Latitude == 0 && a.Longitude == 0 || b.Latitude == 0 && b.Longitude == 0 {
+		return 0
+	}
+	rad := func(d float64) float64 { return d * math.Pi / 180 }
+	dLat, dLon := rad(b.Latitude-a.Latitude), rad(b.Longitude-a.Longitude)
+	s := math.Pow(math.Sin(dLat/2), 2) + math.Cos(rad(a.Latitude))*math.Cos(rad(b.Latitude))*math.Pow(math.Sin(dLon/2), 2)
+	return 2 * 6371 * math.Asin(math.Min(1, math.Sqrt(s)))
+}
