@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/risk"
 )
 
 // Change is a plain value owned by its noun: grant.Rotate, session.Open,
@@ -57,6 +58,7 @@ type Facts struct {
 	// moves with the version of the deployment, which is in Guard.
 	Ruleset int64
 	Guard   []Version
+	Risk    risk.Assessment // zero if none was scored
 }
 
 // Expiry is when a referenced session, grant or family stops being usable.
@@ -81,6 +83,7 @@ type Intent struct {
 	Kind   audit.Kind // of the record
 	Refs   Refs
 	Proofs []assurance.Proof // verified just now
+	From   Origin            // what its risk is judged by
 	// Attainable judges asks by what the actor can do; nil outside an
 	// authenticated browser (mechanisms A8, A9).
 	Attainable policy.Attainable

@@ -13,6 +13,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/risk"
 )
 
 // tries is how often an act is decided before the caller is told to come back.
@@ -41,6 +42,7 @@ type Doer struct {
 	// Checkpoint waits until a record is under a signed checkpoint; acts of
 	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
 	Checkpoint func(ctx context.Context, recordID string) error
+	Risk       Scorer           // nil: no risk is scored
 	Now        func() time.Time // nil: time.Now
 
 	facts factsCache
@@ -136,6 +138,11 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 		rec.Kind = eff.Kind
 	}
 	rec.Leaf, out.kind = eff.Leaf, rec.Kind
+	if d.scores(&in) {
+		if c := d.Risk.Keep(in.Refs.Actor, at); c != nil {
+			eff.Changes = append(eff.Changes[:len(eff.Changes):len(eff.Changes)], c)
+		}
+	}
 	d.describe(&rec, in, &facts, dec, eff, "")
 	row, err := d.Writer.Seal(ctx, rec, d.Keys)
 	if err != nil {
@@ -149,6 +156,7 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	if err != nil {
 		return Outcome{}, err
 	}
+	d.learn(&in, &facts, at)
 	return out, nil
 }
 
@@ -218,7 +226,10 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 			f.Input.Context.Ended = e.ID
 		}
 	}
-	dec := set.Decide(f.Input, in.Attainable)
+	if f.Risk, err = d.score(ctx, &in, f, at); err != nil {
+		return policy.Decision{}, err
+	}
+	dec := unusual(set, f, &in, set.Decide(f.Input, in.Attainable), f.Risk)
 	if d.Failed != nil && (dec.Code == policy.CodeError || dec.Code == policy.CodeInconsistent) {
 		d.Failed(in.Action, dec)
 	}
@@ -274,6 +285,8 @@ type recordFacts struct {
 	Code     string        `json:"code,omitempty"`
 	Policy   string        `json:"policy"`
 	Reasons  []string      `json:"reasons,omitempty"`
+	Risk     string        `json:"risk,omitempty"`    // the band, where it is not low
+	Signals  []string      `json:"signals,omitempty"` // … and what made it so
 	Detail   any           `json:"detail,omitempty"`
 }
 
@@ -294,7 +307,15 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 		rf.Methods = append(rf.Methods, string(p.Method))
 	}
 	for _, r := range dec.Reasons {
-		rf.Reasons = append(rf.Reasons, r.Policy)
+		if r.Policy != "" {
+			rf.Reasons = append(rf.Reasons, r.Policy)
+		}
+	}
+	if f.Risk.Band != risk.Low {
+		rf.Risk = f.Risk.Band
+		for _, t := range f.Risk.Terms {
+			rf.Signals = append(rf.Signals, string(t.Signal))
+		}
 	}
 	rec.Facts = d.facts.interned(rf)
 	rec.Parts = append(rec.Parts, eff.Parts...)

@@ -34,11 +34,11 @@ func (c *factsCache) interned(rf recordFacts) any {
 	}
 	var b strings.Builder
 	b.Grow(384)
-	for _, s := range [...]string{string(rf.Action), rf.Kind, rf.Client, rf.Service, rf.Resource, rf.ACR, rf.Outcome, rf.Code, rf.Policy, detail} {
+	for _, s := range [...]string{string(rf.Action), rf.Kind, rf.Client, rf.Service, rf.Resource, rf.ACR, rf.Outcome, rf.Code, rf.Policy, rf.Risk, detail} {
 		b.WriteString(s)
 		b.WriteByte(0)
 	}
-	for _, list := range [...][]string{rf.Methods, rf.Reasons} {
+	for _, list := range [...][]string{rf.Methods, rf.Reasons, rf.Signals} {
 		for _, s := range list {
 			b.WriteString(s)
 			b.WriteByte(1)

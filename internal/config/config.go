@@ -39,6 +39,7 @@ type Config struct {
 	Log        Log        `yaml:"log,omitempty"`
 	Recovery   Recovery   `yaml:"recovery,omitempty"`
 	Witness    Witness    `yaml:"witness,omitempty"`
+	Risk       Risk       `yaml:"risk,omitempty"`
 
 	// DataDir holds the side files: anchor, setup link, checkpoints.
 	DataDir string `yaml:"data_dir"`
@@ -284,6 +285,7 @@ func (c *Config) check() []error {
 		}
 	}
 	c.Mail.check(bad)
+	c.Risk.check(bad)
 	if c.Log.Format != "json" && c.Log.Format != "text" {
 		bad("log.format", "json or text, not %q", c.Log.Format)
 	}

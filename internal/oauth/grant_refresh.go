@@ -65,6 +65,7 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 			Kind: policy.KindPerson, Actor: pr.family.Person, Grant: pr.grant.ID, Family: pr.family.ID,
 			Client: pr.family.Client, Resource: resourceID(res), Scopes: atResource(scopes, res, nil),
 		},
+		From:    act.Origin{TokenAge: g.s.now().Sub(pr.grant.CreatedAt)},
 		Prepare: func(ctx context.Context) error { return g.again(ctx, pr) },
 	}}
 	var given []string

@@ -126,7 +126,7 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, a *authRequest,
 	if ok {
 		cur = &ses
 	}
-	p, err := s.judge(r.Context(), a, cur, ref)
+	p, err := s.judge(r, a, cur, ref)
 	if err != nil {
 		return s.authError(w, r, a, err)
 	}
@@ -174,11 +174,12 @@ func (s *Server) Pending(w http.ResponseWriter, r *http.Request, ref string, ses
 	if err != nil {
 		return grant.Pending{}, err
 	}
-	return s.judge(r.Context(), a, ses, ref)
+	return s.judge(r, a, ses, ref)
 }
 
 // judge says what is next: sign in, step up, consent, or nothing.
-func (s *Server) judge(ctx context.Context, a *authRequest, ses *session.Session, ref string) (grant.Pending, error) {
+func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, ref string) (grant.Pending, error) {
+	ctx := r.Context()
 	p := grant.Pending{Interaction: a.in, Reference: ref, App: a.client, Next: grant.NextSignIn}
 	if ses == nil {
 		return p, nil
@@ -197,7 +198,7 @@ func (s *Server) judge(ctx context.Context, a *authRequest, ses *session.Session
 			return p, nil
 		}
 	}
-	in := s.codeIntent(a, *ses, ref)
+	in := s.codeIntent(r, a, *ses, ref)
 	dec, facts, err := s.Do.Judge(ctx, in)
 	if err != nil {
 		return p, err
@@ -354,9 +355,9 @@ func permissions(res resource.Resource, scopes []string, have *grant.Consent) []
 }
 
 // codeIntent is the act of answering an interaction for a session.
-func (s *Server) codeIntent(a *authRequest, ses session.Session, ref string) act.Intent {
+func (s *Server) codeIntent(r *http.Request, a *authRequest, ses session.Session, ref string) act.Intent {
 	in := act.Intent{
-		Action: policy.Authorize, Kind: audit.CodeIssued, For: For(ref),
+		Action: policy.Authorize, Kind: audit.CodeIssued, For: For(ref), From: s.Browser.Origin(r),
 		Refs: act.Refs{Kind: policy.KindPerson, Actor: ses.Person, Session: ses.ID, Client: a.client.ID, Required: a.in.Explicit},
 	}
 	if len(a.in.Resources) > 0 {
@@ -375,7 +376,7 @@ func (s *Server) codeIntent(a *authRequest, ses session.Session, ref string) act
 // both recorded, and only then does the browser leave with it.
 func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authRequest, ses session.Session, p grant.Pending) error {
 	code := secret.New(secret.Code)
-	in := s.codeIntent(a, ses, p.Reference)
+	in := s.codeIntent(r, a, ses, p.Reference)
 	if p.Remembered != nil {
 		in.Refs.Under = []string{p.Remembered.ID}
 	}
@@ -483,7 +484,7 @@ func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detai
 	if code != "unmet_authentication_requirements" {
 		code = "access_denied"
 		if ses, ok, err := s.Browser.Session(r); err == nil && ok {
-			if p, err := s.judge(r.Context(), a, &ses, ref); err == nil && p.Next == grant.NextImpossible {
+			if p, err := s.judge(r, a, &ses, ref); err == nil && p.Next == grant.NextImpossible {
 				code, detail = "unmet_authentication_requirements", "The authentication that was asked for cannot be reached."
 			}
 		}

@@ -251,6 +251,8 @@ func (p pages) Binding(_ http.ResponseWriter, r *http.Request) (string, error) {
 	return "browser " + r.Header.Get(headerBrowser), nil
 }
 
+func (p pages) Origin(*http.Request) act.Origin { return act.Origin{} }
+
 func (p pages) Fail(w http.ResponseWriter, _ *http.Request, e *problem.Error) {
 	w.WriteHeader(web.StatusOf(e))
 	fmt.Fprintf(w, "page: %s", e.Code)

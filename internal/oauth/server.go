@@ -90,6 +90,8 @@ type Browser interface {
 	Session(r *http.Request) (s session.Session, ok bool, err error)
 	// Binding is a stable name of the browser, making one if it has none.
 	Binding(w http.ResponseWriter, r *http.Request) (string, error)
+	// Origin is what the risk of what somebody does in this browser is judged by.
+	Origin(r *http.Request) act.Origin
 	// Fail shows an error page; never a redirect.
 	Fail(w http.ResponseWriter, r *http.Request, p *problem.Error)
 	// Go sends the browser to the page for what is next of an interaction.

@@ -193,6 +193,7 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest
 	if err != nil {
 		return nil, grantError(err)
 	}
+	p.From.Asked, p.From.Network, p.From.SignIn = true, t.network, p.Refs.Kind == policy.KindService
 	p.Spend = append(p.Spend, c.spend...)
 	if t.key != nil {
 		p.Spend = append(p.Spend, t.key.spend)

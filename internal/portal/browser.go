@@ -136,6 +136,23 @@ func self(ses session.Session, target []string) act.Refs {
 	return act.Refs{Kind: policy.KindPerson, Actor: ses.Person, Session: ses.ID, Owner: ses.Person, Target: target}
 }
 
+// Origin is what the risk of what somebody does in this browser is judged by. The
+// device is the one of its cookie; whoever took the session's alone shows none.
+func (s *Server) Origin(r *http.Request) act.Origin {
+	o := act.Origin{Asked: true, Shown: true, Network: grant.NetworkOf(s.ClientAddr(r))}
+	if dev := s.cookie(r, cookieDevice, secret.Device); !dev.IsZero() {
+		if d, err := s.Store.DeviceBySecret(r.Context(), dev.Hash()); err == nil { // else it shows none
+			o.Device = d.ID
+		}
+	}
+	return o
+}
+
+// arrival is the same of a session that is about to be opened.
+func arrival(open session.Open) act.Origin {
+	return act.Origin{Asked: true, SignIn: true, Shown: true, Network: open.Network, Device: open.Device}
+}
+
 // visitor is a signed-in person.
 type visitor struct {
 	ses    session.Session

@@ -94,7 +94,7 @@ func (s *Server) confirmFirst(w http.ResponseWriter, r *http.Request, in act.Int
 // browser was sent to do so and comes back to page, and ok is false without an
 // error. Whether the act is done is decided again by the act (mechanisms A13).
 func (s *Server) may(w http.ResponseWriter, r *http.Request, in act.Intent, page, why string) (ok bool, err error) {
-	in.For = portalItself
+	in.For, in.From = portalItself, s.Origin(r)
 	dec, _, err := s.Do.Judge(r.Context(), in)
 	switch {
 	case err != nil:
@@ -111,7 +111,7 @@ func (s *Server) may(w http.ResponseWriter, r *http.Request, in act.Intent, page
 // browser is sent to confirm and then to page, nothing is changed, and ok is
 // false without an error.
 func (s *Server) perform(w http.ResponseWriter, r *http.Request, in act.Intent, page, why string) (ok bool, err error) {
-	in.For = portalItself
+	in.For, in.From = portalItself, s.Origin(r)
 	dec, _, err := s.Do.Judge(r.Context(), in)
 	if err != nil {
 		return false, err

@@ -168,7 +168,7 @@ func (s *Server) consentDecide(w http.ResponseWriter, r *http.Request) error {
 		refs.Under = []string{c.ID}
 	}
 	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.ConsentGive, Kind: audit.ConsentGiven, Refs: refs,
+		Action: policy.ConsentGive, Kind: audit.ConsentGiven, Refs: refs, From: s.Origin(r),
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
 				Changes: []act.Change{grant.Remember{Consent: c}},

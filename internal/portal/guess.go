@@ -111,6 +111,9 @@ func (s *Server) missed(r *http.Request, g guess) (left int, err error) {
 	case n >= b.Most:
 		kind = audit.FactorLocked
 	}
+	if s.Do.Risk != nil {
+		s.Do.Risk.Miss(g.person, grant.NetworkOf(s.ClientAddr(r)), s.now())
+	}
 	return max(b.Most-n, 0), s.note(r, g, kind)
 }
 

@@ -173,7 +173,7 @@ func (s *Server) passkeyOptions(w http.ResponseWriter, r *http.Request, v *visit
 		return err
 	}
 	in := enrolment(v)
-	in.For = portalItself
+	in.For, in.From = portalItself, s.Origin(r)
 	dec, _, err := s.Do.Judge(r.Context(), in)
 	switch {
 	case err != nil:
@@ -233,7 +233,7 @@ func (s *Server) passkeyFinish(w http.ResponseWriter, r *http.Request, v *visito
 	}
 	key.Name = name
 	in := enrolment(v)
-	in.For, in.Spend = portalItself, []once.Spend{challenge}
+	in.For, in.From, in.Spend = portalItself, s.Origin(r), []once.Spend{challenge}
 	in.Changes = func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
 		key.ProbationUntil = time.Time{}
 		if f.Input.Context.NoPasskey && !v.newcomer() {

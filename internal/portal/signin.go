@@ -17,6 +17,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/risk"
 	"github.com/countersign-dev/countersign/internal/session"
 	"github.com/countersign-dev/countersign/internal/web"
 )
@@ -194,7 +195,7 @@ func (s *Server) signInFinish(w http.ResponseWriter, r *http.Request) error {
 		refs.Under = []string{open.Device}
 	}
 	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, Proofs: []assurance.Proof{got.Proof}, Spend: []once.Spend{got.Spend},
+		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, From: arrival(open), Proofs: []assurance.Proof{got.Proof}, Spend: []once.Spend{got.Spend},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
 				Changes: append([]act.Change{open, got.Use}, pardoned(who.Username, who.ID)...), Leaf: open.ID,
@@ -285,9 +286,25 @@ func (s *Server) stepUpPage(w http.ResponseWriter, r *http.Request, v *visitor, 
 	}
 	s.offer(&m, keys, allowed, need, tx, next, why)
 	if tx == "" {
-		err = s.onTrial(r.Context(), v, &m)
+		if err = s.onTrial(r.Context(), v, &m); err == nil {
+			err = s.unusual(r, v, &m)
+		}
 	}
 	return m, false, err
+}
+
+// unusual says on a page that asks for proof what is unusual just now.
+func (s *Server) unusual(r *http.Request, v *visitor, m *view.StepUp) error {
+	if s.Do.Risk == nil {
+		return nil
+	}
+	a, err := s.Do.Risk.Score(r.Context(), v.person.ID, s.Origin(r), s.now())
+	if a.Band != risk.Low {
+		for _, t := range a.Terms {
+			m.Reasons = append(m.Reasons, t.Words)
+		}
+	}
+	return err
 }
 
 // offer fills in the ways of confirming that a person has and that would do.

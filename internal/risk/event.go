@@ -34,9 +34,11 @@ type Event struct {
 	Trusted bool
 	Place   Place
 	// Device is the id of a device that was given to the actor, "" if it shows
-	// none; Managed that it is the operator's.
-	Device  string
-	Managed bool
+	// none; Managed that it is the operator's. NoDevice says that nothing of it
+	// could show one.
+	Device   string
+	Managed  bool
+	NoDevice bool
 	// Things are what it touches, each in one word: a scope at a resource, a tool.
 	Things []string
 	// TokenAge is how long ago the credential that is used was given out; 0 if none

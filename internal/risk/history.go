@@ -25,7 +25,7 @@ var room = [kinds]int{network: 48, country: 8, device: 12, thing: 96}
 // sight is something that an actor was seen with.
 type sight struct {
 	kind        kind
-	key         uint64    // a hash: what it was cannot be read from it
+	key         uint64    // a hash, to be short: whoever guesses what it was can tell
 	known, last time.Time // from when on it counts as known; both to the second
 }
 
@@ -178,6 +178,82 @@ func (h *History) Learn(e Event, proved bool) {
 	h.count(at)
 	h.fade(at)
 	h.hours[week(at)][at.UTC().Hour()]++
+}
+
+// News reports whether Learn would remember something that was never seen before.
+func (h *History) News(e Event) bool {
+	if h.events < 1 || e.Network != "" && h.find(network, e.Network) < 0 || e.Device != "" && h.find(device, e.Device) < 0 {
+		return true
+	}
+	for _, x := range e.Things {
+		if h.find(thing, x) < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Merge adds what another history of the same actor knows, which another process
+// kept. What both know is not counted twice.
+func (h *History) Merge(o *History) {
+	if o.began.IsZero() && o.failed.n == 0 && o.asked.n == 0 {
+		return
+	}
+	if h.began.IsZero() || !o.began.IsZero() && o.began.Before(h.began) {
+		h.began = o.began
+	}
+	h.events = max(h.events, o.events)
+	for _, s := range o.sights {
+		h.join(s)
+	}
+	for i := range h.hours {
+		for j := range h.hours[i] {
+			h.hours[i][j] = max(h.hours[i][j], o.hours[i][j])
+		}
+	}
+	if h.faded.Before(o.faded) {
+		h.faded = o.faded
+	}
+	if h.whereAt.Before(o.whereAt) {
+		h.where, h.whereAt = o.where, o.whereAt
+	}
+	for _, w := range []struct{ mine, other *window }{{&h.hour, &o.hour}, {&h.novel, &o.novel}, {&h.failed, &o.failed}, {&h.asked, &o.asked}} {
+		if w.other.now(w.mine.at) > w.mine.n {
+			*w.mine = *w.other
+		}
+	}
+	if h.counted.Before(o.counted) {
+		h.usual, h.spread, h.counted = o.usual, o.spread, o.counted
+	}
+}
+
+// join adds a sight of another history.
+func (h *History) join(s sight) {
+	n, oldest := 0, -1
+	for i := range h.sights {
+		mine := &h.sights[i]
+		if mine.kind != s.kind {
+			continue
+		}
+		if mine.key == s.key {
+			if s.known.Before(mine.known) {
+				mine.known = s.known
+			}
+			if s.last.After(mine.last) {
+				mine.last = s.last
+			}
+			return
+		}
+		if n++; oldest < 0 || mine.last.Before(h.sights[oldest].last) {
+			oldest = i
+		}
+	}
+	switch {
+	case n < room[s.kind]:
+		h.sights = append(h.sights, s)
+	case h.sights[oldest].last.Before(s.last):
+		h.sights[oldest] = s
+	}
 }
 
 // count learns how much is usual: once an hour in which something is done.

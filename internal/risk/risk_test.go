@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/risk"
-	"github.com/countersign-dev/countersign/internal/risk/population"
+	"github.com/countersign-dev/countersign/test/population"
 )
 
 var (
@@ -179,6 +179,44 @@ func TestHistory(t *testing.T) {
 	}
 	if most > 4<<10 || most < 500 {
 		t.Errorf("%d bytes", most)
+	}
+}
+
+// TestMerge shows that two processes which learn apart end up with all of it, and
+// that what both know is not counted twice.
+func TestMerge(t *testing.T) {
+	a, e := settled()
+	b, _ := settled()
+	before, _ := a.MarshalBinary()
+	a.Merge(b)
+	if after, _ := a.MarshalBinary(); !bytes.Equal(before, after) {
+		t.Error("merging the same changed it")
+	}
+	there, here := e, e
+	there.Device, here.Network = "other", "192.0.2.0/24"
+	a.Learn(here, true)
+	b.Learn(there, true)
+	for range 30 {
+		miss := e
+		miss.Did = risk.Failure
+		b.Learn(miss, false)
+	}
+	if !a.News(there) || a.News(here) {
+		t.Error("what is news")
+	}
+	a.Merge(b)
+	b.Merge(a)
+	for _, h := range []*risk.History{a, b} {
+		there.Network = here.Network
+		if got := names(risk.Default().Score(h, there, 0, nil)); got != "failures+20" {
+			t.Errorf("%q", got)
+		}
+	}
+	var fresh risk.History
+	fresh.Merge(a)
+	x, _ := fresh.MarshalBinary()
+	if y, _ := a.MarshalBinary(); !bytes.Equal(x, y) {
+		t.Error("a copy is not the same")
 	}
 }
 

@@ -146,8 +146,7 @@ func (s Settings) Score(h *History, e Event, failing int, reports []Report) Asse
 
 // place is where it comes from.
 func (c *scoring) place(h *History, e Event, known float64) {
-	strange := h.any(device) && !h.knows(device, e.Device, e.At)
-	if strange {
+	if !e.NoDevice && h.any(device) && !h.knows(device, e.Device, e.At) {
 		if e.Did == SignIn { // who signs in on a new device proves itself there and then
 			known /= 2
 		}

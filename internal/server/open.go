@@ -27,6 +27,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/oauth"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal"
+	"github.com/countersign-dev/countersign/internal/profile"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/store/postgres"
@@ -159,6 +160,9 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	s.Do = &act.Doer{
 		Store: floored{s.Store, s.clock}, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
 		Rulesets: (&ruleset.Book{Store: s.Store}).Set,
+	}
+	if r := s.Config.Risk; !r.Off && !o.Aside {
+		s.Do.Risk = &profile.Profiles{Store: s.Store, Settings: r.Settings(), Trusted: r.Trusted()}
 	}
 	if fresh {
 		if err := errors.Join(s.Store.LookAtPlace(ctx), s.found(ctx)); err != nil {

@@ -58,6 +58,11 @@ SELECT x.epoch, x.size FROM cosignature x LEFT JOIN checkpoint c ON c.epoch = x.
 		},
 	},
 	{
+		"habits of actors that do nothing", profileLife,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM profile WHERE kept_at < $1 LIMIT $2) due`,
+		[]string{`DELETE FROM profile WHERE actor IN (SELECT actor FROM profile WHERE kept_at < $1 LIMIT $2)`},
+	},
+	{
 		"processes that are gone", 7 * 24 * time.Hour,
 		`SELECT COUNT(*) FROM (SELECT 1 FROM log_writer WHERE closed_at < $1 OR lost_at < $1 LIMIT $2) due`,
 		[]string{`DELETE FROM log_writer WHERE id IN (SELECT id FROM log_writer WHERE closed_at < $1 OR lost_at < $1 LIMIT $2)`},

@@ -64,6 +64,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"quarantine", testQuarantine},
 		{"the log in quarantine", testQuarantinedLog},
 		{"rulesets", testRulesets},
+		{"profiles", testProfiles},
 		{"leaving a quarantine", testLeaving},
 		{"what leaving a quarantine ends", testLeave},
 		{"releasing", testRelease},

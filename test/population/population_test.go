@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/risk"
-	"github.com/countersign-dev/countersign/internal/risk/population"
+	"github.com/countersign-dev/countersign/test/population"
 )
 
 func TestGenerate(t *testing.T) {

@@ -1,0 +1,192 @@
+// Package profile keeps what actors usually do, for risk to compare with: a
+// History each, in the store, and a copy of those who are active in memory. It
+// implements act.Scorer. What has just been learned is kept with the actor's next
+// act; a process that dies forgets the last minutes of an actor, no more.
+package profile
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/risk"
+)
+
+// Keep is the change that keeps a history, as risk.History writes it.
+type Keep struct {
+	Actor string
+	State []byte
+}
+
+// Change marks Keep as a change.
+func (Keep) Change() {}
+
+// Store reads histories.
+type Store interface {
+	// Profile gives the history of an actor; nil if there is none.
+	Profile(ctx context.Context, actor string) ([]byte, error)
+}
+
+// Profiles scores. The zero Profiles is not usable; fill Store and Settings. It is
+// safe for concurrent use.
+type Profiles struct {
+	Store    Store
+	Settings risk.Settings
+	// Trusted are the networks that the operator named as its own.
+	Trusted []netip.Prefix
+
+	crowd   risk.Crowd
+	mu      sync.Mutex
+	entries map[string]*entry
+}
+
+var _ act.Scorer = (*Profiles)(nil)
+
+// entry is an actor who is active.
+type entry struct {
+	mu       sync.Mutex
+	history  risk.History
+	readAt   time.Time // when the store was last looked at
+	keptAt   time.Time
+	news     bool // something was learned since it was kept
+	notable  bool // … that was never seen before
+	lastSeen time.Time
+}
+
+const (
+	// maxEntries bounds how many actors are in memory, some six kilobytes each.
+	maxEntries = 8192
+	// readAgain is how soon what another process learned is seen here.
+	readAgain = 30 * time.Second
+	// keepAfter is how long news may wait that is not notable.
+	keepAfter = 10 * time.Minute
+)
+
+// entry finds or makes the entry of an actor.
+func (p *Profiles) entry(actor string, at time.Time) *entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.entries[actor]
+	if e == nil {
+		if p.entries == nil {
+			p.entries = make(map[string]*entry)
+		}
+		if len(p.entries) >= maxEntries {
+			p.forget(at)
+		}
+		e = &entry{}
+		p.entries[actor] = e
+	}
+	e.lastSeen = at
+	return e
+}
+
+// forget makes room: whoever was not seen for a quarter of an hour goes, or else
+// anybody.
+func (p *Profiles) forget(at time.Time) {
+	for actor, e := range p.entries {
+		if at.Sub(e.lastSeen) > 15*time.Minute {
+			delete(p.entries, actor)
+		}
+	}
+	for actor := range p.entries {
+		if len(p.entries) < maxEntries {
+			return
+		}
+		delete(p.entries, actor)
+	}
+}
+
+// fresh reads what other processes kept; e is locked.
+func (p *Profiles) fresh(ctx context.Context, e *entry, actor string, at time.Time) error {
+	if !e.readAt.IsZero() && at.Sub(e.readAt) < readAgain && !at.Before(e.readAt) {
+		return nil
+	}
+	b, err := p.Store.Profile(ctx, actor)
+	if err != nil {
+		return err
+	}
+	var kept risk.History
+	if err := kept.UnmarshalBinary(b); err == nil { // of another form: it is learned anew
+		e.history.Merge(&kept)
+	}
+	e.readAt = at
+	return nil
+}
+
+// Score implements act.Scorer.
+func (p *Profiles) Score(ctx context.Context, actor string, o act.Origin, at time.Time) (risk.Assessment, error) {
+	e := p.entry(actor, at)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := p.fresh(ctx, e, actor, at); err != nil {
+		return risk.Assessment{}, err
+	}
+	x := p.event(o, at)
+	return p.Settings.Score(&e.history, x, p.crowd.Failing(x.Network, actor, at), nil), nil
+}
+
+// Keep implements act.Scorer.
+func (p *Profiles) Keep(actor string, at time.Time) act.Change {
+	e := p.entry(actor, at)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.news || !e.notable && at.Sub(e.keptAt) < keepAfter {
+		return nil
+	}
+	b, err := e.history.MarshalBinary()
+	if err != nil {
+		return nil
+	}
+	e.news, e.notable, e.keptAt = false, false, at
+	return Keep{Actor: actor, State: b}
+}
+
+// Learn implements act.Scorer.
+func (p *Profiles) Learn(actor string, o act.Origin, at time.Time, proved bool) {
+	e := p.entry(actor, at)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	x := p.event(o, at)
+	e.notable = e.notable || e.history.News(x)
+	e.history.Learn(x, proved)
+	e.news = true
+}
+
+// Miss implements act.Scorer.
+func (p *Profiles) Miss(actor, network string, at time.Time) {
+	o := act.Origin{Network: network}
+	x := p.event(o, at)
+	x.Did = risk.Failure
+	p.crowd.Failed(x.Network, actor, at)
+	if actor == "" {
+		return
+	}
+	e := p.entry(actor, at)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.history.Learn(x, false)
+	e.news, e.notable = true, true
+}
+
+// event is an origin in the terms of risk. Loopback is no network: it says that
+// whoever asks is on this machine, or that a proxy does not say who asks.
+func (p *Profiles) event(o act.Origin, at time.Time) risk.Event {
+	x := risk.Event{At: at, Network: o.Network, NoDevice: !o.Shown, Device: o.Device, Things: o.Things, TokenAge: o.TokenAge}
+	if o.SignIn {
+		x.Did = risk.SignIn
+	}
+	if net, err := netip.ParsePrefix(o.Network); err == nil {
+		if net.Addr().IsLoopback() {
+			x.Network = ""
+		}
+		for _, t := range p.Trusted {
+			if t.Bits() <= net.Bits() && t.Contains(net.Addr()) {
+				x.Trusted = true
+			}
+		}
+	}
+	return x
+}

@@ -1,0 +1,95 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/profile"
+	"github.com/countersign-dev/countersign/internal/risk"
+)
+
+// testProfiles: what an actor usually does is kept, replaced, seen by another
+// process, and goes with the person or when nothing happens for long.
+func testProfiles(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	dana, sam := r.person("dana"), r.person("sam")
+	read := func(actor string) string { t.Helper(); return string(must(r.s.Profile(r.ctx, actor))(t)) }
+	if got := read(dana.ID); got != "" {
+		t.Errorf("%q of somebody who did nothing", got)
+	}
+	r.do(profile.Keep{Actor: dana.ID, State: []byte("a\x00b")}, profile.Keep{Actor: sam.ID, State: []byte("s")})
+	r.do(profile.Keep{Actor: dana.ID, State: []byte("c")})
+	if read(dana.ID) != "c" || read(sam.ID) != "s" {
+		t.Errorf("%q %q", read(dana.ID), read(sam.ID))
+	}
+	r.do(account.Erase{ID: sam.ID})
+	if got := read(sam.ID); got != "" {
+		t.Errorf("%q of somebody who was erased", got)
+	}
+	kit := r.person("kit")
+	one, two := &profile.Profiles{Store: r.s, Settings: risk.Default()}, &profile.Profiles{Store: r.s, Settings: risk.Default()}
+	at := start
+	o := act.Origin{Asked: true, Shown: true, Device: "laptop", Network: "198.51.100.0/24", Things: []string{"notes:read"}}
+	kept := 0
+	for range 80 { // ten days
+		at = at.Add(3 * time.Hour)
+		must(one.Score(r.ctx, kit.ID, o, at))(t)
+		if c := one.Keep(kit.ID, at); c != nil {
+			kept++
+			r.do(c)
+		}
+		one.Learn(kit.ID, o, at, true)
+	}
+	if kept != 79 { // all but the first: nothing was learned before it
+		t.Errorf("kept %d times", kept)
+	}
+	if c := one.Keep(kit.ID, at.Add(time.Minute)); c != nil {
+		t.Error("kept again before anything is notable")
+	}
+	at = at.Add(15 * time.Minute)
+	there := o
+	there.Device, there.Network = "", "203.0.113.0/24"
+	for _, p := range []*profile.Profiles{one, two} {
+		if a := must(p.Score(r.ctx, kit.ID, o, at))(t); a.Band != risk.Low {
+			t.Errorf("as always: %+v", a)
+		}
+		if a := must(p.Score(r.ctx, kit.ID, there, at))(t); a.Score != 60 || a.Band != risk.High {
+			t.Errorf("elsewhere: %+v", a)
+		}
+	}
+	// One learns something new: it is kept with the next act, and soon seen by the other.
+	one.Learn(kit.ID, there, at, true)
+	c := one.Keep(kit.ID, at)
+	if c == nil {
+		t.Fatal("a new network is no news")
+	}
+	r.do(c)
+	if a := must(two.Score(r.ctx, kit.ID, there, at.Add(time.Second)))(t); a.Score != 60 {
+		t.Errorf("read again at once: %+v", a)
+	}
+	if a := must(two.Score(r.ctx, kit.ID, there, at.Add(31*time.Second)))(t); a.Score != 45 {
+		t.Errorf("not seen by the other process: %+v", a)
+	}
+	o.Network = "127.0.0.0/8" // this machine, or a proxy that does not say who asks
+	for i := range 12 {
+		one.Miss("p"+string(rune('a'+i)), "127.0.0.0/8", at)
+	}
+	if a := must(one.Score(r.ctx, kit.ID, o, at))(t); a.Score != 0 {
+		t.Errorf("loopback: %+v", a)
+	}
+	if err := r.s.DeleteExpired(r.ctx, start.Add(399*24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if read(kit.ID) == "" {
+		t.Error("forgotten too early")
+	}
+	if err := r.s.DeleteExpired(r.ctx, start.Add(500*24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if read(kit.ID) != "" {
+		t.Error("never forgotten")
+	}
+}
