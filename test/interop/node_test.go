@@ -52,7 +52,8 @@ func nodeCases(script string, names []string) (list []kase) {
 // libraryCases are what both libraries are asked to do.
 var libraryCases = []string{
 	"discovery", "code with PKCE", "form post", "pushed request", "signed request", "DPoP", "DPoP, pushed request and private_key_jwt",
-	"refresh", "userinfo", "introspection", "revocation", "client credentials", "refusal",
+	"refresh", "userinfo", "introspection", "revocation", "client credentials", "device flow", "CIBA", "logout",
+	"refusal",
 }
 
 // pkcs8 is the private key of the lab's clients.

@@ -12,6 +12,11 @@ export function open(url) {
   process.stdout.write(JSON.stringify({ open: String(url) }) + '\n')
 }
 
+/** approve has the person go to an address and agree to what they find there. */
+export function approve(url) {
+  process.stdout.write(JSON.stringify({ approve: String(url) }) + '\n')
+}
+
 /** visit does, and gives the request that the browser then made to the callback. */
 export async function visit(url) {
   open(url)

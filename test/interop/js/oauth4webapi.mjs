@@ -1,6 +1,6 @@
 // What oauth4webapi does with the server, one case a run.
 import * as oauth from 'oauth4webapi'
-import { fails, issuer, lab, ok, privateKey, run, same, visit } from './lab.mjs'
+import { approve, fails, issuer, lab, ok, privateKey, run, same, visit } from './lab.mjs'
 
 async function server(algorithm) {
   return oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm }))
@@ -78,6 +78,19 @@ async function introspect({ client, auth }, token) {
 async function reads(tokens, options) {
   const answer = await oauth.protectedResourceRequest(tokens.access_token, 'GET', new URL('/notes', lab.api), undefined, undefined, options)
   same(answer.status, 200, 'the API')
+}
+
+/** polled asks again, as the server says, until somebody has answered. */
+async function polled(interval = 5, ask) {
+  for (;;) {
+    await new Promise(resolve => setTimeout(resolve, interval * 1000))
+    try {
+      return await ask()
+    } catch (e) {
+      if (e.error === 'slow_down') interval += 5
+      else if (e.error !== 'authorization_pending') throw e
+    }
+  }
 }
 
 const proof = async ({ client }) => ({ DPoP: oauth.DPoP(client, await oauth.generateKeyPair('ES256')) })
@@ -162,6 +175,26 @@ await run({
     const { client, auth } = app('nightly', oauth.ClientSecretPost(lab.secrets.nightly))
     const r = await oauth.clientCredentialsGrantRequest(as, client, auth, new URLSearchParams({ scope: 'notes:read', resource: lab.api }))
     await reads(await oauth.processClientCredentialsResponse(as, client, r))
+  },
+  async 'device flow'() {
+    const { client, auth } = app('wallboard', oauth.None())
+    const asked = await oauth.processDeviceAuthorizationResponse(as, client, await oauth.deviceAuthorizationRequest(as, client, auth, { scope: 'notes:read' }))
+    approve(asked.verification_uri_complete)
+    await reads(await polled(asked.interval, async () => oauth.processDeviceCodeResponse(as, client, await oauth.deviceCodeGrantRequest(as, client, auth, asked.device_code))))
+  },
+  async CIBA() {
+    const { client, auth } = app('call-centre', oauth.PrivateKeyJwt(await privateKey()))
+    const asked = await oauth.processBackchannelAuthenticationResponse(as, client, await oauth.backchannelAuthenticationRequest(as, client, auth,
+      { scope: 'openid notes:read', login_hint: 'dana', binding_message: 'W4SCT' }))
+    approve(`${lab.issuer}/account/requests`)
+    await reads(await polled(asked.interval, async () =>
+      oauth.processBackchannelAuthenticationGrantResponse(as, client, await oauth.backchannelAuthenticationGrantRequest(as, client, auth, asked.auth_req_id))))
+  },
+  async logout() {
+    const a = web(), tokens = await login(a), state = oauth.generateRandomState()
+    const url = new URL(as.end_session_endpoint)
+    url.search = new URLSearchParams({ id_token_hint: tokens.id_token, client_id: 'web-app', post_logout_redirect_uri: lab.callback, state })
+    same((await visit(url)).searchParams.get('state'), state, 'state')
   },
   async refusal() {
     const a = web(), b = await begin(a, { prompt: 'none', max_age: '0' })

@@ -1,6 +1,6 @@
 // What openid-client does with the server, one case a run.
 import * as client from 'openid-client'
-import { fails, issuer, lab, ok, privateKey, run, same, visit } from './lab.mjs'
+import { approve, fails, issuer, lab, ok, privateKey, run, same, visit } from './lab.mjs'
 
 const secret = client.ClientSecretBasic
 const discover = (id, auth, metadata) => client.discovery(issuer, id, metadata, auth)
@@ -132,6 +132,25 @@ await run({
     const config = await discover('nightly', client.ClientSecretPost(lab.secrets.nightly))
     const tokens = await client.clientCredentialsGrant(config, { scope: 'notes:read', resource: lab.api })
     await reads(config, tokens)
+  },
+  async 'device flow'() {
+    const config = await discover('wallboard', client.None())
+    const asked = await client.initiateDeviceAuthorization(config, { scope: 'notes:read' })
+    approve(asked.verification_uri_complete)
+    await reads(config, await client.pollDeviceAuthorizationGrant(config, asked))
+  },
+  async CIBA() {
+    const config = await discover('call-centre', client.PrivateKeyJwt(await privateKey()))
+    const asked = await client.initiateBackchannelAuthentication(config, { scope: 'openid notes:read', login_hint: 'dana', binding_message: 'W4SCT' })
+    approve(`${lab.issuer}/account/requests`)
+    await reads(config, await client.pollBackchannelAuthenticationGrant(config, asked))
+  },
+  async logout() {
+    const config = await web()
+    const tokens = await login(config)
+    const state = client.randomState()
+    const back = await visit(client.buildEndSessionUrl(config, { id_token_hint: tokens.id_token, post_logout_redirect_uri: lab.callback, state }))
+    same(back.searchParams.get('state'), state, 'state')
   },
   async refusal() {
     const config = await web()
