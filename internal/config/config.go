@@ -29,6 +29,7 @@ type Config struct {
 	RPID string `yaml:"rp_id,omitempty"`
 
 	Listen     Listen     `yaml:"listen"`
+	MTLS       MTLS       `yaml:"mtls,omitempty"`
 	Operations Operations `yaml:"operations,omitempty"`
 	Database   Database   `yaml:"database"`
 	Keys       Keys       `yaml:"keys"`
@@ -259,6 +260,7 @@ func (c *Config) check() []error {
 	if (c.Listen.TLS.CertFile == "") != (c.Listen.TLS.KeyFile == "") {
 		bad("listen.tls", "cert_file and key_file go together")
 	}
+	c.MTLS.check(c, bad)
 	if c.Operations.Address != "" {
 		if _, _, err := net.SplitHostPort(c.Operations.Address); err != nil {
 			bad("operations.address", "%q is not host:port", c.Operations.Address)

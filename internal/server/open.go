@@ -284,10 +284,14 @@ func New(st *State) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	anchors, err := st.Config.MTLS.Anchors()
+	if err != nil {
+		return nil, err
+	}
 	s.oauth = &oauth.Server{
 		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Grants: st.Store, State: liveState{st.Store},
 		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, ClientAddr: web.ClientAddr, Now: st.now,
-		Published: keys,
+		Published: keys, Certificates: web.Certificates, Anchors: anchors, MTLS: st.Config.MTLS.URL, Origin: web.OriginOf,
 	}
 	block, err := blocklist(st.Config)
 	if err != nil {

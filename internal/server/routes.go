@@ -62,12 +62,18 @@ func (s *Server) Handler() (http.Handler, error) {
 		}
 		pages.ServeHTTP(w, r)
 	})
-	dev, err := s.development(s.released(split))
+	return s.guarded(split, s.Config.Issuer, s.noCertificates())
+}
+
+// guarded puts before what a listener serves what every one has: its place in the
+// queue, its line in the log, whose certificate it is, development's own rules.
+func (s *Server) guarded(h http.Handler, origin string, certs web.ClientCerts) (http.Handler, error) {
+	dev, err := s.development(s.released(h), origin)
 	if err != nil {
 		return nil, err
 	}
 	rec := web.Recorder{Log: s.log, Proxies: s.proxies}
-	return s.shed(rec.Wrap(s.metrics.observe(s.limit(dev)))), nil
+	return s.shed(rec.Wrap(s.metrics.observe(certs.Wrap(s.limit(dev))))), nil
 }
 
 // isAPI reports whether a path belongs to clients, resource servers and auditors.
@@ -95,11 +101,11 @@ func (s *Server) renderAPI(w http.ResponseWriter, r *http.Request, err error) {
 
 // development guards loopback in development mode, and sends pages opened by
 // address to the name that passkeys work for (mechanisms I22 to I26).
-func (s *Server) development(next http.Handler) (http.Handler, error) {
+func (s *Server) development(next http.Handler, origin string) (http.Handler, error) {
 	if !s.Config.Development {
 		return next, nil
 	}
-	u, err := url.Parse(s.Config.Issuer)
+	u, err := url.Parse(origin)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ func (s *Server) Ready(ctx context.Context) error {
 // Listeners are the sockets of a server.
 type Listeners struct {
 	Public     net.Listener
+	MTLS       net.Listener // asks for a certificate; nil: none
 	Operations net.Listener // nil: none
 }
 
@@ -58,8 +59,16 @@ func Listen(cfg *config.Config) (Listeners, error) {
 		return Listeners{}, err
 	}
 	l := Listeners{Public: pub}
+	if cfg.MTLS.Address != "" {
+		if l.MTLS, err = listenMTLS(cfg.MTLS); err != nil {
+			return Listeners{}, errors.Join(err, pub.Close())
+		}
+	}
 	if cfg.Operations.Address != "" {
 		if l.Operations, err = net.Listen("tcp", cfg.Operations.Address); err != nil {
+			if l.MTLS != nil {
+				err = errors.Join(err, l.MTLS.Close())
+			}
 			return Listeners{}, errors.Join(err, pub.Close())
 		}
 	}
@@ -88,20 +97,19 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	}
 	unsequence := s.background(ctx, s.sequence(settled))
 	defer unsequence()
-	pub := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	errs := make(chan error, 2)
+	pub := s.httpServer(h)
+	errs := make(chan error, 3)
 	public := l.Public
 	if s.Config.Listen.TLS.CertFile != "" {
-		certs := &certificates{cert: s.Config.Listen.TLS.CertFile, key: s.Config.Listen.TLS.KeyFile}
-		if err := certs.load(); err != nil {
+		if public, err = overTLS(public, s.Config.Listen.TLS, tls.NoClientCert); err != nil {
 			return err
 		}
-		public = tls.NewListener(public, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get, NextProtos: []string{"http/1.1"}})
 	}
 	go func() { errs <- pub.Serve(public) }()
+	mutual, err := s.serveMTLS(l.MTLS, errs)
+	if err != nil {
+		return errors.Join(err, pub.Close())
+	}
 	moved := make(chan error, 1)
 	wg.Go(func() {
 		var once sync.Once
@@ -122,7 +130,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.ShutdownGrace)
 	defer cancel()
 	stop() // streams end, so that Shutdown does not wait for them
-	err = errors.Join(err, pub.Shutdown(grace), ops.Shutdown(grace))
+	err = errors.Join(err, pub.Shutdown(grace), mutual.Shutdown(grace), ops.Shutdown(grace))
 	wg.Wait()
 	if e := s.closeWriter(grace); e != nil {
 		s.log.Warn("vouch for what was written", "err", e)
@@ -135,6 +143,14 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 		return nil
 	}
 	return err
+}
+
+// httpServer is a server of clients: its times and sizes are bounded.
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
 }
 
 // background runs a loop until stop is called, which waits for its end.
