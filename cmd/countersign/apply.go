@@ -35,7 +35,7 @@ var writable = map[string][]string{
 		"client_id", "name", "auth_method", "jwks", "redirect_uris", "grant_types", "scopes", "resources", "require_dpop",
 		"require_pushed_authorization_requests", "require_signed_request_object", "jwks_uri",
 		"id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type", "sector_identifier_uri",
-		"post_logout_redirect_uris", "backchannel_logout_uri", "backchannel_logout_session_required",
+		"post_logout_redirect_uris", "backchannel_logout_uri", "backchannel_logout_session_required", "may_act",
 	},
 	"webhook": {"name", "url", "events"},
 }

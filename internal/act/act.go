@@ -89,7 +89,9 @@ type Intent struct {
 	Attainable policy.Attainable
 	// For is the interaction this act belongs to: proofs of a step-up made for
 	// another one do not count (mechanisms A21).
-	For   string
+	For string
+	// Token is the access token that was presented to be acted with, where one was.
+	Token policy.Token
 	Spend []once.Spend
 	// Prepare reads what only this act needs; it runs in each try, after the facts
 	// were loaded, so that a change of anything guarded has it read again.

@@ -45,7 +45,7 @@ type ClientSpec struct {
 	AuthMethod   string   `json:"auth_method,omitempty" enum:"none,client_secret_basic,client_secret_post,private_key_jwt,tls_client_auth,self_signed_tls_client_auth" doc:"none if left out"`
 	JWKS         KeySet   `json:"jwks,omitempty"`
 	RedirectURIs []string `json:"redirect_uris,omitempty" maxItems:"50"`
-	GrantTypes   []string `json:"grant_types,omitempty" maxItems:"3" doc:"client_credentials for a client with a service, else authorization_code and refresh_token, if left out"`
+	GrantTypes   []string `json:"grant_types,omitempty" maxItems:"10" doc:"client_credentials for a client with a service, else authorization_code and refresh_token, if left out"`
 	Scopes       []string `json:"scopes,omitempty" maxItems:"200" doc:"What it may ask for; * is any"`
 	Resources    []string `json:"resources,omitempty" maxItems:"200" doc:"URIs of the resources it may ask tokens for; * is any"`
 	Native       *bool    `json:"native,omitempty" doc:"An app on a computer; from the redirect URIs if left out"`
@@ -238,7 +238,20 @@ func (a *API) specified(ctx context.Context, s ClientSpec) (client.Client, error
 		}
 		c.Resources = append(c.Resources, r.ID)
 	}
-	return c, nil
+	return c, a.mayActFor(ctx, c)
+}
+
+// mayActFor refuses a may_act that names nobody who could act.
+func (a *API) mayActFor(ctx context.Context, c client.Client) error {
+	if c.MayAct == "" {
+		return nil
+	}
+	unknown := problem.Newf(problem.Invalid, "may_act_unknown", "may_act names %.64q, which is no client that acts as a service.", c.MayAct)
+	other, err := a.liveClient(ctx, c.MayAct)
+	if err == nil && other.Service == "" {
+		return unknown
+	}
+	return unknownIs(err, unknown)
 }
 
 // resourceAt finds a live resource that a request names.

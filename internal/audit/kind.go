@@ -25,6 +25,7 @@ const (
 	GrantEnded      Kind = 0x010a
 	ProofSeen       Kind = 0x010b // a DPoP proof or client assertion was used, and cannot be again
 	RefreshLost     Kind = 0x010c // the client was gone before it had its answer (mechanisms D9)
+	TokenExchanged  Kind = 0x0170 // somebody else's token, for one of their own (RFC 8693)
 
 	SessionOpened    Kind = 0x0201
 	SessionEnded     Kind = 0x0202
@@ -177,6 +178,7 @@ var kinds = map[Kind]kindInfo{
 	CodeReused:      {"code.reused", Access, plain, "an authorization code was used twice[ by {client}], so what it issued was ended[ for {who}]"},
 	TokenRevoked:    {"token.revoked", Access, plain, "a token <was|was not> revoked[ by {client}][ for {who}]"},
 	TokenRefused:    {"token.refused", Access, plain, "a token was refused[ to {client}][ for {resource}][ in the name of {who}]"},
+	TokenExchanged:  {"token.exchanged", Access, plain, "[{client}|an application] <got|was not given> a token[ for {resource}][ to act in the name of {who}]"},
 	GrantOpened:     {"grant.opened", Access, plain, "[{client}|an application] <may act|may not act>[ with {scope}][ in the name of {who}]"},
 	ProofSeen:       {"proof.seen", Access, plain, "{who} proved possession of a key"},
 	RefreshLost:     {"refresh.lost", Routine, plain, "the answer to a refresh did not arrive[ in the name of {who}]"},

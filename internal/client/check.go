@@ -104,7 +104,7 @@ func checkGrants(c Client) error {
 	}
 	for i, g := range c.GrantTypes {
 		switch g {
-		case AuthorizationCode, RefreshToken, ClientCredentials:
+		case AuthorizationCode, RefreshToken, ClientCredentials, TokenExchange:
 		default:
 			return invalid("grant_types_invalid", "There is no grant type %.60q here.", g)
 		}
@@ -117,6 +117,8 @@ func checkGrants(c Client) error {
 		return invalid("grant_types_invalid", "refresh_token goes with authorization_code: nothing else gives a refresh token.")
 	case c.Allows(ClientCredentials) && c.Service == "":
 		return invalid("service_missing", "A client with client_credentials acts as a service: say which.")
+	case c.Allows(TokenExchange) && c.Service == "":
+		return invalid("service_missing", "A client with token exchange acts as a service, which tokens name as the actor: say which.")
 	case c.Service != "" && !c.Allows(ClientCredentials):
 		return invalid("grant_types_invalid", "A client with a service needs the grant type client_credentials.")
 	case c.Allows(ClientCredentials) && !c.Confidential():

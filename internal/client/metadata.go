@@ -11,6 +11,9 @@ type Metadata struct {
 	// RequireSigned refuses an authorization request that is not in a request object
 	// (RFC 9101 §10.5).
 	RequireSigned bool `json:"require_signed_request_object,omitempty" doc:"Refuse an authorization request that is not signed (RFC 9101)"`
+	// MayAct is the client_id of the one client whose service may act with this
+	// client's tokens (RFC 8693 §4.4); "" leaves it to resource and policy.
+	MayAct string `json:"may_act,omitempty" maxLength:"64" doc:"client_id of the only client that may exchange this client's tokens (RFC 8693 section 4.4)"`
 	Authentication
 	OpenID
 }

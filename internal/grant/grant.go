@@ -214,4 +214,9 @@ type Store interface {
 	// withdrawn.
 	Consent(ctx context.Context, person, client string) (Consent, error)
 	Family(ctx context.Context, id string) (Family, error)
+	// Delegation is the newest of a credential to a client that has not ended;
+	// problem.NotFound if there is none.
+	Delegation(ctx context.Context, parent, client string) (Delegation, error)
+	// DelegationByID is one by its id, ended or not.
+	DelegationByID(ctx context.Context, id string) (Delegation, error)
 }

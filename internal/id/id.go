@@ -32,6 +32,7 @@ const (
 	Webhook    = "whk_"
 	Delivery   = "dlv_"
 	Recovery   = "rcv_"
+	Delegation = "dlg_"
 )
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -30,6 +30,7 @@ type AccessTokenClaims struct {
 	SessionID    string        `json:"sid,omitempty"`
 
 	Actor      *Actor     `json:"act,omitempty"`
+	MayAct     *Actor     `json:"may_act,omitempty"` // who alone may act with it (RFC 8693 §4.4); nil: not said
 	Assurance  *Assurance `json:"asr,omitempty"`
 	Delegation string     `json:"dlg,omitempty"`
 	Run        string     `json:"run,omitempty"`
@@ -145,7 +146,7 @@ func readAccessToken(c *claims) *AccessTokenClaims {
 			c.wrong("cnf")
 		}
 	}
-	t.Actor = c.actor()
+	t.Actor, t.MayAct = c.actor("act"), c.actor("may_act")
 	if asr, ok := c.sub("asr"); ok {
 		t.Assurance = asr.assurance()
 		if asr.bad != "" {
@@ -161,17 +162,36 @@ func readAccessToken(c *claims) *AccessTokenClaims {
 	return t
 }
 
-// actor reads act; its depth is bounded by the reader's.
-func (c *claims) actor() *Actor {
-	act, ok := c.sub("act")
+// actor reads act or may_act; its depth is bounded by the reader's.
+func (c *claims) actor(name string) *Actor {
+	act, ok := c.sub(name)
 	if !ok {
 		return nil
 	}
-	a := &Actor{Subject: act.str("sub"), Issuer: act.str("iss"), SubProfile: act.str("sub_profile"), Actor: act.actor()}
+	a := &Actor{Subject: act.str("sub"), Issuer: act.str("iss"), SubProfile: act.str("sub_profile"), Actor: act.actor("act")}
 	if act.bad != "" || a.Subject == "" {
-		c.wrong("act")
+		c.wrong(name)
 	}
 	return a
+}
+
+// Depth is how many actors the chain has; 0 for none.
+func (a *Actor) Depth() (n int) {
+	for ; a != nil; a = a.Actor {
+		n++
+	}
+	return n
+}
+
+// Names reports whether somebody is in the chain: by the subject, and the issuer
+// if foreign.
+func (a *Actor) Names(subject, issuer string) bool {
+	for ; a != nil; a = a.Actor {
+		if a.Subject == subject && a.Issuer == issuer {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *claims) assurance() *Assurance {

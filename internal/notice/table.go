@@ -42,12 +42,13 @@ var table = map[audit.Kind]rule{
 	audit.CodeIssued: noOne,
 	audit.CodeReused: {to: object, often: true, admins: true, title: "An app was signed out", text: "A sign-in code was used twice[ by {client}]. " +
 		"It may have been copied, so what it gave was ended. Sign in to the app again if you use it."},
-	audit.TokenRevoked: noOne,
-	audit.TokenRefused: noOne,
-	audit.GrantOpened:  noOne,
-	audit.GrantEnded:   {to: object, often: true, only: byOther, title: "An app can no longer act for you", text: "What [{client}|an app] could do for you was ended by {actor}."},
-	audit.ProofSeen:    noOne,
-	audit.RefreshLost:  noOne,
+	audit.TokenRevoked:   noOne,
+	audit.TokenRefused:   noOne,
+	audit.TokenExchanged: noOne,
+	audit.GrantOpened:    noOne,
+	audit.GrantEnded:     {to: object, often: true, only: byOther, title: "An app can no longer act for you", text: "What [{client}|an app] could do for you was ended by {actor}."},
+	audit.ProofSeen:      noOne,
+	audit.RefreshLost:    noOne,
 
 	// Sessions.
 	audit.SessionOpened: {

@@ -52,7 +52,7 @@ func (g clientGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 		life := lifetime(seal.Decision)
 		text, err := g.s.sign(seal, accessToken{
 			subject: svc.Subject, client: c, audience: res.URI, scopes: given, life: life,
-			bound: t.bound(), nodes: seal.Facts.Nodes,
+			bound: t.bound(), nodes: seal.Facts.Nodes, mayAct: t.mayAct,
 		})
 		return &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}, err
 	}

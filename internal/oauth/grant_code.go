@@ -222,7 +222,7 @@ func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res 
 	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
 		subject: sub, client: t.client.Client, audience: g.s.audience(res), scopes: given, life: life,
-		bound: t.bound(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR,
+		bound: t.bound(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR, mayAct: t.mayAct,
 	})
 	if err != nil {
 		return nil, err

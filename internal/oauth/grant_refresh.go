@@ -236,7 +236,7 @@ func (g refreshGrant) seal(seal act.Sealing, t *tokenRequest, pr *presentation, 
 	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
 		subject: sub, client: t.client.Client, audience: g.s.audience(res), scopes: given, life: life,
-		bound: t.bound(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR,
+		bound: t.bound(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR, mayAct: t.mayAct,
 	})
 	if err != nil {
 		return nil, err

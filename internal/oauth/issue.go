@@ -29,6 +29,15 @@ type accessToken struct {
 	session  string         // "" for machines
 	pair     assurance.Pair // of a person; zero for machines (F6)
 	acr      string
+	mayAct   *jose.Actor // see tokenRequest.mayAct
+	acting   *acting     // nil: nobody acts for the subject
+}
+
+// acting is what a token says of who acts for its subject (mechanisms G1).
+type acting struct {
+	actor      *jose.Actor
+	assurance  *jose.Assurance
+	delegation lineage.Node
 }
 
 // sign makes the token; its jti is the record's id. iat was taken before
@@ -61,6 +70,14 @@ func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
 				c.SessionID = one[0]
 			}
 		}
+	}
+	c.MayAct = t.mayAct
+	if a := t.acting; a != nil {
+		one, err := lineage.Handles(key, []lineage.Node{a.delegation})
+		if err != nil {
+			return "", err
+		}
+		c.Actor, c.Assurance, c.Depth, c.Delegation = a.actor, a.assurance, a.actor.Depth(), one[0]
 	}
 	signer, err := s.Keys.Signer(keyring.Token, "ES256", "at+jwt")
 	if err != nil {

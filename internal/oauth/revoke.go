@@ -16,9 +16,10 @@ import (
 )
 
 // revoke ends what a token hangs on (RFC 7009): a refresh token's grant, with
-// everything below it; an access token's grant likewise. A service's access
-// token hangs on nothing that could be ended apart from the service: it lives
-// for minutes and is answered with unsupported_token_type.
+// everything below it; an access token's grant likewise, or its delegation if
+// somebody acts with it. A service's access token hangs on nothing that could be
+// ended apart from the service: it lives for minutes and is answered with
+// unsupported_token_type.
 func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	f, err := web.ParseForm(r, maxForm)
 	if err != nil {
@@ -37,9 +38,9 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	if text == "" {
 		return renderError(w, r, invalid("invalid_request", "token is missing."))
 	}
-	gr, err := s.revocable(r.Context(), c, text)
-	if err == nil && gr != nil {
-		err = s.endGrant(r.Context(), c, *gr)
+	what, err := s.revocable(r.Context(), c, text)
+	if err == nil && what.id != "" {
+		err = s.endGrant(r.Context(), c, what)
 	}
 	if err != nil {
 		return renderError(w, r, err)
@@ -49,59 +50,75 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// revocable finds the caller's own grant behind a token; nil if there is none,
-// which is no error (RFC 7009 §2.2).
-func (s *Server) revocable(ctx context.Context, c *caller, text string) (*grant.Grant, error) {
-	grantID := ""
+// revocable is what ends with a token, and whose it is; the zero value is nothing.
+type revocable struct{ id, person string }
+
+// revocable finds the caller's own grant or delegation behind a token; there being
+// none is no error (RFC 7009 §2.2).
+func (s *Server) revocable(ctx context.Context, c *caller, text string) (revocable, error) {
 	if tok, err := grant.ReadToken(text, s.Keys); err == nil {
 		fam, err := s.Grants.Family(ctx, tok.FamilyID())
 		switch {
 		case problem.From(err) != nil:
-			return nil, nil
+			return revocable{}, nil
 		case err != nil:
-			return nil, err
+			return revocable{}, err
 		case fam.Client != c.ID || tok.Gen == fam.Gen && !tok.Hash().Equal(fam.CurHash):
-			return nil, nil
+			return revocable{}, nil
 		}
-		grantID = fam.Grant
-	} else if claims, err := s.genuine(text); err == nil {
-		if claims.ClientID != c.ClientID {
-			return nil, nil
+		return s.grantBehind(ctx, fam.Grant)
+	}
+	claims, err := s.genuine(text)
+	if err != nil || claims.ClientID != c.ClientID {
+		return revocable{}, nil
+	}
+	leaf, nodes, err := s.State.Leaf(ctx, claims.JTI)
+	if err != nil {
+		if problem.From(err) != nil {
+			return revocable{}, nil
 		}
-		if claims.ACR == "" { // nobody's grant
-			return nil, invalid("unsupported_token_type", "A service's access token cannot be revoked apart from the service; it ends within minutes.")
-		}
-		nodes, err := s.State.Issued(ctx, claims.JTI)
-		if err != nil {
-			if problem.From(err) != nil {
-				return nil, nil
-			}
-			return nil, err
-		}
-		for _, n := range nodes {
-			if n.Kind == lineage.Grant && strings.HasPrefix(n.ID, id.Grant) {
-				grantID = n.ID
-			}
+		return revocable{}, err
+	}
+	if claims.Actor != nil {
+		return s.delegationOf(ctx, leaf)
+	}
+	for _, n := range nodes {
+		if n.Kind == lineage.Grant && strings.HasPrefix(n.ID, id.Grant) {
+			return s.grantBehind(ctx, n.ID)
 		}
 	}
-	if grantID == "" {
-		return nil, nil
-	}
-	gr, err := s.Grants.Grant(ctx, grantID)
-	if problem.From(err) != nil {
-		return nil, nil
-	}
-	return &gr, err
+	return revocable{}, invalid("unsupported_token_type", "A service's access token cannot be revoked apart from the service; it ends within minutes.")
 }
 
-// endGrant ends a grant at its client's word (RFC 7009).
-func (s *Server) endGrant(ctx context.Context, c *caller, gr grant.Grant) error {
+func (s *Server) grantBehind(ctx context.Context, grantID string) (revocable, error) {
+	gr, err := s.Grants.Grant(ctx, grantID)
+	if problem.From(err) != nil {
+		return revocable{}, nil
+	}
+	return revocable{gr.ID, gr.Person}, err
+}
+
+// delegationOf is what an actor was given, not what it was given from: that is not
+// its own to end.
+func (s *Server) delegationOf(ctx context.Context, delegationID string) (revocable, error) {
+	d, err := s.Grants.DelegationByID(ctx, delegationID)
+	switch {
+	case problem.From(err) != nil:
+		return revocable{}, nil
+	case err != nil || d.Grant == "": // a service's: nobody's in particular
+		return revocable{id: d.ID}, err
+	}
+	return revocable{d.ID, d.Subject}, nil
+}
+
+// endGrant ends a grant or delegation at its client's word (RFC 7009).
+func (s *Server) endGrant(ctx context.Context, c *caller, what revocable) error {
 	_, err := s.Do.Do(ctx, act.Intent{
-		Action: policy.GrantEnd, Kind: audit.TokenRevoked, Refs: act.Refs{Kind: policy.KindSystem, Target: []string{gr.ID}},
+		Action: policy.GrantEnd, Kind: audit.TokenRevoked, Refs: act.Refs{Kind: policy.KindSystem, Target: []string{what.id}},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{lineage.End{ID: gr.ID, Why: "revoked_by_client"}},
-				Parts:   []audit.Part{{Person: gr.Person, Body: map[string]any{"client": c.ID, "grant": gr.ID}}},
+				Changes: []act.Change{lineage.End{ID: what.id, Why: "revoked_by_client"}},
+				Parts:   []audit.Part{{Person: what.person, Body: map[string]any{"client": c.ID, "grant": what.id}}},
 			}, nil
 		},
 	})

@@ -95,6 +95,7 @@ type rig struct {
 	notes, bound, foreign    resource.Resource
 	app, web, jwt, svc, rs   client.Client // see clients
 	first, plain             client.Client
+	ledger                   resource.Resource // made when it is needed: see exchange_test.go
 	serial                   int
 	webSecret, svcSecret     string
 	rsSecret                 string
@@ -219,6 +220,11 @@ func (s stateOf) Issued(ctx context.Context, recordID string) ([]lineage.Node, e
 		err = problem.New(problem.NotFound, "token_unknown", "No such token was issued.")
 	}
 	return i.Nodes, err
+}
+
+func (s stateOf) Leaf(ctx context.Context, recordID string) (string, []lineage.Node, error) {
+	i, err := s.RecordLeaf(ctx, recordID)
+	return i.Leaf, i.Nodes, err
 }
 
 // pages is a browser whose pages only say what they would show. Headers stand

@@ -52,6 +52,8 @@ type Grants interface {
 	Grant(ctx context.Context, id string) (grant.Grant, error)
 	Consent(ctx context.Context, person, client string) (grant.Consent, error)
 	Family(ctx context.Context, id string) (grant.Family, error)
+	Delegation(ctx context.Context, parent, client string) (grant.Delegation, error)
+	DelegationByID(ctx context.Context, id string) (grant.Delegation, error)
 }
 
 // State reads what liveness is judged by.
@@ -60,6 +62,8 @@ type State interface {
 	// Issued gives the lineage node that a token (by its jti) hangs on and
 	// everything above it; problem.NotFound if no such record issued anything.
 	Issued(ctx context.Context, recordID string) ([]lineage.Node, error)
+	// Leaf gives the id of that node, with the same nodes.
+	Leaf(ctx context.Context, recordID string) (string, []lineage.Node, error)
 	// Ancestors gives the nodes of ids and everything they descend from;
 	// problem.NotFound if one has no node.
 	Ancestors(ctx context.Context, ids ...string) ([]lineage.Node, error)

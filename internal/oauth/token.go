@@ -12,6 +12,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -34,7 +35,8 @@ type tokenRequest struct {
 	resource *resource.Resource // nil: not asked for
 	network  string
 	rows     rows
-	acted    bool // something was recorded already: the request is not judged again
+	mayAct   *jose.Actor // who alone may act with tokens of this client; nil: its registration does not say
+	acted    bool        // something was recorded already: the request is not judged again
 }
 
 func (t *tokenRequest) jkt() string {
@@ -74,12 +76,13 @@ type pendingIssue struct {
 
 // tokenResponse is RFC 6749 §5.1 with OpenID Connect's id_token.
 type tokenResponse struct {
-	AccessToken  string `json:"access_token"`
-	TokenType    string `json:"token_type"`
-	ExpiresIn    int64  `json:"expires_in"`
-	Scope        string `json:"scope"`
-	RefreshToken string `json:"refresh_token,omitempty"`
-	IDToken      string `json:"id_token,omitempty"`
+	AccessToken     string `json:"access_token"`
+	IssuedTokenType string `json:"issued_token_type,omitempty"` // of token exchange (RFC 8693 §2.2.1)
+	TokenType       string `json:"token_type"`
+	ExpiresIn       int64  `json:"expires_in"`
+	Scope           string `json:"scope"`
+	RefreshToken    string `json:"refresh_token,omitempty"`
+	IDToken         string `json:"id_token,omitempty"`
 }
 
 // grants are the grant types on offer.
@@ -90,6 +93,7 @@ var grants = [...]struct {
 	{client.AuthorizationCode, func(s *Server) grantType { return codeGrant{s} }},
 	{client.RefreshToken, func(s *Server) grantType { return refreshGrant{s} }},
 	{client.ClientCredentials, func(s *Server) grantType { return clientGrant{s} }},
+	{client.TokenExchange, func(s *Server) grantType { return exchangeGrant{s} }},
 }
 
 func (s *Server) grantType(name client.GrantType) (grantType, bool) {
@@ -187,6 +191,9 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest
 		return nil, err
 	}
 	if t.resource, err = oneResource(ctx, t, f.All("resource")); err != nil {
+		return nil, err
+	}
+	if t.mayAct, err = mayAct(ctx, t); err != nil {
 		return nil, err
 	}
 	p, err := g.intent(ctx, t)

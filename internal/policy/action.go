@@ -19,6 +19,7 @@ const (
 	Authorize       Action = "authorize"
 	TokenIssue      Action = "token.issue"
 	TokenRefresh    Action = "token.refresh"
+	TokenExchange   Action = "token.exchange" // for somebody else's token; the client is who acts
 	TokenIntrospect Action = "token.introspect"
 	TokenRevoke     Action = "token.revoke"
 	UserInfo        Action = "userinfo"

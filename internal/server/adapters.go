@@ -37,6 +37,12 @@ func (l liveState) Issued(ctx context.Context, recordID string) ([]lineage.Node,
 	return i.Nodes, nil
 }
 
+// Leaf gives the node that a token hangs on, and all above it.
+func (l liveState) Leaf(ctx context.Context, recordID string) (string, []lineage.Node, error) {
+	i, err := l.RecordLeaf(ctx, recordID)
+	return i.Leaf, i.Nodes, err
+}
+
 // auditLog reads the log as sentences.
 type auditLog struct{ *State }
 

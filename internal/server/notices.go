@@ -145,7 +145,7 @@ func (l noticeLog) open(ctx context.Context, r store.Record) (notice.Event, erro
 }
 
 // issuing are the kinds of record whose facts say what a token may do.
-var issuing = []audit.Kind{audit.TokenIssued, audit.TokenRefreshed}
+var issuing = []audit.Kind{audit.TokenIssued, audit.TokenRefreshed, audit.TokenExchanged}
 
 // Broad gives the unusually broad tokens of a span of the log, each sort once.
 func (l noticeLog) Broad(ctx context.Context, from, to int64) (out []notify.Broad, err error) {

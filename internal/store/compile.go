@@ -89,7 +89,7 @@ func (s *Store) change(u *unit, c act.Change) error {
 	for _, noun := range [...]func(*unit, act.Change) bool{
 		s.lineageChange, s.onceChange, s.personChange, s.groupChange, s.clientChange, s.resourceChange,
 		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.profileChange,
-		s.noticeChange, s.recoveryChange,
+		s.noticeChange, s.recoveryChange, s.delegationChange,
 	} {
 		if noun(u, c) {
 			u.took(c)

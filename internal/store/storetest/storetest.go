@@ -59,6 +59,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"proofs on probation", testProbationProofs},
 		{"sessions", testSessions},
 		{"grants", testGrants},
+		{"delegations", testDelegations},
 		{"keys", testKeys},
 		{"deployment", testDeployment},
 		{"quarantine", testQuarantine},
