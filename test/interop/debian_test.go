@@ -241,7 +241,7 @@ func (l *lab) startApache(t testing.TB) {
 	if os.Geteuid() == 0 { // Apache does not serve as root
 		conf += "User nobody\nGroup nogroup\n"
 	}
-	conf += fmt.Sprintf("SSLEngine on\nSSLCertificateFile %[1]s/cert.pem\nSSLCertificateKeyFile %[1]s/key.pem\nOIDCCABundlePath %[2]s/ca.pem\n", l.dir, dir)
+	conf += fmt.Sprintf("SSLEngine on\nSSLCertificateFile %[1]s/cert.pem\nSSLCertificateKeyFile %[1]s/cert-key.pem\nOIDCCABundlePath %[2]s/ca.pem\n", l.dir, dir)
 	conf += "ForceType text/html\nHeader set X-User expr=%{REMOTE_USER}\nInclude " + dir + "/site.conf\n"
 	check(t, os.WriteFile(filepath.Join(dir, "apache.conf"), []byte(conf), 0o600))
 	l.apache.Close()

@@ -3,19 +3,14 @@ package interop
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -42,25 +37,26 @@ const limit = 30 * time.Second
 
 // lab is a deployment with somebody in it, and the machine its clients run on.
 type lab struct {
-	t        testing.TB
-	dir      string
-	issuer   string
-	api      string // the sample API
-	git      string // the git server
-	www      string // Apache
-	mcp      string // the sample MCP server
-	document string // of a client, about itself
-	state    *server.State
-	ahead    atomic.Int64
-	ca       string // file of the authority that every server here has its certificate from
-	cert     tls.Certificate
-	trust    *x509.CertPool
-	key      *ecdsa.PrivateKey // of every client that has one
-	browser  *chrome.Browser   // Dana's
-	passkey  *chrome.Authenticator
-	secrets  map[string]string // by client_id
-	back     *callback
-	apache   net.Listener // keeps Apache's port until it starts
+	t          testing.TB
+	dir        string
+	issuer     string
+	api        string // the sample API
+	git        string // the git server
+	www        string // Apache
+	mcp        string // the sample MCP server
+	document   string // of a client, about itself
+	state      *server.State
+	ahead      atomic.Int64
+	selfSigned string // the clients' own certificate, in base64
+	ca         string // file of the authority that every server here has its certificate from
+	cert       tls.Certificate
+	trust      *x509.CertPool
+	key        *ecdsa.PrivateKey // of every client that has one
+	browser    *chrome.Browser   // Dana's
+	passkey    *chrome.Authenticator
+	secrets    map[string]string // by client_id
+	back       *callback
+	apache     net.Listener // keeps Apache's port until it starts
 }
 
 func check(t testing.TB, err error) {
@@ -77,10 +73,8 @@ func (l *lab) now() time.Time { return time.Now().Add(time.Duration(l.ahead.Load
 func open(t *testing.T) *lab {
 	t.Helper()
 	l := &lab{t: t, dir: t.TempDir(), secrets: map[string]string{}}
+	l.key = newKey(t)
 	l.certify()
-	var err error
-	l.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
 	home := l.listen() // of the clients' metadata documents
 	l.document = address(home) + "/client.json"
 	l.serve(home)
@@ -96,45 +90,15 @@ func open(t *testing.T) *lab {
 	for _, page := range []string{"openid-client.md", "mcp.md", "git.md", "oidc-agent.md", "apache.md"} {
 		l.applies(page)
 	}
+	// The page's code finds its packages here.
+	packages, err := filepath.Abs("node_modules")
+	check(t, err)
+	check(t, os.Symlink(packages, filepath.Join(l.dir, "node_modules")))
+	check(t, os.WriteFile(filepath.Join(l.dir, "login.mjs"), []byte(l.block(t, "openid-client.md", "login.mjs")), 0o600))
 	l.handle(api, notes.New().Handler(l.verifier(l.api, "notes-api")))
 	l.handle(mcp, tools.Handler(l.verifier(l.mcp, "tools-server"), "/mcp"))
 	l.handle(git, l.repositories())
 	return l
-}
-
-// certify makes the certificate that every server of the lab has: an authority,
-// and one for this machine's names.
-func (l *lab) certify() {
-	l.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(l.t, err)
-	authority := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Interop tests"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	root, err := x509.CreateCertificate(rand.Reader, authority, authority, key.Public(), key)
-	check(l.t, err)
-	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(l.t, err)
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, authority, own.Public(), key)
-	check(l.t, err)
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(own)
-	check(l.t, err)
-	l.ca = filepath.Join(l.dir, "ca.pem")
-	check(l.t, os.WriteFile(l.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root}), 0o600))
-	check(l.t, os.WriteFile(filepath.Join(l.dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	check(l.t, os.WriteFile(filepath.Join(l.dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600))
-	l.cert, err = tls.LoadX509KeyPair(filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "key.pem"))
-	check(l.t, err)
-	parsed, err := x509.ParseCertificate(root)
-	check(l.t, err)
-	l.trust = x509.NewCertPool()
-	l.trust.AddCert(parsed)
-	chrome.Trust(l.cert.Leaf)
 }
 
 // listen opens a port of the loopback address.
@@ -157,7 +121,7 @@ func port(ln net.Listener) string {
 // own certificate and an embedded database.
 func (l *lab) serve(home net.Listener) {
 	l.t.Helper()
-	ln := l.listen()
+	ln, mtls := l.listen(), l.listen()
 	l.issuer = address(ln)
 	dir := filepath.Join(l.dir, "server")
 	cfg, err := config.Parse(fmt.Appendf(nil, `issuer: %s
@@ -165,7 +129,8 @@ listen: {address: "%s", tls: {cert_file: %s, key_file: %s}}
 database: {sqlite: %s}
 data_dir: %s
 egress: {ca_files: [%s], allow: ["localhost:%s"]}
-`, l.issuer, ln.Addr(), filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "key.pem"), filepath.Join(dir, "countersign.db"), dir, l.ca, port(home)), nil)
+mtls: {address: "%s", url: "%s", client_cas: [%s]}
+`, l.issuer, ln.Addr(), filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "cert-key.pem"), filepath.Join(dir, "countersign.db"), dir, l.ca, port(home), mtls.Addr(), address(mtls), l.ca), nil)
 	check(l.t, err)
 	check(l.t, os.MkdirAll(dir, 0o700))
 	log, err := os.Create(filepath.Join(l.dir, "log.txt"))
@@ -176,7 +141,7 @@ egress: {ca_files: [%s], allow: ["localhost:%s"]}
 	check(l.t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx, server.Listeners{Public: ln}) }()
+	go func() { ended <- s.Run(ctx, server.Listeners{Public: ln, MTLS: mtls}) }()
 	l.t.Cleanup(func() {
 		stop()
 		check(l.t, <-ended)
@@ -325,21 +290,12 @@ func (l *lab) block(t testing.TB, page, name string) string {
 	if !ok || !ok2 || !ok3 {
 		t.Fatalf("docs/connect/%s has no block %s", page, name)
 	}
-	pub := l.jwk()
+	pub := jwk(l.key)
 	return strings.NewReplacer(
 		"https://id.example.com", l.issuer, "https://api.example.com", l.api, "https://app.example.com", l.back.url, "https://mcp.example.com/mcp", l.mcp,
 		"https://git.example.com", l.git, "https://www.example.com", l.www, "SECRET-OF-APACHE", l.secrets["apache"], "PASSPHRASE", rand.Text(),
-		"EXAMPLE-X", pub["x"], "EXAMPLE-Y", pub["y"],
+		"EXAMPLE-X", pub["x"], "EXAMPLE-Y", pub["y"], "EXAMPLE-CERTIFICATE", l.selfSigned,
 	).Replace(text) + "\n"
-}
-
-// jwk is the public key of the lab's clients.
-func (l *lab) jwk() map[string]string {
-	raw, err := l.key.PublicKey.Bytes()
-	if err != nil {
-		panic(err) // P-256
-	}
-	return map[string]string{"x": base64.RawURLEncoding.EncodeToString(raw[1:33]), "y": base64.RawURLEncoding.EncodeToString(raw[33:])}
 }
 
 // applies registers the resources and clients of a page with `countersign apply`,

@@ -3,9 +3,7 @@ package interop
 import (
 	"bufio"
 	"bytes"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"io"
 	"os"
 	"os/exec"
@@ -51,18 +49,9 @@ func nodeCases(script string, names []string) (list []kase) {
 
 // libraryCases are what both libraries are asked to do.
 var libraryCases = []string{
-	"discovery", "code with PKCE", "form post", "pushed request", "signed request", "DPoP", "DPoP, pushed request and private_key_jwt",
+	"discovery", "code with PKCE", "form post", "pushed request", "signed request", "DPoP", "DPoP, pushed request and private_key_jwt", "mutual TLS",
 	"refresh", "userinfo", "introspection", "revocation", "client credentials", "device flow", "CIBA", "logout",
 	"refusal",
-}
-
-// pkcs8 is the private key of the lab's clients.
-func (l *lab) pkcs8() string {
-	der, err := x509.MarshalPKCS8PrivateKey(l.key)
-	if err != nil {
-		panic(err) // an ECDSA key
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 // node runs a script of js: what it wants opened is opened in the browser, and
@@ -71,7 +60,7 @@ func (l *lab) pkcs8() string {
 func (l *lab) node(t testing.TB, b *chrome.Browser, script string, args ...string) {
 	t.Helper()
 	about, err := json.Marshal(map[string]any{
-		"issuer": l.issuer, "api": l.api, "callback": l.back.url + "/callback", "secrets": l.secrets, "key": l.pkcs8(), "mcp": l.mcp, "document": l.document,
+		"issuer": l.issuer, "api": l.api, "callback": l.back.url + "/callback", "secrets": l.secrets, "key": pkcs8(l.key), "folder": l.dir, "mcp": l.mcp, "document": l.document,
 		"configuration": l.block(t, "mcp.md", "mcp-remote"),
 	})
 	check(t, err)

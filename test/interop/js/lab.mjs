@@ -1,6 +1,9 @@
 // What the scripts share: the lab they run in, and how they ask for a person.
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { Agent, fetch } from 'undici'
 
 export const lab = JSON.parse(process.env.LAB)
 export const issuer = new URL(lab.issuer)
@@ -67,10 +70,20 @@ export async function fails(promise, what) {
   return error
 }
 
+/** bound is what an access token is bound to. */
+export const bound = token => JSON.parse(Buffer.from(token.split('.')[1], 'base64url')).cnf ?? {}
+
 /** privateKey is the key of the clients that have one, for WebCrypto. */
 export async function privateKey() {
   const der = Buffer.from(lab.key.replace(/-----[^-]+-----|\s/g, ''), 'base64')
   return crypto.subtle.importKey('pkcs8', der, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
+}
+
+/** shown is a fetch that shows a certificate of the lab. */
+export function shown(name) {
+  const read = file => readFileSync(join(lab.folder, file), 'utf8')
+  const dispatcher = new Agent({ connect: { cert: read(`${name}.pem`), key: read(`${name}-key.pem`), ca: read('ca.pem') } })
+  return (url, options) => fetch(url, { ...options, dispatcher })
 }
 
 /** run runs the case that the command line names, and ends the process. */

@@ -1,6 +1,6 @@
 // What oauth4webapi does with the server, one case a run.
 import * as oauth from 'oauth4webapi'
-import { approve, fails, issuer, lab, ok, privateKey, run, same, visit } from './lab.mjs'
+import { approve, bound, fails, issuer, lab, ok, privateKey, run, same, shown, visit } from './lab.mjs'
 
 async function server(algorithm) {
   return oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm }))
@@ -144,6 +144,19 @@ await run({
     const tokens = await redeem(a, b, await visit(address(await push(a, b.parameters, options))), options)
     same(tokens.token_type, 'dpop', 'token type')
     await reads(tokens, options)
+  },
+  async 'mutual TLS'() {
+    for (const [id, certificate] of [['certified-app', 'app.example.com'], ['self-signed-app', 'self-signed']]) {
+      const client = { client_id: id, use_mtls_endpoint_aliases: true }, a = { client, auth: oauth.TlsClientAuth() }
+      const options = { [oauth.customFetch]: shown(certificate) }
+      const tokens = await login(a, options)
+      ok(bound(tokens.access_token)['x5t#S256'], 'the token is bound to no certificate')
+      const { sub } = oauth.getValidatedIdTokenClaims(tokens)
+      await oauth.processUserInfoResponse(as, client, sub, await oauth.userInfoRequest(as, client, tokens.access_token, options))
+      await refresh(a, tokens.refresh_token, options)
+      const other = { [oauth.customFetch]: shown(certificate === 'self-signed' ? 'app.example.com' : 'self-signed') }
+      same((await fails(refresh(a, tokens.refresh_token, other), "another's certificate")).error, 'invalid_client', "another's certificate")
+    }
   },
   async refresh() {
     const a = web()

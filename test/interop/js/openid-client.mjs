@@ -1,6 +1,6 @@
 // What openid-client does with the server, one case a run.
 import * as client from 'openid-client'
-import { approve, fails, issuer, lab, ok, privateKey, run, same, visit } from './lab.mjs'
+import { approve, bound, fails, issuer, lab, ok, privateKey, run, same, shown, visit } from './lab.mjs'
 
 const secret = client.ClientSecretBasic
 const discover = (id, auth, metadata) => client.discovery(issuer, id, metadata, auth)
@@ -43,9 +43,12 @@ await run({
       ok(as.authorization_response_iss_parameter_supported, 'iss is not announced')
     }
   },
-  async 'code with PKCE'() {
+  async 'code with PKCE'() { // with the code of docs/connect/openid-client.md
+    process.env.CLIENT_SECRET = lab.secrets['web-app']
+    const { begin, finish } = await import(`${lab.folder}/login.mjs`)
+    const session = {}
+    const tokens = await finish(session, await visit(await begin(session)))
     const config = await web()
-    const tokens = await login(config)
     same(tokens.scope, 'openid profile notes:read', 'scope')
     same(tokens.token_type, 'bearer', 'token type')
     same(tokens.claims().aud, 'web-app', 'audience of the ID token')
@@ -93,6 +96,19 @@ await run({
     const tokens = await login(config, { DPoP }, client.buildAuthorizationUrlWithPAR)
     same(tokens.token_type, 'dpop', 'token type')
     await reads(config, tokens, { DPoP })
+  },
+  async 'mutual TLS'() {
+    for (const [id, certificate] of [['certified-app', 'app.example.com'], ['self-signed-app', 'self-signed']]) {
+      const config = await discover(id, client.TlsClientAuth(), { use_mtls_endpoint_aliases: true })
+      config[client.customFetch] = shown(certificate)
+      const tokens = await login(config)
+      ok(bound(tokens.access_token)['x5t#S256'], 'the token is bound to no certificate')
+      await client.fetchUserInfo(config, tokens.access_token, tokens.claims().sub)
+      await client.refreshTokenGrant(config, tokens.refresh_token)
+      config[client.customFetch] = shown(certificate === 'self-signed' ? 'app.example.com' : 'self-signed')
+      const e = await fails(client.refreshTokenGrant(config, tokens.refresh_token), "another's certificate")
+      same(e.error, 'invalid_client', "another's certificate")
+    }
   },
   async refresh() {
     const config = await web()
