@@ -42,7 +42,7 @@ var layers = map[int][]string{
 	rules:   {"internal/assurance", "internal/policy", "internal/risk", "internal/attest", "internal/quorum"},
 	sdk:     {".", "pep", "receipt", "clilogin"},
 	domain:  domainPackages,
-	edge:    {"internal/oauth", "internal/feed", "internal/portal", "internal/admin", "internal/pdp", "internal/gateway", "internal/ssf", "internal/scim", "internal/store", "internal/notify", "internal/witness", "internal/hsm", "internal/backup"},
+	edge:    {"internal/oauth", "internal/feed", "internal/portal", "internal/admin", "internal/pdp", "internal/gateway", "internal/ssf", "internal/scim", "internal/store", "internal/notify", "internal/witness", "internal/hsm", "internal/backup", "internal/places"},
 	wiring:  {"internal/config", "internal/server"},
 	program: {"cmd/countersign", "cmd/countersignd"},
 	outside: {"examples", "bench", "release", "test", "internal"},

@@ -13,6 +13,9 @@ type Risk struct {
 	Off bool `yaml:"off,omitempty"`
 	// TrustedNetworks are the operator's own, as prefixes.
 	TrustedNetworks []string `yaml:"trusted_networks,omitempty"`
+	// PlacesFile is a file of countries or cities in MaxMind's format (.mmdb).
+	// Without one, networks stand for places. It is read again when it changes.
+	PlacesFile string `yaml:"places_file,omitempty"`
 	// Bands say from which score on a band begins; 0: as measured.
 	Bands RiskBands `yaml:"bands,omitempty"`
 }

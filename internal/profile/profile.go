@@ -36,6 +36,8 @@ type Profiles struct {
 	Settings risk.Settings
 	// Trusted are the networks that the operator named as its own.
 	Trusted []netip.Prefix
+	// Place gives where a network is; nil: nobody knows.
+	Place func(netip.Prefix) risk.Place
 
 	crowd   risk.Crowd
 	mu      sync.Mutex
@@ -181,6 +183,8 @@ func (p *Profiles) event(o act.Origin, at time.Time) risk.Event {
 	if net, err := netip.ParsePrefix(o.Network); err == nil {
 		if net.Addr().IsLoopback() {
 			x.Network = ""
+		} else if p.Place != nil {
+			x.Place = p.Place(net)
 		}
 		for _, t := range p.Trusted {
 			if t.Bits() <= net.Bits() && t.Contains(net.Addr()) {

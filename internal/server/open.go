@@ -25,9 +25,9 @@ import (
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/notify"
 	"github.com/countersign-dev/countersign/internal/oauth"
+	"github.com/countersign-dev/countersign/internal/places"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal"
-	"github.com/countersign-dev/countersign/internal/profile"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/store/postgres"
@@ -68,6 +68,7 @@ type State struct {
 	Sealer   keyring.Sealer // the key-encryption key
 	log      *slog.Logger
 	now      func() time.Time // never behind the time floor
+	places   *places.Map      // nil: nobody knows where a network is
 	clock    *clock
 	tree     store.Epoch // of the log, the one that grows
 	epoch    int64       // that the deployment was opened in
@@ -161,8 +162,10 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 		Store: floored{s.Store, s.clock}, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
 		Rulesets: (&ruleset.Book{Store: s.Store}).Set,
 	}
-	if r := s.Config.Risk; !r.Off && !o.Aside {
-		s.Do.Risk = &profile.Profiles{Store: s.Store, Settings: r.Settings(), Trusted: r.Trusted()}
+	if !o.Aside {
+		if err := s.scoreRisk(); err != nil {
+			return err
+		}
 	}
 	if fresh {
 		if err := errors.Join(s.Store.LookAtPlace(ctx), s.found(ctx)); err != nil {
@@ -222,7 +225,11 @@ func (s *State) Close() error {
 	if err := s.closeWriter(ctx); err != nil {
 		s.log.Warn("vouch for what was written", "err", err)
 	}
-	return s.Store.Close()
+	err := s.Store.Close()
+	if s.places != nil {
+		err = errors.Join(err, s.places.Close())
+	}
+	return err
 }
 
 // Server is a deployment with its surfaces and loops.

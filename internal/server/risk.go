@@ -1,0 +1,43 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/places"
+	"github.com/countersign-dev/countersign/internal/profile"
+)
+
+// scoreRisk has acts scored as the configuration says.
+func (s *State) scoreRisk() error {
+	r := s.Config.Risk
+	if r.Off {
+		return nil
+	}
+	p := &profile.Profiles{Store: s.Store, Settings: r.Settings(), Trusted: r.Trusted()}
+	if r.PlacesFile != "" {
+		m, err := places.Open(r.PlacesFile)
+		if err != nil {
+			return err
+		}
+		s.places, p.Place = m, m.Of
+	}
+	s.Do.Risk = p
+	return nil
+}
+
+// tendPlaces reads the map of places again when the operator has replaced it. One
+// that cannot be read leaves the earlier one in use, and the log says so.
+func (s *Server) tendPlaces(ctx context.Context) {
+	if s.places == nil {
+		return
+	}
+	every(ctx, time.Minute, func(context.Context) {
+		switch changed, err := s.places.Refresh(); {
+		case err != nil:
+			s.log.Warn("read the map of places again", "err", err)
+		case changed:
+			s.log.Info("the map of places was read again")
+		}
+	})
+}
