@@ -27,6 +27,12 @@ type Person struct {
 	Node      lineage.Node
 }
 
+// Called reports whether name is p's user name or proved e-mail address, without regard
+// to case.
+func (p Person) Called(name string) bool {
+	return name != "" && (strings.EqualFold(name, p.Username) || p.Verified && strings.EqualFold(name, p.Email))
+}
+
 // Create makes a person.
 type Create struct {
 	Person

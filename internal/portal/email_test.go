@@ -197,3 +197,37 @@ func TestEmailWithoutMail(t *testing.T) {
 		t.Error("a link is offered that nobody sends")
 	}
 }
+
+// A recovery begins with the user name or the address that was proved, in any case of
+// letters; an address that was not, an earlier one and somebody else's are no name, and
+// all of that is one answer.
+func TestRecoveryByAddress(t *testing.T) {
+	r := newRig(t)
+	r.server.Mails = true
+	b := r.browser()
+	b.setUp()
+	codes := b.makeCodes()
+	prove := func(address string) {
+		b.post("/account/email", "email", address).sent(t, "/account/email?done=email")
+		_, text := r.proving(r.person("dana@example.com"), address)
+		b.post("/email", "link", text).shows(t, 200, "Done")
+	}
+	prove("first@mail.example")
+	prove("d.ana@mail.example")
+	sam := b.second("sam")
+	sam.post("/account/email", "email", "sam@mail.example").sent(t, "/account/email?done=email")
+	sams := sam.makeCodes()
+	bodies := map[string]string{}
+	for name, code := range map[string]string{
+		"first@mail.example": codes[0], "": codes[1], "nobody@mail.example": codes[2], "sam": codes[3], "d.ana@mail.exampl": codes[4],
+		"sam@mail.example": sams[0], "d.ana@mail.example": sams[1], "Dana Example": codes[5],
+	} {
+		a := r.browser().recoverWith(name, code)
+		a.shows(t, 200, "Check your answers")
+		bodies[strings.ReplaceAll(a.body, name, "")] = name
+	}
+	if len(bodies) > 2 { // an empty name and the others differ only where the name stood
+		t.Errorf("%d different answers", len(bodies))
+	}
+	r.browser().recoverWith("D.Ana@Mail.Example ", codes[0]).sent(t, "/recover/status") // the control: none was used
+}

@@ -130,10 +130,11 @@ func (s *Server) codeForm(pass bool, username, code view.Input) view.RecoverForm
 	return m
 }
 
-// guessed reads a user name and a code that somebody typed, and finds the
-// single-use value that the code names if it is that person's and can be used.
-// Unknown names, codes of others and used codes are one answer. m is the page to
-// show instead; nil if there is none.
+// guessed reads a user name, or an address that was proved, and a code that somebody
+// typed, and finds the single-use value that the code names if it is that person's and
+// can be used. Whose it is the code says: the name is held against that, and nobody is
+// looked for by it. Unknown names, codes of others and used codes are one answer. m is
+// the page to show instead; nil if there is none.
 func (s *Server) guessed(r *http.Request, purpose once.Purpose) (p account.Person, v once.Value, m view.View, err error) {
 	f, err := web.ParseForm(r, maxBody)
 	if err != nil {
@@ -157,12 +158,12 @@ func (s *Server) guessed(r *http.Request, purpose once.Purpose) (p account.Perso
 	if err != nil {
 		return p, v, nil, err
 	}
-	name := strings.TrimSpace(capped(f.Get("username"), 254))
-	p, err = s.Store.PersonByUsername(r.Context(), name)
+	p, err = s.Store.Person(r.Context(), v.Bound)
 	if err != nil && problem.From(err) == nil {
 		return p, v, nil, err
 	}
-	if _, _, usable := linkState(v, s.now()); err != nil || !found || !usable || v.Bound != p.ID || !p.Node.Live() {
+	named := p.Called(strings.TrimSpace(capped(f.Get("username"), 254)))
+	if _, _, usable := linkState(v, s.now()); err != nil || !found || !usable || !named || !p.Node.Live() {
 		s.refusedQuietly(policy.RecoveryStart, errNotTogether)
 		form.Code.Error = errNotTogether.Detail
 		return p, v, form, nil
@@ -170,7 +171,7 @@ func (s *Server) guessed(r *http.Request, purpose once.Purpose) (p account.Perso
 	return p, v, nil, nil
 }
 
-var errNotTogether = problem.New(problem.Unauthenticated, "code_wrong", "This user name and this code don't go together, or the code was used.")
+var errNotTogether = problem.New(problem.Unauthenticated, "code_wrong", "This name and this code don't go together, or the code was used.")
 
 // payForGuess takes a guess out of the network's budget; one that cannot be paid
 // for is not looked at. The account has none: no number of guesses finds one of 115

@@ -8,7 +8,7 @@ func recoveryCases() []testCase {
 	const cancel = "https://auth.example.com/recover/cancel#cs_cancel_4fJ0aZk81LmNq2RsTuVwXyZ0123456789abcdefghijk12345"
 	form24 := RecoverForm{Form: form, Wait: day, Back: PathRecover}
 	wrong, pass, locked := form24, form24, form24
-	wrong.Username, wrong.Code = Input{Value: "dana@example.com"}, Input{Error: "This user name and this code don't go together, or the code was used."}
+	wrong.Username, wrong.Code = Input{Value: "dana@example.com"}, Input{Error: "This name and this code don't go together, or the code was used."}
 	pass.Pass, locked.Until = true, in(12*time.Minute)
 	st := RecoverStatus{
 		Account: "dana@example.com", StartedAt: ago(time.Hour), ReadyAt: in(23 * time.Hour), ExpiresAt: in(8 * day), Confirmed: 1, Quorum: 2, Told: told,
