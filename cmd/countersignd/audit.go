@@ -44,13 +44,15 @@ type auditLine struct {
 	Reasons  []string `json:"reasons,omitempty"`
 	Code     string   `json:"code,omitempty"`
 	Policy   string   `json:"policy,omitempty"`
+	// Monitored is what policies in mode monitor would have answered, where that differs.
+	Monitored string `json:"monitored,omitempty"`
 	// Taken is what the act took away, in exports: restore replay reads it.
 	Taken []store.Taken `json:"taken,omitempty"`
 }
 
 func lineOf(l audit.Line) auditLine {
 	return auditLine{
-		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.Actor, l.Assurance, l.Proofs, l.Reasons, l.Code, l.Policy, nil,
+		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.Actor, l.Assurance, l.Proofs, l.Reasons, l.Code, l.Policy, l.Monitored, nil,
 	}
 }
 
@@ -125,6 +127,9 @@ func say(l audit.Line) string {
 	}
 	if l.Code != "" {
 		more = append(more, "refused: "+l.Code)
+	}
+	if l.Monitored != "" {
+		more = append(more, "monitored: "+l.Monitored)
 	}
 	if len(more) > 0 {
 		fmt.Fprintf(&b, "  [%s]", strings.Join(more, "; "))

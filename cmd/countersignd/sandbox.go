@@ -35,6 +35,8 @@ type sandboxOptions struct {
 	apiPort   int
 	postgres  string
 	stateFile string
+
+	acceptTime bool
 }
 
 func (t *tool) sandbox() *cobra.Command {
@@ -49,6 +51,7 @@ func (t *tool) sandbox() *cobra.Command {
 	c.Flags().IntVar(&o.port, "port", 8787, "port of the server; 0: any")
 	c.Flags().IntVar(&o.apiPort, "api-port", 8788, "port of the sample API; 0: any")
 	c.Flags().StringVar(&o.postgres, "postgres", "", "PostgreSQL connection string, instead of the embedded database")
+	c.Flags().BoolVar(&o.acceptTime, "accept-time", false, "believe the clock, although it is behind what was done already or ahead of the database's")
 	c.Flags().StringVar(&o.stateFile, "state-file", filepath.Join(home, "sandbox.json"), "file that tells countersign where the sandbox is")
 	return c
 }
@@ -88,7 +91,7 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) (err error) {
 	}
 	cfg := sandboxConfig(o, port)
 	log := t.sandboxLogger(o.dir)
-	st, err := server.OpenState(ctx, cfg, server.Options{Log: log, Migrate: true})
+	st, err := server.OpenState(ctx, cfg, server.Options{Log: log, Migrate: true, AcceptTime: o.acceptTime})
 	if err != nil {
 		return errors.Join(err, pub.Close(), api.Close())
 	}

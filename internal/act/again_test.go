@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -425,5 +426,45 @@ func TestInterned(t *testing.T) {
 	}
 	if none := facts(r.do, policy.SelfWrite, nil, r.proof(admin.ID)); none != facts(r.doer(), policy.SelfWrite, nil, r.proof(admin.ID)) {
 		t.Errorf("without a detail: %s", none)
+	}
+}
+
+// TestMonitored: what policies in mode monitor would have answered is in the record of
+// the act, where it differs; they change nothing, and records that differ only in that
+// do not share their facts.
+func TestMonitored(t *testing.T) {
+	r := newRig(t)
+	dana := r.person("dana")
+	src := policy.Default()
+	src.Files = append(src.Files, policy.File{Name: "90-trial.cedar", Text: `@id("trial") @reason("A trial.") @mode("monitor") forbid (principal is Person, action == Action::"self.write", resource) when { resource.owner == principal } unless { context.assurance.rung >= 4 };`})
+	set, err := policy.Compile(src)
+	r.ok(err)
+	do := r.doer()
+	do.Policy = set
+	record := func(action policy.Action, detail any) (string, audit.Line) {
+		t.Helper()
+		in := system()
+		in.Action, in.Refs, in.Proofs = action, act.Refs{Kind: policy.KindPerson, Actor: dana.ID, Owner: dana.ID}, []assurance.Proof{r.proof(dana.ID)}
+		in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) { return act.Effect{Detail: detail}, nil }
+		_, err := do.Do(t.Context(), in)
+		r.ok(err)
+		row := r.records()[0].Row
+		l, err := audit.Read(t.Context(), row, 0, r.keys, func(id string) string { return id })
+		r.ok(err)
+		return string(row.Facts), l
+	}
+	for _, detail := range []any{nil, said{[]string{"a"}}, keyed{[]string{"a"}}} {
+		for range 2 {
+			facts, l := record(policy.SelfWrite, detail)
+			if l.Outcome != "allow" || !strings.HasSuffix(l.Monitored, ": trial") || strings.HasPrefix(l.Monitored, "allow") {
+				t.Errorf("%v: %q, monitored %q", detail, l.Outcome, l.Monitored)
+			}
+			if !strings.Contains(facts, `"monitored":{`) {
+				t.Error(facts)
+			}
+		}
+	}
+	if facts, l := record(policy.SessionProve, nil); l.Monitored != "" || strings.Contains(facts, "monitored") {
+		t.Errorf("where it does not differ: %q %s", l.Monitored, facts)
 	}
 }

@@ -289,6 +289,25 @@ type recordFacts struct {
 	Risk     string        `json:"risk,omitempty"`    // the band, where it is not low
 	Signals  []string      `json:"signals,omitempty"` // … and what made it so
 	Detail   any           `json:"detail,omitempty"`
+	// Monitored is what the answer would have been with the policies in mode monitor;
+	// nil if the same.
+	Monitored *monitored `json:"monitored,omitempty"`
+}
+
+// monitored is an answer that was not given.
+type monitored struct {
+	Outcome string   `json:"outcome"`
+	Code    string   `json:"code,omitempty"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+func policiesOf(reasons []policy.Reason) (ids []string) {
+	for _, r := range reasons {
+		if r.Policy != "" {
+			ids = append(ids, r.Policy)
+		}
+	}
+	return ids
 }
 
 // describe fills the record: the interned decision facts, and a part for each
@@ -307,16 +326,15 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 	for _, p := range f.Proofs {
 		rf.Methods = append(rf.Methods, string(p.Method))
 	}
-	for _, r := range dec.Reasons {
-		if r.Policy != "" {
-			rf.Reasons = append(rf.Reasons, r.Policy)
-		}
-	}
+	rf.Reasons = policiesOf(dec.Reasons)
 	if f.Risk.Band != risk.Low {
 		rf.Risk = f.Risk.Band
 		for _, t := range f.Risk.Terms {
 			rf.Signals = append(rf.Signals, string(t.Signal))
 		}
+	}
+	if m := dec.Monitored; m != nil {
+		rf.Monitored = &monitored{m.Outcome.String(), m.Code, policiesOf(m.Reasons)}
 	}
 	rec.Facts = d.facts.interned(rf)
 	rec.Parts = append(rec.Parts, eff.Parts...)

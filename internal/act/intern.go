@@ -32,13 +32,17 @@ func (c *factsCache) interned(rf recordFacts) any {
 		}
 		detail = k.FactsKey()
 	}
+	var m monitored // no outcome: the same answer
+	if rf.Monitored != nil {
+		m = *rf.Monitored
+	}
 	var b strings.Builder
 	b.Grow(384)
-	for _, s := range [...]string{string(rf.Action), rf.Kind, rf.Client, rf.Service, rf.Resource, rf.ACR, rf.Outcome, rf.Code, rf.Policy, rf.Risk, detail} {
+	for _, s := range [...]string{string(rf.Action), rf.Kind, rf.Client, rf.Service, rf.Resource, rf.ACR, rf.Outcome, rf.Code, rf.Policy, rf.Risk, detail, m.Outcome, m.Code} {
 		b.WriteString(s)
 		b.WriteByte(0)
 	}
-	for _, list := range [...][]string{rf.Methods, rf.Reasons, rf.Signals} {
+	for _, list := range [...][]string{rf.Methods, rf.Reasons, rf.Signals, m.Reasons} {
 		for _, s := range list {
 			b.WriteString(s)
 			b.WriteByte(1)

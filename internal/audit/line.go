@@ -24,6 +24,7 @@ type Line struct {
 	Reasons   []string // policies that decided
 	Code      string   // of a refusal
 	Policy    string   // version
+	Monitored string   // what policies in mode monitor would have answered and which, "deny: no-nights"; "" if the same
 	NewDevice bool     // of a sign-in: in a browser that was not met before
 	ByOther   bool     // whom it concerns is not who acted
 }
@@ -64,12 +65,20 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 		Code    string   `json:"code"`
 		Policy  string   `json:"policy"`
 		Reasons []string `json:"reasons"`
+
+		Monitored struct {
+			Outcome string   `json:"outcome"`
+			Reasons []string `json:"reasons"`
+		} `json:"monitored"`
 	}
 	if len(row.Facts) > 0 && json.Unmarshal(row.Facts, &facts) != nil {
 		facts.Kind = "" // nothing is known then
 	}
 	l.Outcome, l.Assurance, l.Proofs = facts.Outcome, facts.ACR, strings.Join(distinct(facts.Methods), ", ")
 	l.Client, l.Code, l.Policy, l.Reasons = facts.Client, facts.Code, facts.Policy, facts.Reasons
+	if m := facts.Monitored; m.Outcome != "" {
+		l.Monitored = m.Outcome + ": " + strings.Join(m.Reasons, ", ")
+	}
 	l.ByOther = facts.Kind != "person" || len(l.Persons) > 1
 	switch {
 	case facts.Kind == "system":

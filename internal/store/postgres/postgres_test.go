@@ -144,6 +144,26 @@ func BenchmarkCommit(b *testing.B) {
 	storetest.BenchmarkCommit(b, open(b, postgres.Options{DSN: pgtest.Start(b), Migrate: true}))
 }
 
+func TestEverySealedColumn(t *testing.T) {
+	dsn := pgtest.Start(t)
+	open(t, postgres.Options{DSN: dsn, Migrate: true}).Close()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	rows, err := conn.Query(t.Context(), `SELECT table_name || '.' || column_name FROM information_schema.columns
+WHERE table_schema = current_schema() AND (data_type = 'bytea' OR column_name LIKE 'sealed%' AND data_type <> 'bigint')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.TestSealedColumns(t, have)
+}
+
 // A standby that commits do not wait for refuses the start, unless that is accepted,
 // for a role that sees all of it and for an ordinary one.
 func TestRefusesAsynchronousStandby(t *testing.T) {
