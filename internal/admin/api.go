@@ -87,15 +87,17 @@ type Config struct {
 	Keys      jose.KeySet // that our access tokens are signed with
 	Directory Directory
 	Registry  Registry
-	Access    Access
-	Factors   Factors
-	Imports   Imports
-	Policies  ruleset.Store
-	State     State
-	Log       Log
-	Tree      Published
-	Notices   Notices
-	Leaks     Leaks
+	// Admissions is what is said of clients that nobody registered.
+	Admissions client.Admissions
+	Access     Access
+	Factors    Factors
+	Imports    Imports
+	Policies   ruleset.Store
+	State      State
+	Log        Log
+	Tree       Published
+	Notices    Notices
+	Leaks      Leaks
 	// Ready makes sure, before a client is registered or changed, of what it relies on
 	// outside of its row: a key of its algorithm, the document of its sector. nil:
 	// nothing is.
@@ -141,6 +143,7 @@ func New(c Config) (*API, error) {
 	a.invitations()
 	a.groups()
 	a.clients()
+	a.admissions()
 	a.resources()
 	a.sessions()
 	a.recoveries()

@@ -71,7 +71,8 @@ type Client struct {
 	client.Metadata
 	Service   *Service  `json:"service,omitempty"`
 	Owner     string    `json:"owner,omitempty" doc:"Person who registered it"`
-	ManagedBy string    `json:"managed_by"`
+	ManagedBy string    `json:"managed_by" doc:"document: its client_id is the address of a document; dynamic: it registered itself"`
+	Group     string    `json:"group,omitempty" doc:"Of a client that nobody registered: its domain, or the group of registrations"`
 	State     string    `json:"state" enum:"active,disabled"`
 	CreatedAt time.Time `json:"created_at"`
 	Secret    string    `json:"client_secret,omitempty" doc:"Told once, when it is made"`
@@ -133,6 +134,9 @@ var noClient = problem.New(problem.NotFound, "client_not_found", "There is no su
 // liveClient finds a client that has not ended.
 func (a *API) liveClient(ctx context.Context, clientID string) (client.Client, error) {
 	c, err := a.Registry.ClientByClientID(ctx, clientID)
+	if problem.From(err) != nil && strings.HasPrefix(clientID, id.Client) { // one whose client_id is an address goes by its id
+		c, err = a.Registry.Client(ctx, clientID)
+	}
 	if err == nil && !c.Node.EndedAt.IsZero() {
 		err = noClient
 	}
@@ -185,7 +189,7 @@ func (a *API) viewClient(ctx context.Context, c client.Client, uris func(string)
 	v := Client{
 		ID: c.ID, ClientID: c.ClientID, Name: c.Name, AuthMethod: string(c.AuthMethod), JWKS: KeySet(c.JWKS),
 		RedirectURIs: append([]string{}, c.RedirectURIs...), GrantTypes: []string{}, Scopes: append([]string{}, c.Scopes...), Resources: []string{},
-		FirstParty: c.FirstParty, Native: c.Native, RequireDPoP: c.RequireDPoP, Metadata: c.Metadata, Owner: c.Owner, ManagedBy: c.ManagedBy, State: "active", CreatedAt: c.CreatedAt,
+		FirstParty: c.FirstParty, Native: c.Native, RequireDPoP: c.RequireDPoP, Metadata: c.Metadata, Owner: c.Owner, ManagedBy: c.ManagedBy, Group: c.Group, State: "active", CreatedAt: c.CreatedAt,
 	}
 	if !c.Node.Live() {
 		v.State = "disabled"
@@ -306,8 +310,8 @@ func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientO
 	}
 	cl.ID, cl.Owner, cl.CreatedAt = id.New(id.Client), c.Person.ID, a.now()
 	switch {
-	case strings.HasPrefix(cl.ClientID, id.Client):
-		return nil, problem.New(problem.Invalid, "client_id_invalid", "A client_id that begins with cli_ is one the server makes.")
+	case strings.HasPrefix(cl.ClientID, id.Client) || strings.HasPrefix(cl.ClientID, client.DynamicPrefix):
+		return nil, problem.New(problem.Invalid, "client_id_invalid", "A client_id that begins with cli_ or dyn_ is one the server makes.")
 	case cl.ClientID == "":
 		cl.ClientID = cl.ID
 		if cl.Name == "" {
@@ -378,6 +382,10 @@ func (a *API) replaceClient(ctx context.Context, c *call, in *clientPutIn) (*cli
 	have, err := a.managed(ctx, in.ClientID)
 	if err != nil {
 		return nil, err
+	}
+	if !have.Known() {
+		return nil, problem.New(problem.Conflict, "client_describes_itself", "Nobody registered this client here: it says itself what it is.").
+			WithHint("End it, or allow, trust or block its group.")
 	}
 	m, err := matching(in.IfMatch, have.Node)
 	if err != nil {

@@ -88,6 +88,10 @@ const (
 	ClientEnabled       Kind = 0x0605
 	ClientSecretAdded   Kind = 0x0680 // the earlier one works on until its time
 	ClientSecretRetired Kind = 0x0681 // the earlier one stopped before its time
+	ClientsAdmitted     Kind = 0x0690 // which clients may be used that nobody registered
+	ClientRuleSet       Kind = 0x0691 // a domain, or a group of clients, was allowed, trusted or blocked
+	ClientPinned        Kind = 0x0692 // administrators keep a client's own description
+	ClientUnpinned      Kind = 0x0693
 	ResourceCreated     Kind = 0x0611
 	ResourceUpdated     Kind = 0x0612
 	ResourceEnded       Kind = 0x0613
@@ -245,6 +249,10 @@ var kinds = map[Kind]kindInfo{
 	ClientSecretAdded:   {"client.secret_added", Authority, plain, "{who} <gave|was not allowed to give> [{client}|an application] another secret[; the earlier one works until {until}]"},
 	ClientSecretRetired: {"client.secret_retired", Authority, plain, "{who} <retired|was not allowed to retire> the earlier secret of [{client}|an application]"},
 	ClientEnabled:       {"client.enabled", Authority, plain, "{who} <enabled|was not allowed to enable> [{client}|an application]"},
+	ClientsAdmitted:     {"clients.admitted", Authority, plain, "{who} <changed|was not allowed to change> which applications may be used that nobody registered"},
+	ClientRuleSet:       {"client.rule_set", Authority, plain, "{who} <decided|was not allowed to decide> about [{name}|{group}|a group of applications][: {trust}]"},
+	ClientPinned:        {"client.pinned", Authority, plain, "{who} <pinned|was not allowed to pin> the description of [{name}|an application]"},
+	ClientUnpinned:      {"client.unpinned", Authority, plain, "{who} <unpinned|was not allowed to unpin> the description of [{client_id}|an application]"},
 	ResourceCreated:     {"resource.created", Authority, plain, "{who} <registered|was not allowed to register> [{resource}|a resource]"},
 	ResourceUpdated:     {"resource.updated", Authority, plain, "{who} <changed|was not allowed to change> [{resource}|a resource]"},
 	ResourceEnded:       {"resource.ended", Authority, plain, "{who} <ended|was not allowed to end> [{resource}|a resource]"},

@@ -34,6 +34,7 @@ const (
 	LabelRecoveryClaim     = "countersign/v1/recovery-claim"      // H: the code by which a browser that asks for recovery is named
 	LabelPairwise          = "countersign/v1/pairwise"            // M: subjects that differ from sector to sector
 	LabelRecoveryCancel    = "countersign/v1/recovery-cancel"     // M: links that cancel a recovery
+	LabelClient            = "countersign/v1/client"              // H: what an unregistered client is, and what belongs together
 )
 
 // H is SHA-256 over the label, a zero byte and the parts (mechanisms 0.1).

@@ -41,7 +41,7 @@ const (
 // Client is software that asks on somebody's behalf.
 type Client struct {
 	ID           string // cli_…, the lineage node
-	ClientID     string // on the wire; never begins with https://
+	ClientID     string // on the wire; begins with https:// if it is the address of a document
 	Name         string
 	AuthMethod   AuthMethod
 	SecretHash   *secret.Hash    // of client_secret_*: the newest; nil otherwise
@@ -60,6 +60,7 @@ type Client struct {
 	ManagedBy    string // "apply", "api", "built-in"
 	CreatedAt    time.Time
 	Metadata
+	Origin
 	Node lineage.Node
 }
 

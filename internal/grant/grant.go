@@ -88,6 +88,7 @@ type Consent struct {
 	Client    string
 	Resources []string
 	Scopes    []string // as Agreed names them
+	Digest    string   // of what the client was, if nobody registered it (client.Origin)
 	At        time.Time
 	Node      lineage.Node
 }
@@ -213,6 +214,9 @@ type Store interface {
 	// Consent is what a person allowed a client; problem.NotFound if nothing, or
 	// withdrawn.
 	Consent(ctx context.Context, person, client string) (Consent, error)
+	// ConsentOfGroup is what a person allowed a client of a group that registered
+	// itself, the newest; problem.NotFound if nothing.
+	ConsentOfGroup(ctx context.Context, person, group string) (Consent, error)
 	Family(ctx context.Context, id string) (Family, error)
 	// Delegation is the newest of a credential to a client that has not ended;
 	// problem.NotFound if there is none.

@@ -15,7 +15,8 @@ const InteractionLifetime = 10 * time.Minute
 // data of a once.Interaction value. It is bound to the browser that brought it
 // and is spent by the act that answers it.
 type Interaction struct {
-	Client       string        `json:"client"` // cli_…
+	Client       string        `json:"client"`         // cli_…; "" of one that nobody agreed to yet
+	Name         string        `json:"name,omitempty"` // client_id of one that no administrator registered
 	RedirectURI  string        `json:"redirect_uri"`
 	ResponseMode string        `json:"response_mode"`
 	State        string        `json:"state,omitempty"`
@@ -61,7 +62,8 @@ type Pending struct {
 	Reasons    []string      // in words, for this person
 	Code       string        // of NextDenied
 	Scopes     []Permission  // what consent shows
-	Remembered *Consent      // earlier consent, if it covers part of it
+	Remembered *Consent      // earlier consent, if it covers part of it; for a client that registers itself possibly an earlier registration's
+	Changed    bool          // the app is not any more what it was at the earlier consent
 }
 
 // Permission is a scope at a resource as consent shows it.

@@ -119,6 +119,10 @@ var table = map[audit.Kind]rule{
 	audit.ApprovalDecided: {to: actor, admins: true},
 
 	// Clients, resources and services.
+	audit.ClientsAdmitted:     {admins: true},
+	audit.ClientRuleSet:       {admins: true},
+	audit.ClientPinned:        {admins: true},
+	audit.ClientUnpinned:      {admins: true},
 	audit.ClientCreated:       {admins: true},
 	audit.ClientUpdated:       {admins: true},
 	audit.ClientEnded:         {admins: true},

@@ -67,6 +67,9 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 		return nil, err
 	}
 	out := &caller{Client: *c}
+	if out.Client, err = s.withKeys(ctx, out.Client); err != nil {
+		return nil, err
+	}
 	if err := s.credentials(ctx, out, p); err != nil {
 		return nil, err
 	}
@@ -78,7 +81,13 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 
 // current reads a client anew, for endpoints whose answer no commit guards.
 func (s *Server) current(ctx context.Context, clientID string) (*client.Client, error) {
-	c, err := s.Clients.ClientByClientID(ctx, clientID)
+	c, err := s.stored(ctx, clientID)
+	return &c, err
+}
+
+// met is current where a client may be met for the first time.
+func (s *Server) met(ctx context.Context, clientID string) (*client.Client, error) {
+	c, err := s.find(ctx, clientID)
 	return &c, err
 }
 

@@ -78,7 +78,7 @@ func (s *Server) authError(w http.ResponseWriter, r *http.Request, a *authReques
 		return err
 	}
 	note(r, "error", p.Code)
-	if a == nil || a.redirect == "" || p.Kind == problem.Unavailable {
+	if a == nil || a.redirect == "" || p.Kind == problem.Unavailable || a.stranger() {
 		s.Browser.Fail(w, r, p)
 		return nil
 	}
@@ -92,6 +92,13 @@ func (s *Server) authError(w http.ResponseWriter, r *http.Request, a *authReques
 	}
 	s.answer(w, r, a, q)
 	return nil
+}
+
+// stranger reports whether errors are shown instead of sent back: to a host that
+// nobody vouches for a browser is sent only after its person did something, else
+// any address could borrow this server's name (RFC 9700 §4.11.2).
+func (a *authRequest) stranger() bool {
+	return !a.client.Known() && a.client.Trust != client.Trusted && strings.HasPrefix(a.redirect, "https:")
 }
 
 func asciiOnly(s string) string {
@@ -114,7 +121,10 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 		return nil, err
 	}
 	a.in.Client = a.client.ID
-	note(r, "client", a.client.ClientID)
+	if !a.client.Known() {
+		a.in.Name = a.client.ClientID
+	}
+	note(r, "client", shortID(a.client))
 	if uri := f.Get("request_uri"); strings.HasPrefix(uri, pushedPrefix) {
 		return a, s.pushedRequest(ctx, a, uri)
 	}
@@ -183,7 +193,17 @@ func (s *Server) knownClient(ctx context.Context, clientID string) (client.Clien
 		return client.Client{}, invalid("client_missing", "The address has no client_id, so we don't know which app sent you.").
 			WithHint("Go back to the app and start again.")
 	}
-	c, err := s.Clients.ClientByClientID(ctx, clientID)
+	c, err := s.find(ctx, clientID)
+	if p := problem.From(err); p != nil && p.Kind != problem.NotFound {
+		return client.Client{}, p
+	}
+	if err == nil && !c.Node.Live() && !c.Known() {
+		return client.Client{}, problem.New(problem.Denied, "client_blocked", "Your administrators don't allow this app.")
+	}
+	if problem.CodeOf(err) == "client_expired" {
+		return client.Client{}, problem.New(problem.Invalid, "client_unknown", problem.From(err).Detail).
+			WithHint("Remove the connection in the app and add it again.")
+	}
 	if problem.From(err) != nil || err == nil && !c.Node.Live() {
 		return client.Client{}, problem.Newf(problem.Invalid, "client_unknown", "We don't know this app (client %q).", clientID).
 			WithHint("If it worked before, remove the connection in the app and add it again.")

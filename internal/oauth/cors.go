@@ -37,7 +37,7 @@ func missed(w http.ResponseWriter, r *http.Request) error {
 	cors(w)
 	status, detail := http.StatusNotFound, "There is nothing at this address."
 	switch r.URL.Path {
-	case "/oauth/token", "/oauth/par", "/oauth/revoke", "/oauth/introspect":
+	case "/oauth/token", "/oauth/par", "/oauth/revoke", "/oauth/introspect": // registration may not be there at all
 		w.Header().Set("Allow", "POST")
 		status, detail = http.StatusMethodNotAllowed, "This endpoint takes POST only."
 	}

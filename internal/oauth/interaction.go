@@ -72,14 +72,24 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 		return nil, invalid("interaction_expired", "This request waited longer than ten minutes, so it has expired.").
 			WithHint("Go back to the app and start again.")
 	}
-	if a.client, err = s.Clients.Client(r.Context(), a.in.Client); err != nil {
+	if a.client, err = s.clientOf(r.Context(), a.in); err != nil {
 		return nil, err
 	}
+	a.in.Client = a.client.ID // there may be one by now
 	if err := s.registered(a); err != nil {
 		return nil, err
 	}
 	a.redirect = a.in.RedirectURI
 	return a, nil
+}
+
+// clientOf finds the client of an interaction: one that nobody registered by its
+// name, as it says now that it is.
+func (s *Server) clientOf(ctx context.Context, in grant.Interaction) (client.Client, error) {
+	if in.Name == "" {
+		return s.Clients.Client(ctx, in.Client)
+	}
+	return s.find(ctx, in.Name)
 }
 
 // onlySpelling reports whether a sealed value is written as we wrote it: it is
@@ -295,24 +305,42 @@ func (s *Server) consent(ctx context.Context, a *authRequest, in policy.Input, p
 	if a.client.FirstParty {
 		return nil
 	}
-	have, err := s.Grants.Consent(ctx, in.Principal.ID, a.client.ID)
+	have, err := s.agreed(ctx, in.Principal.ID, a.client)
 	switch {
 	case err == nil:
 		p.Remembered = &have
 	case problem.From(err) == nil:
 		return err
 	}
-	covered := p.Remembered != nil && len(without(a.in.Resources, have.Resources)) == 0
-	if p.Scopes, err = s.shown(ctx, a, in, p.Remembered); err != nil {
+	seen := p.Remembered
+	if seen != nil && seen.Digest != a.client.Digest && !a.client.Known() { // it was something else then
+		seen, p.Changed = nil, true
+	}
+	covered := seen != nil && seen.Client == a.client.ID && len(without(a.in.Resources, have.Resources)) == 0
+	if p.Scopes, err = s.shown(ctx, a, in, seen); err != nil {
 		return err
 	}
 	for _, sc := range p.Scopes {
 		covered = covered && !sc.New
 	}
-	if !covered || a.in.Consent && (p.Remembered == nil || p.Remembered.At.Before(a.in.Started)) {
+	if !covered || (a.in.Consent || a.client.Asks()) && (p.Remembered == nil || p.Remembered.At.Before(a.in.Started)) {
 		p.Next = grant.NextConsent
 	}
 	return nil
+}
+
+// agreed is what a person allowed a client: for one that registers itself again
+// and again, what they allowed it the last time.
+func (s *Server) agreed(ctx context.Context, person string, c client.Client) (grant.Consent, error) {
+	if c.ID != "" {
+		if have, err := s.Grants.Consent(ctx, person, c.ID); problem.From(err) == nil || c.Source != client.FromItself {
+			return have, err
+		}
+	}
+	if c.Source != client.FromItself {
+		return grant.Consent{}, problem.New(problem.NotFound, "consent_not_found", "Nothing was allowed yet.")
+	}
+	return s.Grants.ConsentOfGroup(ctx, person, c.Group)
 }
 
 // shown are the permissions that a page shows to this person.

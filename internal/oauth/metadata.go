@@ -1,13 +1,16 @@
 package oauth
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
@@ -19,6 +22,13 @@ import (
 type metadataCache struct {
 	doc  atomic.Pointer[document]
 	jwks atomic.Pointer[document]
+	open atomic.Pointer[knownOpenness]
+}
+
+// knownOpenness is what unregistered clients may do, as it was read.
+type knownOpenness struct {
+	client.Openness
+	at time.Time
 }
 
 // document is a cached public document with its entity tag.
@@ -55,10 +65,14 @@ func (d *document) serve(w http.ResponseWriter, r *http.Request, maxAge int) {
 // Connect Discovery). The issuer has no path, so the inserted and appended forms
 // are the same address.
 func (s *Server) metadata(w http.ResponseWriter, r *http.Request) error {
+	open, err := s.meta.openness(r.Context(), s)
+	if err != nil {
+		return err
+	}
+	of := fmt.Sprint(open.Documents, open.Registration)
 	d := s.meta.doc.Load()
-	if d == nil {
-		var err error
-		if d, err = makeDocument(s.describe(), ""); err != nil {
+	if d == nil || d.of != of {
+		if d, err = makeDocument(s.describe(open), of); err != nil {
 			return err
 		}
 		s.meta.doc.Store(d)
@@ -68,7 +82,20 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) describe() map[string]any {
+// openness reads what unregistered clients may do, at most once a second.
+func (m *metadataCache) openness(ctx context.Context, s *Server) (client.Openness, error) {
+	now := s.now()
+	if k := m.open.Load(); k != nil && now.Sub(k.at) < time.Second && !now.Before(k.at) {
+		return k.Openness, nil
+	}
+	o, err := s.Admissions.Openness(ctx)
+	if err == nil {
+		m.open.Store(&knownOpenness{o, now})
+	}
+	return o, err
+}
+
+func (s *Server) describe(open client.Openness) map[string]any {
 	auth := s.authMethods()
 	confidential := auth[1:]
 	algs := jose.AssertionAlgorithms
@@ -101,7 +128,7 @@ func (s *Server) describe() map[string]any {
 		"code_challenge_methods_supported":                         []string{"S256"},
 		"authorization_response_iss_parameter_supported":           true,
 		"dpop_signing_alg_values_supported":                        jose.DPoPAlgorithms,
-		"client_id_metadata_document_supported":                    false,
+		"client_id_metadata_document_supported":                    open.Documents != client.Nobody,
 		"acr_values_supported":                                     s.Ladder.Values(),
 		"subject_types_supported":                                  []string{"public", client.Pairwise},
 		"id_token_signing_alg_values_supported":                    client.SignedAlgs(),
@@ -117,6 +144,9 @@ func (s *Server) describe() map[string]any {
 		"service_documentation":                                    "https://github.com/countersign-dev/countersign",
 	}
 	s.describeMTLS(doc)
+	if open.Registration {
+		doc["registration_endpoint"] = s.Issuer + "/oauth/register"
+	}
 	return doc
 }
 

@@ -60,11 +60,11 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.authenticate(ctx, r, f, s.current)
+	c, err := s.authenticate(ctx, r, f, s.met)
 	if err != nil {
 		return nil, err
 	}
-	note(r, "client", c.ClientID)
+	note(r, "client", shortID(c.Client))
 	if f.Has("request_uri") {
 		return nil, invalid("invalid_request", "A pushed request names no request_uri (RFC 9126 §2.1).")
 	}
@@ -73,6 +73,9 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 		return nil, err
 	}
 	a := &authRequest{in: grant.Interaction{Client: c.ID}, client: c.Client}
+	if !c.Known() {
+		a.in.Name = c.ClientID
+	}
 	if f, err = s.requestObject(ctx, a, f); err != nil {
 		return nil, err
 	}
@@ -86,10 +89,13 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 		a.in.JKT = key.jkt
 		c.spend = append(c.spend, key.spend)
 	}
+	if c.ID == "" { // whom nobody agreed to writes nothing: what it could push again changes nothing either
+		c.spend = nil
+	}
 	if err := s.spendCaller(ctx, c); err != nil {
 		return nil, err
 	}
-	ref, err := s.Keys.SealState(pushedPurpose, c.ID, pushed{Request: carry(a.in), Prompts: a.prompts, Until: s.now().Add(PushedLifetime)})
+	ref, err := s.Keys.SealState(pushedPurpose, nameOf(c.Client), pushed{Request: carry(a.in), Prompts: a.prompts, Until: s.now().Add(PushedLifetime)})
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +108,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 func (s *Server) pushedRequest(ctx context.Context, a *authRequest, uri string) error {
 	ref := strings.TrimPrefix(uri, pushedPrefix)
 	var p pushed
-	if err := s.Keys.OpenState(pushedPurpose, a.client.ID, ref, &p); err != nil {
+	if err := s.Keys.OpenState(pushedPurpose, nameOf(a.client), ref, &p); err != nil {
 		if problem.From(err) == nil {
 			return err
 		}
@@ -119,7 +125,7 @@ func (s *Server) pushedRequest(ctx context.Context, a *authRequest, uri string) 
 	}
 	started := a.in.Started
 	a.in, a.prompts = p.Request.interaction(), p.Prompts
-	a.in.Started, a.in.Pushed = started, ref
+	a.in.Started, a.in.Pushed, a.in.Client = started, ref, a.client.ID
 	if err := s.registered(a); err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ func read[T any](r *rows, kind, name string, node func(*T) lineage.Node, load fu
 
 func (r *rows) clientByClientID(ctx context.Context, name string) (*client.Client, error) {
 	return read(r, "client", name, func(c *client.Client) lineage.Node { return c.Node }, func() (client.Client, error) {
-		return r.s.Clients.ClientByClientID(ctx, name)
+		return r.s.stored(ctx, name)
 	})
 }
 

@@ -51,6 +51,7 @@ type Resources interface {
 type Grants interface {
 	Grant(ctx context.Context, id string) (grant.Grant, error)
 	Consent(ctx context.Context, person, client string) (grant.Consent, error)
+	ConsentOfGroup(ctx context.Context, person, group string) (grant.Consent, error)
 	Family(ctx context.Context, id string) (grant.Family, error)
 	Delegation(ctx context.Context, parent, client string) (grant.Delegation, error)
 	DelegationByID(ctx context.Context, id string) (grant.Delegation, error)
@@ -113,10 +114,15 @@ type Server struct {
 	Clients   Clients
 	Resources Resources
 	Grants    Grants
-	State     State
-	Keys      Keys
-	Browser   Browser
-	Ladder    assurance.Ladder
+	// Admissions is what administrators say of clients that they did not register.
+	Admissions client.Admissions
+	// Fetch gets the documents of clients, behind the egress guard; nil: only pinned
+	// ones are known.
+	Fetch   *http.Client
+	State   State
+	Keys    Keys
+	Browser Browser
+	Ladder  assurance.Ladder
 	// Ahead is told of a genuine refresh token that the database has not made yet
 	// (mechanisms I13); nil: nobody is.
 	Ahead func(context.Context) error
@@ -140,6 +146,9 @@ type Server struct {
 	meta     metadataCache
 	recent   recentRows
 	handles  handleCache
+
+	docs          documents
+	registrations meter
 }
 
 func (s *Server) now() time.Time {
@@ -157,7 +166,7 @@ func (s *Server) API(handle func(pattern string, h web.Handler)) {
 		handle("OPTIONS "+p, preflight)
 		handle("GET "+p, h)
 	}
-	for p, h := range map[string]web.Handler{"/oauth/token": s.token, "/oauth/par": s.par, "/oauth/revoke": s.revoke, "/oauth/userinfo": s.userinfo} {
+	for p, h := range map[string]web.Handler{"/oauth/token": s.token, "/oauth/par": s.par, "/oauth/revoke": s.revoke, "/oauth/userinfo": s.userinfo, "/oauth/register": s.register} {
 		handle("OPTIONS "+p, preflight)
 		handle("POST "+p, shared(h))
 	}

@@ -147,7 +147,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) (*tokenRespons
 			continue // what was waited for once is not waited for again
 		}
 		if t.client != nil {
-			note(r, "client", t.client.ClientID)
+			note(r, "client", shortID(t.client.Client))
 			note(r, "grant", asciiOnly(f.Get("grant_type")))
 		}
 		return res, p, err

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -44,8 +46,9 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
 	}
 	m := view.Consent{
 		App: app(p), Permissions: permissions(p), Lasts: "until you end it, at most 30 days",
-		Form:   view.Form{Action: "/consent", Hidden: flow(tx, "")},
-		Switch: &view.Form{Action: "/switch", Hidden: flow(tx, "")}, Deadline: deadline(p),
+		Form:    view.Form{Action: "/consent", Hidden: append(flow(tx, ""), view.Field{Name: "seen", Value: p.App.Digest})},
+		Changed: p.Changed,
+		Switch:  &view.Form{Action: "/switch", Hidden: flow(tx, "")}, Deadline: deadline(p),
 	}
 	m.Resource, m.ResourceURL, err = s.about(r, p)
 	if err != nil {
@@ -152,35 +155,68 @@ func (s *Server) consentDecide(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
 		return nil
 	}
-	c := grant.Consent{ID: id.New("cns_"), Person: v.person.ID, Client: p.App.ID, At: s.now()}
-	if p.Remembered != nil {
-		c = *p.Remembered
-		c.At = s.now()
+	if f.Get("seen") != p.App.Digest { // what they allowed is not what it says now that it is
+		http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
+		return nil
 	}
-	var shown []string // what is for others was not, and is not agreed to
-	for _, sc := range p.Scopes {
-		shown = append(shown, grant.Agreed(sc.At, sc.Name))
+	err = s.agree(r, v, p)
+	if errors.Is(err, problem.Conflict) { // somebody else was the first to allow it, just now
+		if p, err = s.Oauth.Pending(w, r, tx, &v.ses); err == nil && p.Next == grant.NextConsent && f.Get("seen") == p.App.Digest {
+			err = s.agree(r, v, p)
+		}
 	}
-	c.Resources, c.Scopes = union(c.Resources, p.Resources), union(c.Scopes, shown)
-	refs := self(v.ses, nil)
-	refs.Client = p.App.ID
-	if p.Remembered != nil {
-		refs.Under = []string{c.ID}
-	}
-	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.ConsentGive, Kind: audit.ConsentGiven, Refs: refs, From: s.Origin(r),
-		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			return act.Effect{
-				Changes: []act.Change{grant.Remember{Consent: c}},
-				Parts:   []audit.Part{{Person: v.person.ID, Body: map[string]any{"client": p.App.ID, "scopes": c.Scopes, "resources": c.Resources, "consent": c.ID}}},
-			}, nil
-		},
-	})
 	if err != nil {
 		return err
 	}
 	http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
 	return nil
+}
+
+// agree remembers what a person allowed an app. A client that nobody registered
+// is stored with the first consent to it, and as it said then that it is.
+func (s *Server) agree(r *http.Request, v *visitor, p grant.Pending) error {
+	app := p.App
+	var list []act.Change
+	switch {
+	case app.Known():
+	case app.ID == "":
+		app.ID, app.CreatedAt = id.New(id.Client), s.now()
+		list = append(list, client.Create{Client: app})
+	case app.Source == client.FromDocument:
+		list = append(list, client.Update{Client: app})
+	}
+	c := grant.Consent{ID: id.New("cns_"), Person: v.person.ID, Client: app.ID}
+	refs := self(v.ses, nil)
+	refs.Client = p.App.ID
+	if have := p.Remembered; have != nil {
+		if c.Resources, c.Scopes = have.Resources, have.Scopes; have.Client == app.ID {
+			c.ID = have.ID
+			refs.Under = []string{c.ID}
+		}
+		if p.Changed { // what they allowed it then they allowed to something else
+			c.Resources, c.Scopes = nil, nil
+		}
+	}
+	c.At, c.Digest = s.now(), app.Digest
+	var shown []string // what is for others was not, and is not agreed to
+	for _, sc := range p.Scopes {
+		shown = append(shown, grant.Agreed(sc.At, sc.Name))
+	}
+	c.Resources, c.Scopes = union(c.Resources, p.Resources), union(c.Scopes, shown)
+	about := map[string]any{"client": app.ID, "scopes": c.Scopes, "resources": c.Resources, "consent": c.ID}
+	if !app.Known() {
+		about["client_id"], about["name"] = client.StoredID(app.ClientID), app.Name
+	}
+	_, err := s.Do.Do(r.Context(), act.Intent{
+		Action: policy.ConsentGive, Kind: audit.ConsentGiven, Refs: refs, From: s.Origin(r),
+		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{
+				Changes: append(list[:len(list):len(list)], grant.Remember{Consent: c}),
+				Parts:   []audit.Part{{Person: v.person.ID, Body: about}},
+			}, nil
+		},
+	})
+	return err
 }
 
 func union(a, b []string) []string {

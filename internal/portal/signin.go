@@ -11,6 +11,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/once"
@@ -61,6 +62,12 @@ func flow(tx, next string) []view.Field {
 // app is how a page names the app of an interaction.
 func app(p grant.Pending) view.App {
 	a := view.App{Name: p.App.Name, Trust: view.Registered}
+	switch p.App.Source {
+	case client.FromDocument:
+		a.Trust, a.Domain, a.Pinned = view.VerifiedDomain, p.App.Group, p.App.Pinned
+	case client.FromItself:
+		a.Trust = view.Unverified
+	}
 	if u, err := url.Parse(p.RedirectURI); err == nil {
 		h := u.Hostname()
 		if a.Local = h == "127.0.0.1" || h == "localhost" || h == "::1" || u.Scheme != "https" && u.Scheme != "http"; !a.Local {

@@ -17,6 +17,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/admin"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/feed"
@@ -296,7 +297,7 @@ func New(st *State) (*Server, error) {
 		return nil, err
 	}
 	s.oauth = &oauth.Server{
-		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Grants: st.Store, State: liveState{st.Store},
+		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Grants: st.Store, Admissions: st.Store, State: liveState{st.Store},
 		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, ClientAddr: web.ClientAddr, Now: st.now,
 		Published: keys, Certificates: web.Certificates, Anchors: anchors, MTLS: st.Config.MTLS.URL, Origin: web.OriginOf,
 	}
@@ -312,6 +313,12 @@ func New(st *State) (*Server, error) {
 		Recovery: s.recovery(),
 	}
 	s.oauth.Browser = s.portal
+	egress, err := st.Egress()
+	if err != nil {
+		return nil, err
+	}
+	egress.MaxBytes, egress.Timeout = client.MaxAnnounced, 3*time.Second
+	s.oauth.Fetch = egress.Client()
 	if s.portal.Notices, err = s.noticePages(); err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ func (s *Store) clientChange(u *unit, c act.Change) bool {
 	case client.Update:
 		u.bump(c.ID)
 		u.changeOne("client", `UPDATE client SET name = $1, auth_method = $2, secret_hash = $3, jwks = $4, redirect_uris = $5, grant_types = $6,
-scopes = $7, resources = $8, first_party = $9, native = $10, require_dpop = $11, metadata = $12, secret_at = $13, owner = $14, managed_by = $15 WHERE id = $16`,
+scopes = $7, resources = $8, first_party = $9, native = $10, require_dpop = $11, metadata = $12, secret_at = $13, digest = $14, owner = $15, managed_by = $16 WHERE id = $17`,
 			append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID)...)
 		if c.Earlier == nil {
 			u.then(`UPDATE client SET earlier_hash = NULL, earlier_at = NULL, earlier_until = NULL WHERE id = $1`, c.ID)
@@ -31,7 +31,7 @@ scopes = $7, resources = $8, first_party = $9, native = $10, require_dpop = $11,
 		u.must(1, refused(problem.New(problem.NotFound, "secret_not_found", "The client has no earlier secret of this name.")),
 			`UPDATE client SET earlier_hash = NULL, earlier_at = NULL, earlier_until = NULL WHERE id = $1 AND earlier_hash = $2`, c.ID, c.Hash[:])
 	default:
-		return false
+		return s.admissionChange(u, c)
 	}
 	return true
 }
@@ -50,8 +50,8 @@ func (u *unit) createClient(c client.Create) {
 	// does not end everybody's application.
 	u.node(c.ID, lineage.Client, c.Service)
 	u.then(`INSERT INTO client (name, auth_method, secret_hash, jwks, redirect_uris, grant_types, scopes, resources, first_party, native, require_dpop, metadata,
-secret_at, owner, managed_by, id, client_id, service, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
-		append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID, c.ClientID, c.Service, orNow(c.CreatedAt, u.at).UnixMicro())...)
+secret_at, digest, owner, managed_by, id, client_id, service, created_at, source, grp) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
+		append(clientArgs(c.Client), c.Owner, c.ManagedBy, c.ID, client.StoredID(c.ClientID), c.Service, orNow(c.CreatedAt, u.at).UnixMicro(), string(c.Source), c.Group)...)
 }
 
 // rotateSecret gives a client another secret: the one it replaces stops, or works
@@ -81,26 +81,26 @@ func clientArgs(c client.Client) []any {
 	}
 	return []any{
 		c.Name, string(c.AuthMethod), hash, jwks, text(c.RedirectURIs), text(c.GrantTypes), text(c.Scopes), text(c.Resources),
-		flag(c.FirstParty), flag(c.Native), flag(c.RequireDPoP), members(c.Metadata), micros(c.SecretAt),
+		flag(c.FirstParty), flag(c.Native), flag(c.RequireDPoP), members(c.Metadata), micros(c.SecretAt), c.Digest,
 	}
 }
 
 const clientSQL = `SELECT c.client_id, c.name, c.auth_method, c.secret_hash, COALESCE(c.jwks, ''), c.redirect_uris, c.grant_types, c.scopes, c.resources,
 c.first_party, c.native, c.require_dpop, c.metadata, c.service, c.owner, c.managed_by, c.created_at,
-COALESCE(c.secret_at, 0), c.earlier_hash, COALESCE(c.earlier_at, 0), COALESCE(c.earlier_until, 0), ` + nodeCols + ` FROM client c JOIN node n ON n.id = c.id `
+COALESCE(c.secret_at, 0), c.earlier_hash, COALESCE(c.earlier_at, 0), COALESCE(c.earlier_until, 0), c.source, c.grp, c.digest, ` + nodeCols + ` FROM client c JOIN node n ON n.id = c.id `
 
 func scanClient(row Row) (client.Client, error) {
 	var c client.Client
 	var n nodeRow
-	var method, jwks, uris, grants, scopes, resources, metadata string
+	var method, jwks, uris, grants, scopes, resources, metadata, source string
 	var hash, earlier []byte
 	var first, native, dpop, created, made, earlierMade, until int64
 	if err := row.Scan(n.dest(&c.ClientID, &c.Name, &method, &hash, &jwks, &uris, &grants, &scopes, &resources,
-		&first, &native, &dpop, &metadata, &c.Service, &c.Owner, &c.ManagedBy, &created, &made, &earlier, &earlierMade, &until)...); err != nil {
+		&first, &native, &dpop, &metadata, &c.Service, &c.Owner, &c.ManagedBy, &created, &made, &earlier, &earlierMade, &until, &source, &c.Group, &c.Digest)...); err != nil {
 		return client.Client{}, err
 	}
 	c.ID, c.AuthMethod, c.CreatedAt, c.Node = n.id, client.AuthMethod(method), moment(created), n.node()
-	c.FirstParty, c.Native, c.RequireDPoP = first != 0, native != 0, dpop != 0
+	c.FirstParty, c.Native, c.RequireDPoP, c.Source = first != 0, native != 0, dpop != 0, client.Source(source)
 	if len(hash) == len(secret.Hash{}) {
 		h := secret.Hash(hash)
 		c.SecretHash, c.SecretAt = &h, moment(made)
@@ -131,9 +131,14 @@ func (s *Store) Client(ctx context.Context, id string) (client.Client, error) {
 	return need(ctx, s.db, "client", scanClient, clientSQL+`WHERE c.id = $1`, id)
 }
 
-// ClientByClientID implements client.Store.
+// ClientByClientID implements client.Store. One that registered itself comes back
+// with the client_id that was asked for, which is not stored.
 func (s *Store) ClientByClientID(ctx context.Context, clientID string) (client.Client, error) {
-	return need(ctx, s.db, "client", scanClient, clientSQL+`WHERE c.client_id = $1`, clientID)
+	c, err := need(ctx, s.db, "client", scanClient, clientSQL+`WHERE c.client_id = $1`, client.StoredID(clientID))
+	if err == nil {
+		c.ClientID = clientID
+	}
+	return c, err
 }
 
 // Clients implements client.Store.

@@ -27,9 +27,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 		u.then(`INSERT INTO node (id, kind, version) VALUES ($1, $2, 1) ON CONFLICT (id) DO UPDATE SET version = node.version + 1`,
 			c.ID, int64(lineage.Grant))
 		u.parents(c.ID, c.Person, c.Client)
-		u.then(`INSERT INTO consent (id, person, client, resources, scopes, at) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (id) DO UPDATE SET resources = excluded.resources, scopes = excluded.scopes, at = excluded.at`,
-			c.ID, c.Person, c.Client, text(c.Resources), text(c.Scopes), orNow(c.At, u.at).UnixMicro())
+		u.then(`INSERT INTO consent (id, person, client, resources, scopes, digest, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (id) DO UPDATE SET resources = excluded.resources, scopes = excluded.scopes, digest = excluded.digest, at = excluded.at`,
+			c.ID, c.Person, c.Client, text(c.Resources), text(c.Scopes), c.Digest, orNow(c.At, u.at).UnixMicro())
 	case grant.Touch: // what a decision sees does not change: no version moves
 		u.then(`UPDATE access_grant SET used_at = $1 WHERE id = $2`, micros(c.At), c.ID)
 	default:
@@ -74,16 +74,23 @@ func scanConsent(row Row) (grant.Consent, error) {
 	var n nodeRow
 	var resources, scopes string
 	var at int64
-	if err := row.Scan(n.dest(&c.Person, &c.Client, &resources, &scopes, &at)...); err != nil {
+	if err := row.Scan(n.dest(&c.Person, &c.Client, &resources, &scopes, &c.Digest, &at)...); err != nil {
 		return grant.Consent{}, err
 	}
 	c.ID, c.At, c.Node = n.id, moment(at), n.node()
 	return c, lists(into(&resources, &c.Resources), into(&scopes, &c.Scopes))
 }
 
+const consentSQL = `SELECT c.person, c.client, c.resources, c.scopes, c.digest, c.at, ` + nodeCols + ` FROM consent c JOIN node n ON n.id = c.id `
+
 // Consent implements grant.Store: the newest that is live.
 func (s *Store) Consent(ctx context.Context, person, client string) (grant.Consent, error) {
-	return need(ctx, s.db, "consent", scanConsent, `SELECT c.person, c.client, c.resources, c.scopes, c.at, `+nodeCols+`
-FROM consent c JOIN node n ON n.id = c.id WHERE c.person = $1 AND c.client = $2 AND n.ended_at IS NULL AND n.frozen_at IS NULL
+	return need(ctx, s.db, "consent", scanConsent, consentSQL+`WHERE c.person = $1 AND c.client = $2 AND n.ended_at IS NULL AND n.frozen_at IS NULL
 ORDER BY c.id DESC LIMIT 1`, person, client)
+}
+
+// ConsentOfGroup implements grant.Store.
+func (s *Store) ConsentOfGroup(ctx context.Context, person, group string) (grant.Consent, error) {
+	return need(ctx, s.db, "consent", scanConsent, consentSQL+`JOIN client k ON k.id = c.client
+WHERE c.person = $1 AND k.source = 'dynamic' AND k.grp = $2 AND n.ended_at IS NULL AND n.frozen_at IS NULL ORDER BY c.at DESC, c.id DESC LIMIT 1`, person, group)
 }

@@ -84,6 +84,7 @@ func (u *unit) clear() {
 	for _, table := range []string{
 		"membership", "people_group", "passkey", "session", "device", "consent", "delegation", "access_grant", "refresh_family",
 		"client", "service", "resource", "record_key", "person", "once", "checkpoint", "recovery_confirmation", "recovery",
+		"client_openness", "client_rule", "client_document",
 	} {
 		u.then(`DELETE FROM ` + table)
 	}

@@ -2,6 +2,7 @@ package view
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -148,6 +149,11 @@ func cases() []testCase {
 	odd.App = oddApp
 	same.App, same.ApprovedAt = cliApp, time.Date(2026, 11, 3, 9, 0, 0, 0, time.UTC)
 	more.Permissions = grown
+	pinned, elsewhere, changed, selfMade := same, consent, consent, same
+	pinned.App = App{Name: "Example editor", Trust: VerifiedDomain, Domain: "editor.example.com", Pinned: true, Local: true}
+	elsewhere.App.Return = "callbacks.example.org"
+	changed.Changed, changed.Permissions = true, renewed(perms)
+	selfMade.App = App{Name: "Inspector", Trust: Unverified, Local: true}
 	none.Permissions, none.Resource, none.ResourceURL = nil, "", ""
 	signIn := SignIn{Ceremony: create, Help: "Write to it@example.com."}
 	forApp, locked, again := signIn, signIn, signIn
@@ -268,6 +274,10 @@ func cases() []testCase {
 		{"consent-again", dana(""), same},
 		{"consent-more", dana(""), more},
 		{"consent-identity", dana(""), none},
+		{"consent-pinned", dana(""), pinned},
+		{"consent-elsewhere", dana(""), elsewhere},
+		{"consent-changed", dana(""), changed},
+		{"consent-registered-again", dana(""), selfMade},
 		{"form-post", out(), FormPost{Form: Form{Action: "https://board.example.net/cb?tenant=a", Hidden: []Field{{"code", "cs_code_4fJ"}, {"state", "x"}}}, To: "board.example.net"}},
 		{"done", out(), Done{Headline: "You're signed out", Text: "The session in this browser has ended, and 2 apps with it.", Next: &Link{"Sign in again", PathSignIn}}},
 		{"done-denied", dana(""), Done{Headline: "You said no", Text: "“Release board” got no access. You can close this page.", Commands: []Command{{"To ask again", "countersign login"}}}},
@@ -418,4 +428,13 @@ func evil() []testCase {
 		list = append(list, testCase{"hostile", p, v})
 	}
 	return list
+}
+
+// renewed are permissions that all count as new.
+func renewed(list []Permission) []Permission {
+	out := slices.Clone(list)
+	for i := range out {
+		out[i].New = true
+	}
+	return out
 }

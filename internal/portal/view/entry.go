@@ -309,6 +309,7 @@ type Consent struct {
 	Permissions []Permission
 	Lasts       string    // in words, "until you sign out of this app, at most 30 days"
 	ApprovedAt  time.Time // nothing changed since they approved it then; zero: first time, or something is New
+	Changed     bool      // they approved it before, and it says now that it is something else
 	Form        Form
 	Switch      *Form // "Not you?"
 	Deadline    Deadline

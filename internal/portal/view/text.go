@@ -88,6 +88,15 @@ func Host(s string) string {
 	return a
 }
 
+// belongs tells whether a host, with or without a port, is a domain or below it.
+func belongs(host, domain string) bool {
+	h := Host(host)
+	if name, _, err := net.SplitHostPort(h); err == nil {
+		h = name
+	}
+	return h == Host(domain) || strings.HasSuffix(h, "."+Host(domain))
+}
+
 // foreign tells whether the host has letters that are shown as Punycode.
 func foreign(host string) bool {
 	h := Host(host)

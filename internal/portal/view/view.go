@@ -159,6 +159,7 @@ type App struct {
 	Name   string // as registered or as supplied by the app: see Trust
 	Trust  Trust
 	Domain string // of VerifiedDomain, in ASCII
+	Pinned bool   // of VerifiedDomain: administrators keep its description here
 	Return string // host that the browser is sent back to; "" with Local
 	Local  bool   // the answer goes to a program on this computer (loopback)
 }

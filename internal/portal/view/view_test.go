@@ -408,8 +408,13 @@ func TestWords(t *testing.T) {
 	says("stepup-wrong-user", "This was requested for dana@example.com. You're signed in as sam@example.com.", "Switch account")
 	says("stepup-impossible", "this needs a hardware-backed passkey. None is registered", "Add a security key")
 	says("stepup-impossible-admin", "Ask an administrator. Write to security@example.com.", "Reference 7F3A9C")
-	says("consent", "Verified: belongs to board.example.net", "It may read", "It may change", "It may administer", "Will ask you again each time: a passkey used in the last 5 minutes", "Deny")
+	says("consent", "Verified by its domain: board.example.net", "It may read", "It may change", "It may administer", "Will ask you again each time: a passkey used in the last 5 minutes", "Deny")
 	says("consent-again", "You already approved this on 3 November. Nothing changed.", "an app on this computer")
+	says("consent-pinned", "Verified by its domain: editor.example.com", "Your administrators keep its description here.", "an app on this computer", "Any program on this computer can use this name.")
+	says("consent-elsewhere", "The answer goes to callbacks.example.org", "That is not the app's own domain.")
+	says("consent-changed", "Since then it has changed what it says about itself", "New")
+	says("consent-unverified", "Name supplied by the app, not verified", "It registered itself. Nobody checked who made it.")
+	says("consent-registered-again", "You already approved this on 3 November. Nothing changed.", "It registered itself.", "Deny")
 	says("signin-locked", "Too many attempts. You can try again at 14:32 UTC, or use a passkey now.")
 	says("passkey-remove-only", "This is your only passkey. Add another before removing it.")
 	says("sessions", "Ending it ends 2 devices, 3 sessions and 3 apps.", "Ending it ends 1 app.", "This session", "May release:read release:publish")
@@ -450,6 +455,9 @@ func TestConsentAsksOnceOrTwice(t *testing.T) {
 		return out
 	}
 	if d := cmp.Diff([]string{"allow Allow Release board", "deny Deny"}, buttons("consent")); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"allow Continue", "deny Deny"}, buttons("consent-registered-again")); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"allow Continue"}, buttons("consent-again")); d != "" {

@@ -45,6 +45,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"people", testPeople},
 		{"groups", testGroups},
 		{"clients", testClients},
+		{"clients that nobody registered", testAdmissions},
 		{"resources", testResources},
 		{"factors", testFactors},
 		{"secret factors", testSecretFactors},

@@ -1,0 +1,77 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/client"
+)
+
+func (s *Store) admissionChange(u *unit, c act.Change) bool {
+	switch c := c.(type) {
+	case client.SetOpenness:
+		u.then(`INSERT INTO client_openness (one, body) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET body = excluded.body`, members(c.Openness))
+	case client.SetRule:
+		u.then(`DELETE FROM client_rule WHERE source = $1 AND grp = $2`, string(c.Source), c.Group)
+		if c.Trust != client.Unsaid {
+			u.then(`INSERT INTO client_rule (source, grp, trust, name, at) VALUES ($1, $2, $3, $4, $5)`,
+				string(c.Source), c.Group, string(c.Trust), c.Name, orNow(c.At, u.at).UnixMicro())
+		}
+	case client.PinDocument:
+		u.then(`INSERT INTO client_document (client_id, body, at) VALUES ($1, $2, $3)
+ON CONFLICT (client_id) DO UPDATE SET body = excluded.body, at = excluded.at`, c.ClientID, string(c.Body), orNow(c.At, u.at).UnixMicro())
+	case client.UnpinDocument:
+		u.changeOne("document", `DELETE FROM client_document WHERE client_id = $1`, c.ClientID)
+	default:
+		return false
+	}
+	return true
+}
+
+// Openness implements client.Admissions.
+func (s *Store) Openness(ctx context.Context) (o client.Openness, err error) {
+	body, ok, err := one(ctx, s.db, scanString, `SELECT body FROM client_openness WHERE one = 1`)
+	if err != nil || !ok {
+		return client.Openness{}, err
+	}
+	if err := json.Unmarshal([]byte(body), &o); err != nil {
+		return client.Openness{}, fmt.Errorf("store: what unregistered clients may do: %w", err)
+	}
+	return o, nil
+}
+
+// Rules implements client.Admissions.
+func (s *Store) Rules(ctx context.Context) ([]client.Rule, error) {
+	return all(ctx, s.db, func(row Row) (r client.Rule, err error) {
+		var source, trust string
+		var at int64
+		err = row.Scan(&source, &r.Group, &trust, &r.Name, &at)
+		r.Source, r.Trust, r.At = client.Source(source), client.Trust(trust), moment(at)
+		return r, err
+	}, `SELECT source, grp, trust, name, at FROM client_rule ORDER BY source, grp`)
+}
+
+func scanDocument(row Row) (d client.Document, err error) {
+	var body string
+	var at int64
+	err = row.Scan(&d.ClientID, &body, &at)
+	d.Body, d.At = []byte(body), moment(at)
+	return d, err
+}
+
+// Document implements client.Admissions.
+func (s *Store) Document(ctx context.Context, clientID string) (client.Document, error) {
+	return need(ctx, s.db, "document", scanDocument, `SELECT client_id, body, at FROM client_document WHERE client_id = $1`, clientID)
+}
+
+// Documents implements client.Admissions.
+func (s *Store) Documents(ctx context.Context, after string, n int) ([]client.Document, error) {
+	return all(ctx, s.db, scanDocument, `SELECT client_id, body, at FROM client_document WHERE client_id > $1 ORDER BY client_id LIMIT $2`, after, int64(n))
+}
+
+// OfGroup implements client.Admissions: at most 1000.
+func (s *Store) OfGroup(ctx context.Context, source client.Source, group string) ([]client.Client, error) {
+	return all(ctx, s.db, scanClient, clientSQL+`WHERE c.source = $1 AND c.grp = $2 AND n.ended_at IS NULL ORDER BY c.id DESC LIMIT 1000`, string(source), group)
+}

@@ -1,0 +1,75 @@
+package storetest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// testAdmissions: what is said of clients that nobody registered, and how they are
+// found, by a name that is longer than what is stored of it.
+func testAdmissions(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	same(t, must(r.s.Openness(r.ctx))(t), client.Openness{})
+	for _, o := range []client.Openness{{Documents: client.Listed, Registration: true, Resources: []string{"*"}, Scopes: []string{"a", "b"}}, {Documents: client.Anyone}} {
+		r.do(client.SetOpenness{Openness: o})
+		same(t, must(r.s.Openness(r.ctx))(t), o)
+	}
+	rule := client.Rule{Source: client.FromDocument, Group: "app.example.com", Trust: client.Allowed, Name: "App", At: start}
+	r.do(client.SetRule{Rule: rule})
+	rule.Trust = client.Blocked
+	group := client.Rule{Source: client.FromItself, Group: "fingerprint", Trust: client.Blocked, At: start}
+	r.do(client.SetRule{Rule: rule}, client.SetRule{Rule: group})
+	same(t, must(r.s.Rules(r.ctx))(t), []client.Rule{rule, group})
+	group.Trust = client.Unsaid
+	r.do(client.SetRule{Rule: group})
+	same(t, must(r.s.Rules(r.ctx))(t), []client.Rule{rule})
+
+	a, b := client.Document{ClientID: "https://a.example/c", Body: []byte(`{"a":1}`), At: start}, client.Document{ClientID: "https://b.example/c", Body: []byte(`{}`), At: start}
+	r.do(client.PinDocument{Document: b}, client.PinDocument{Document: a})
+	a.Body = []byte(`{"a":2}`)
+	r.do(client.PinDocument{Document: a})
+	same(t, must(r.s.Document(r.ctx, a.ClientID))(t), a)
+	same(t, must(r.s.Documents(r.ctx, "", 10))(t), []client.Document{a, b})
+	same(t, must(r.s.Documents(r.ctx, a.ClientID, 10))(t), []client.Document{b})
+	r.do(client.UnpinDocument{ClientID: a.ClientID})
+	_, err := r.s.Document(r.ctx, a.ClientID)
+	refused(t, err, problem.NotFound, "document_not_found")
+	refused(t, r.try(client.UnpinDocument{ClientID: a.ClientID}), problem.NotFound, "document_not_found")
+
+	long := client.DynamicPrefix + strings.Repeat("x", 2000)
+	self := client.Client{
+		ID: id.New(id.Client), ClientID: long, Name: "Self", AuthMethod: client.AuthNone, RedirectURIs: []string{"http://127.0.0.1/cb"}, GrantTypes: []client.GrantType{client.AuthorizationCode},
+		Scopes: []string{}, Resources: []string{}, ManagedBy: "dynamic", Origin: client.Origin{Source: client.FromItself, Group: "fp", Digest: "d1"},
+	}
+	r.do(client.Create{Client: self})
+	got := must(r.s.ClientByClientID(r.ctx, long))(t)
+	if got.ClientID != long || got.Source != client.FromItself || got.Group != "fp" || got.Digest != "d1" {
+		t.Errorf("%+v", got)
+	}
+	if c := must(r.s.Client(r.ctx, self.ID))(t); c.ClientID != client.StoredID(long) {
+		t.Errorf("stored as %s", c.ClientID)
+	}
+	refused(t, r.try(client.Create{Client: client.Client{ID: id.New(id.Client), ClientID: long}}), problem.Conflict, "client_id_taken")
+	if list := must(r.s.OfGroup(r.ctx, client.FromItself, "fp"))(t); len(list) != 1 || list[0].ID != self.ID {
+		t.Errorf("%+v", list)
+	}
+	same(t, len(must(r.s.OfGroup(r.ctx, client.FromDocument, "fp"))(t)), 0)
+
+	// What was agreed to with one registration is found for the group.
+	p := r.person("dana")
+	_, err = r.s.ConsentOfGroup(r.ctx, p.ID, "fp")
+	refused(t, err, problem.NotFound, "consent_not_found")
+	c := grant.Consent{ID: id.New("cns_"), Person: p.ID, Client: self.ID, Resources: []string{}, Scopes: []string{"openid"}, Digest: "d1", At: start}
+	r.do(grant.Remember{Consent: c})
+	if have := must(r.s.ConsentOfGroup(r.ctx, p.ID, "fp"))(t); have.ID != c.ID || have.Digest != "d1" || have.Client != self.ID {
+		t.Errorf("%+v", have)
+	}
+	_, err = r.s.ConsentOfGroup(r.ctx, r.person("sam").ID, "fp")
+	refused(t, err, problem.NotFound, "consent_not_found")
+}
