@@ -71,6 +71,7 @@ type wantClient struct {
 	SanURI       *string        `yaml:"tls_client_auth_san_uri" json:"tls_client_auth_san_uri,omitempty"`
 	SanIP        *string        `yaml:"tls_client_auth_san_ip" json:"tls_client_auth_san_ip,omitempty"`
 	SanEmail     *string        `yaml:"tls_client_auth_san_email" json:"tls_client_auth_san_email,omitempty"`
+	Profile      *string        `yaml:"security_profile" json:"security_profile,omitempty"`
 	CertBound    *bool          `yaml:"tls_client_certificate_bound_access_tokens" json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	MayAct       *string        `yaml:"may_act" json:"may_act,omitempty"`
 	Service      *wantService   `yaml:"service" json:"service,omitempty"`

@@ -24,6 +24,8 @@ type Authentication struct {
 	SanURI    string `json:"tls_client_auth_san_uri,omitempty" maxLength:"1024" doc:"A URI in its certificate (RFC 8705)"`
 	SanIP     string `json:"tls_client_auth_san_ip,omitempty" maxLength:"45" doc:"An address in its certificate (RFC 8705)"`
 	SanEmail  string `json:"tls_client_auth_san_email,omitempty" maxLength:"320" doc:"A mail address in its certificate (RFC 8705)"`
+	// Profile holds the client to a security profile: FAPI2, or "" for none.
+	Profile string `json:"security_profile,omitempty" enum:"fapi2" doc:"fapi2 holds it to the FAPI 2.0 Security Profile"`
 	// CertificateBound binds the client's tokens to the certificate of the connection
 	// they are asked for on (RFC 8705 §3).
 	CertificateBound bool `json:"tls_client_certificate_bound_access_tokens,omitempty" doc:"Its tokens are bound to its certificate (RFC 8705)"`

@@ -230,14 +230,20 @@ func (r *row) complete(c *claims, required ...string) error {
 // timely judges exp, iat and, if there is one, nbf. A date of 0 stands for an
 // absent claim; complete has refused those that must not be.
 func (r *row) timely(c *claims, iat, exp NumericDate, now time.Time, leeway time.Duration) error {
+	return r.within(c, iat, exp, now, leeway, leeway)
+}
+
+// within is timely with two leeways: for an end that has passed, and for a beginning
+// that lies ahead.
+func (r *row) within(c *claims, iat, exp NumericDate, now time.Time, late, ahead time.Duration) error {
 	nbf := c.date("nbf")
 	if c.bad != "" {
 		return r.malformed("has a bad " + c.bad)
 	}
-	if !now.Before(time.Unix(int64(exp), 0).Add(leeway)) {
+	if !now.Before(time.Unix(int64(exp), 0).Add(late)) {
 		return r.fail("expired", "has expired")
 	}
-	if latest := now.Add(leeway).Unix(); int64(iat) > latest || int64(nbf) > latest {
+	if latest := now.Add(ahead).Unix(); int64(iat) > latest || int64(nbf) > latest {
 		return r.fail("not_yet_valid", "is not valid yet")
 	}
 	return nil

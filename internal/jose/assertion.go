@@ -1,6 +1,7 @@
 package jose
 
 import (
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,9 @@ type ClientAssertionWant struct {
 	Algorithms []string // of the client's registration; nil: AssertionAlgorithms
 	Now        time.Time
 	Leeway     time.Duration
+	Ahead      time.Duration // how far iat and nbf may lie ahead, if that is more than Leeway
+	// OneAudience refuses an audience that is a list, even of one (FAPI 2.0 §5.3.2.1).
+	OneAudience bool
 }
 
 // ClientAssertionClaims are the claims a client of ours writes.
@@ -96,7 +100,10 @@ func VerifyClientAssertion(assertion string, keys KeySet, want ClientAssertionWa
 	if want.Issuer == "" || len(aud) != 1 || aud[0] != want.Issuer {
 		return ClientAssertion{}, r.fail("audience", "must have our issuer identifier as its only audience")
 	}
-	if fault := r.timely(&c, iat, exp, want.Now, want.Leeway); fault != nil {
+	if raw, _ := c.get("aud"); want.OneAudience && strings.HasPrefix(raw, "[") {
+		return ClientAssertion{}, r.fail("audience", "must have our issuer identifier as its audience, not a list")
+	}
+	if fault := r.within(&c, iat, exp, want.Now, want.Leeway, max(want.Leeway, want.Ahead)); fault != nil {
 		return ClientAssertion{}, fault
 	}
 	if exp.Time().After(want.Now.Add(MaxAssertionLifetime + want.Leeway)) {

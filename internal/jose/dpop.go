@@ -38,6 +38,7 @@ type DPoPWant struct {
 // caller's to establish, and that JKT is the token's key.
 type DPoPProof struct {
 	JKT      string // thumbprint of the key that signed
+	Alg      string // that it was signed with
 	JTI      string
 	Nonce    string // "" if none
 	IssuedAt time.Time
@@ -68,7 +69,7 @@ func VerifyDPoP(proof string, want DPoPWant) (DPoPProof, error) {
 		return DPoPProof{}, r.malformed("has claims that are not strict JSON")
 	}
 	c := claims{object: top}
-	p := DPoPProof{JTI: c.str("jti"), Nonce: c.str("nonce"), IssuedAt: c.date("iat").Time()}
+	p := DPoPProof{Alg: o.alg, JTI: c.str("jti"), Nonce: c.str("nonce"), IssuedAt: c.date("iat").Time()}
 	htm, htu, ath := c.str("htm"), c.str("htu"), c.str("ath")
 	if fault := r.complete(&c, "jti", "htm", "htu", "iat"); fault != nil {
 		return DPoPProof{}, fault

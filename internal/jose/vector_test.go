@@ -59,7 +59,7 @@ func TestVectors(t *testing.T) {
 
 	at := time.Unix(1562262616, 0)
 	p, err := VerifyDPoP(rfc9449, DPoPWant{Method: "POST", URL: "https://server.example.com/token", Now: at})
-	if err != nil || p != (DPoPProof{JKT: "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I", JTI: "-BwC3ESc6acc2lTc", IssuedAt: at.UTC()}) {
+	if err != nil || p != (DPoPProof{Alg: "ES256", JKT: "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I", JTI: "-BwC3ESc6acc2lTc", IssuedAt: at.UTC()}) {
 		t.Errorf("RFC 9449 §4: %+v, %v", p, err)
 	}
 	if got := tokenHash("Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"); got != "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo" {

@@ -94,6 +94,9 @@ func (s *Server) met(ctx context.Context, clientID string) (*client.Client, erro
 // credentials holds what was presented against the client's own method.
 func (s *Server) credentials(ctx context.Context, c *caller, p presented) error {
 	now := s.now()
+	if c.FAPI() && !c.Asymmetric() { // FAPI 2.0 §5.3.2.1
+		return errClient
+	}
 	switch c.AuthMethod {
 	case client.AuthNone:
 		if p.secret != "" || p.assertion != "" {
@@ -112,7 +115,9 @@ func (s *Server) credentials(ctx context.Context, c *caller, p presented) error 
 		if err != nil {
 			return asClient(err)
 		}
-		a, err := jose.VerifyClientAssertion(p.assertion, keys, jose.ClientAssertionWant{Issuer: s.Issuer, ClientID: c.ClientID, Now: now})
+		a, err := jose.VerifyClientAssertion(p.assertion, keys, jose.ClientAssertionWant{
+			Issuer: s.Issuer, ClientID: c.ClientID, Now: now, Ahead: assertionLeeway, OneAudience: c.FAPI(),
+		})
 		if err != nil {
 			return errClient.Because(err)
 		}

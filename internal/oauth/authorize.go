@@ -136,7 +136,7 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 	if err := s.readParameters(ctx, a, inner); err != nil {
 		return a, err
 	}
-	if a.client.RequirePushed {
+	if mustPush(a.client) {
 		return a, invalid("invalid_request", "This app's requests must be pushed first (RFC 9126).")
 	}
 	return a, nil
@@ -163,6 +163,9 @@ func (a *authRequest) read(f web.Form) (err error) {
 // from.
 func (s *Server) readParameters(ctx context.Context, a *authRequest, f web.Form) error {
 	if err := a.read(f); err != nil {
+		return err
+	}
+	if err := a.profiled(f); err != nil {
 		return err
 	}
 	if !a.client.Allows(client.AuthorizationCode) {

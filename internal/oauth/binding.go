@@ -45,6 +45,10 @@ func (t *tokenRequest) bound() binding {
 // nothing to bind them to.
 func (t *tokenRequest) constrained() error {
 	switch {
+	case !proofAllowed(t.client.Client, t.key):
+		return invalid("invalid_dpop_proof", "This client's proofs are signed with PS256, ES256 or EdDSA (FAPI 2.0 section 5.4.1).")
+	case t.client.FAPI() && t.bound() == (binding{}):
+		return unbound("This client's tokens")
 	case t.key == nil && t.client.RequireDPoP:
 		return unbound("This client's tokens")
 	case t.client.CertificateBound && len(t.certs) == 0:

@@ -22,6 +22,7 @@ const (
 // proof is a verified DPoP proof and the mark that its use spends.
 type proof struct {
 	jkt   string
+	alg   string
 	spend once.Spend
 }
 
@@ -59,7 +60,7 @@ func (s *Server) dpop(w http.ResponseWriter, r *http.Request, accessToken string
 	if !nonceValid(keys, space, p.Nonce, now) {
 		return nil, problem.New(problem.Invalid, "use_dpop_nonce", "Use the nonce in the DPoP-Nonce header.")
 	}
-	return &proof{jkt: p.JKT, spend: once.Spend{
+	return &proof{jkt: p.JKT, alg: p.Alg, spend: once.Spend{
 		Purpose: once.DPoP, Key: once.KeyOf(once.DPoP, p.JKT, p.JTI), Mark: true, Until: now.Add(2*nonceStep + time.Minute),
 	}}, nil
 }

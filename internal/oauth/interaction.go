@@ -105,7 +105,8 @@ func (s *Server) registered(a *authRequest) error {
 	if _, err := redirectOf(a.client, a.in.RedirectURI); err != nil {
 		return err
 	}
-	ok := a.client.Node.Live() && a.client.Allows(client.AuthorizationCode) && len(askable(a.client, a.in.Scopes)) == len(a.in.Scopes)
+	pushed := a.in.Pushed != "" || !a.client.FAPI() // it may have become one meanwhile
+	ok := pushed && a.client.Node.Live() && a.client.Allows(client.AuthorizationCode) && len(askable(a.client, a.in.Scopes)) == len(a.in.Scopes)
 	for _, id := range a.in.Resources {
 		ok = ok && mayUse(a.client, id)
 	}

@@ -72,6 +72,9 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 	if err != nil {
 		return nil, err
 	}
+	if !proofAllowed(c.Client, key) {
+		return nil, invalid("invalid_dpop_proof", "This client's proofs are signed with PS256, ES256 or EdDSA (FAPI 2.0 section 5.4.1).")
+	}
 	a := &authRequest{in: grant.Interaction{Client: c.ID}, client: c.Client}
 	if !c.Known() {
 		a.in.Name = c.ClientID

@@ -100,5 +100,15 @@ func overTLS(l net.Listener, pair config.TLS, ask tls.ClientAuthType) (net.Liste
 	if err := certs.load(); err != nil {
 		return nil, err
 	}
-	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get, ClientAuth: ask, NextProtos: []string{"http/1.1"}}), nil
+	return tls.NewListener(l, &tls.Config{
+		MinVersion: tls.VersionTLS12, CipherSuites: suites, GetCertificate: certs.get, ClientAuth: ask, NextProtos: []string{"http/1.1"},
+	}), nil
+}
+
+// suites are those of TLS 1.2 that BCP 195 recommends (FAPI 2.0 §5.2.2); TLS 1.3 has
+// no others.
+var suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
