@@ -42,10 +42,11 @@ var groups = []struct {
 	{"oidc-agent", agentCases},
 	{"git-credential-oauth", gitCases},
 	{"mod_auth_openidc", apacheCases},
+	{"mcp-typescript-sdk-v2-bound", scriptCases("v2", "DPoP")},
 	{"mcp-go-sdk", goCases},
-	{"mcp-typescript-sdk-v1", scriptCases("v1")},
-	{"mcp-typescript-sdk-v2", scriptCases("v2", "more scope on 403")},
-	{"mcp-remote", scriptCases("remote")},
+	{"mcp-typescript-sdk-v1", scriptCases("v1", mcpCases...)},
+	{"mcp-typescript-sdk-v2", scriptCases("v2", append(mcpCases, "more scope on 403")...)},
+	{"mcp-remote", scriptCases("remote", mcpCases...)},
 }
 
 // TestInterop runs every case of every program, on one server.

@@ -35,10 +35,13 @@ func (l *lab) profile(t testing.TB) *chrome.Browser {
 	return b
 }
 
-// scriptCases are what the clients of js/mcp.mjs do, each with a login of its own
-// in a fresh browser.
-func scriptCases(program string, more ...string) (list []kase) {
-	for _, name := range append([]string{"login and tool call", "refresh, and four parallel calls at expiry", "a metadata document", "registers itself"}, more...) {
+// mcpCases are what every MCP client is asked to do.
+var mcpCases = []string{"login and tool call", "refresh, and four parallel calls at expiry", "a metadata document", "registers itself"}
+
+// scriptCases are what a client of js/mcp.mjs does, each with a login of its own in
+// a fresh browser.
+func scriptCases(program string, names ...string) (list []kase) {
+	for _, name := range names {
 		list = append(list, kase{name, func(t testing.TB, l *lab) { l.node(t, l.profile(t), "mcp.mjs", name, program) }})
 	}
 	return list

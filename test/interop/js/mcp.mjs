@@ -3,7 +3,7 @@
 //   mcp.mjs CASE v1|v2|remote
 import { mkdtemp } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expire, lab, listen, ok, open, run, same } from './lab.mjs'
+import { bound, expire, lab, listen, ok, open, run, same } from './lab.mjs'
 
 const program = process.argv[3]
 
@@ -155,6 +155,18 @@ await run({
     text(await call('whoami'))
     same(text(await login('deploy')), 'Deployed.', 'the tool')
     same(provider.logins, 2, 'logins')
+  },
+  async DPoP() {
+    const { DpopSession } = await sdk()
+    const session = await DpopSession.create()
+    const { call, provider } = await direct({ ...known, dpop: () => session })
+    ok(text(await call('whoami')), 'nobody is asking')
+    same([provider.held.token_type, bound(provider.held.access_token).jkt], ['DPoP', session.thumbprint], 'the binding')
+    const before = provider.held.access_token
+    provider.held = { ...provider.held, access_token: `${before}x` } // the server says 401, and it renews
+    ok(text(await call('whoami')), 'nobody is asking')
+    ok(![before, `${before}x`].includes(provider.held.access_token), 'it was not renewed')
+    same(provider.logins, 1, 'logins')
   },
   async 'a metadata document'() {
     const { call, provider } = remote ? await through(lab.mcp, '--client-metadata-url', lab.document) : await direct({ clientMetadataUrl: lab.document })
