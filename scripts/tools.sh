@@ -74,14 +74,17 @@ packages test/interop
 # here: unpacked, not installed, so that no service starts and no root is needed.
 unpacked=(apache2-bin git-credential-oauth libapache2-mod-auth-openidc oidc-agent-cli)
 unpack() {
-  local at=$BIN/debian needed dir
+  local at=$BIN/debian dir deb
   [ "$(cat "$at.packages" 2>/dev/null)" != "${unpacked[*]}" ] || return 0
   command -v apt-get >/dev/null || { echo "tools: please get: ${unpacked[*]} (no apt-get here)" >&2; return 0; }
   echo "tools: unpacking ${unpacked[*]}"
-  needed() { apt-get -s install --no-install-recommends "${unpacked[@]}" 2>/dev/null | awk '/^Inst /{print $2}'; }
-  needed >/dev/null || quietly "${as_root[@]}" apt-get update -qq
   dir=$(mktemp -d)
-  (cd "$dir" && quietly apt-get download -qq $(printf '%s\n' "${unpacked[@]}" $(needed) | sort -u))
+  fetch() { # with what they need; apt-get -s says what that is
+    local list
+    list=$(apt-get -s install --no-install-recommends "${unpacked[@]}" | awk '/^Inst /{print $2}') || return 1
+    (cd "$dir" && printf '%s\n' "${unpacked[@]}" $list | sort -u | xargs apt-get download -qq)
+  }
+  fetch >/dev/null 2>&1 || { quietly "${as_root[@]}" apt-get update -qq && quietly fetch; }
   rm -rf "$at"
   mkdir -p "$at"
   for deb in "$dir"/*.deb; do quietly dpkg -x "$deb" "$at"; done
