@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks, once and quietly:
 #   tools.sh go   the checkers, in .bin
-#   tools.sh      these, and Chromium, PostgreSQL, and the npm packages that tests run
+#   tools.sh      these, Chromium, PostgreSQL, and what tests run of npm and of others
 # A system package that cannot be installed here is named on standard error and
 # left to the test that needs it, which then fails with its own reason.
 set -euo pipefail
@@ -32,6 +32,7 @@ go_tool() {
 go_tool "$GOFUMPT"
 go_tool "$STATICCHECK"
 [ "${1:-}" != go ] || exit 0
+go_tool filippo.io/torchwood/cmd/litewitness@v0.6.1 # a witness by others; 0.7 and later need a newer Go
 
 has_postgres() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || compgen -G '/usr/pgsql-*/bin/initdb' >/dev/null; }
 has_chromium() { command -v "${COUNTERSIGN_CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
