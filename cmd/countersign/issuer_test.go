@@ -21,6 +21,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 )
 
 // issuer is a small authorization server with a /v1 and a sample API, on real
@@ -454,6 +455,10 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		answer(w, 200, map[string]any{"items": []map[string]any{{"id": "ses_1", "device": "Firefox on Linux", "acr": "phr", "current": true}}})
 	case noun == "policies":
 		i.policy(w, r, id)
+	case noun == "decisions":
+		i.decided(w, r)
+	case noun == "people" && r.Method == "GET" && id == "usr_1":
+		answer(w, 200, map[string]any{"id": id, "name": "Dana"})
 	case noun == "webhooks" && r.Method == "POST" && verb == "secret":
 		i.counts["rotated_"+id]++
 		answer(w, 200, map[string]any{"id": id, "secret": "whsec_TOLDAGAIN"})
@@ -596,6 +601,37 @@ func listOf(v any) (out []string) {
 		}
 	}
 	return out
+}
+
+// decided gives three refreshes of one person, within a few minutes and then an
+// hour later, and one that an earlier release recorded; two pages.
+func (i *issuer) decided(w http.ResponseWriter, r *http.Request) {
+	at := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+	facts := []replay.Facts{
+		{Action: policy.TokenRefresh, Kind: policy.KindPerson, Outcome: "allow", Seen: &replay.Shared{}},
+		{Action: policy.TokenRefresh, Kind: policy.KindPerson, Outcome: "allow"},
+	}
+	item := func(of int, after time.Duration) replay.DecisionItem {
+		d := replay.Decision{At: at.Add(after), Who: "usr_1", Session: "ses_1"}
+		if of == 0 {
+			d.Saw = &replay.World{Ages: []int64{3600_000, 3600_000, 3600_000}}
+		}
+		return replay.DecisionItem{Decision: d, Of: of}
+	}
+	page := replay.Decisions{Facts: facts, Read: 2, At: &at}
+	switch {
+	case i.set["decisions"] == "denied":
+		w.Header().Set("Content-Type", "application/problem+json")
+		answer(w, 403, map[string]any{"code": "denied", "detail": "This is not allowed."})
+		return
+	case i.set["decisions"] == "broken":
+		page.Items = []replay.DecisionItem{{Of: 2}}
+	case r.URL.Query().Get("after") == "":
+		page.Items, page.Next = []replay.DecisionItem{item(1, 0), item(0, time.Minute)}, "rec_1"
+	default:
+		page.Items = []replay.DecisionItem{item(0, 2*time.Minute), item(0, time.Hour)}
+	}
+	answer(w, 200, page)
 }
 
 // policy lists, reads, publishes and puts back versions of the policies.

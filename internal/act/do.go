@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/risk"
 )
@@ -289,6 +291,8 @@ type recordFacts struct {
 	Risk     string        `json:"risk,omitempty"`    // the band, where it is not low
 	Signals  []string      `json:"signals,omitempty"` // … and what made it so
 	Detail   any           `json:"detail,omitempty"`
+	// Seen is what the decision can be made again of; nil where it never is.
+	Seen *replay.Shared `json:"seen,omitempty"`
 	// Monitored is what the answer would have been with the policies in mode monitor;
 	// nil if the same.
 	Monitored *monitored `json:"monitored,omitempty"`
@@ -336,20 +340,46 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 	if m := dec.Monitored; m != nil {
 		rf.Monitored = &monitored{m.Outcome.String(), m.Code, policiesOf(m.Reasons)}
 	}
+	var saw *replay.World
+	if replay.Keeps(in.Refs.Kind) {
+		var seen replay.Shared
+		seen, saw = replay.See(&f.Input, dec.Ask)
+		rf.Seen = &seen
+	}
 	rec.Facts = d.facts.interned(rf)
 	rec.Parts = append(rec.Parts, eff.Parts...)
+	d.describeActor(rec, in, saw)
+}
+
+// describeActor fills the part of whoever acted, with what the decision saw of
+// them.
+func (d *Doer) describeActor(rec *audit.Record, in Intent, saw *replay.World) {
 	actor := in.Refs.Actor
-	if in.Refs.Kind != policy.KindPerson || actor == "" || slices.ContainsFunc(eff.Parts, func(p audit.Part) bool { return p.Person == actor }) {
+	if in.Refs.Kind != policy.KindPerson || actor == "" {
 		return
 	}
 	who := map[string]any{}
-	if in.Refs.Session != "" {
-		who["session"] = in.Refs.Session
+	i := slices.IndexFunc(rec.Parts, func(p audit.Part) bool { return p.Person == actor })
+	if i >= 0 {
+		said, plain := rec.Parts[i].Body.(map[string]any)
+		if !plain && rec.Parts[i].Body != nil {
+			return
+		}
+		maps.Copy(who, said)
+	} else {
+		rec.Parts = append([]audit.Part{{Person: actor}}, rec.Parts...) // the actor comes first
+		i = 0
+		if in.Refs.Session != "" {
+			who["session"] = in.Refs.Session
+		}
+		if in.Refs.Grant != "" {
+			who["grant"] = in.Refs.Grant
+		}
 	}
-	if in.Refs.Grant != "" {
-		who["grant"] = in.Refs.Grant
+	if saw != nil {
+		who["saw"] = saw
 	}
-	rec.Parts = append([]audit.Part{{Person: actor, Body: who}}, rec.Parts...) // the actor comes first
+	rec.Parts[i].Body = who
 }
 
 // Spent reports whether err says that a value was already used, and by what.

@@ -36,9 +36,13 @@ func (c *factsCache) interned(rf recordFacts) any {
 	if rf.Monitored != nil {
 		m = *rf.Monitored
 	}
+	seen := ""
+	if rf.Seen != nil {
+		seen = rf.Seen.Key()
+	}
 	var b strings.Builder
 	b.Grow(384)
-	for _, s := range [...]string{string(rf.Action), rf.Kind, rf.Client, rf.Service, rf.Resource, rf.ACR, rf.Outcome, rf.Code, rf.Policy, rf.Risk, detail, m.Outcome, m.Code} {
+	for _, s := range [...]string{string(rf.Action), rf.Kind, rf.Client, rf.Service, rf.Resource, rf.ACR, rf.Outcome, rf.Code, rf.Policy, rf.Risk, detail, seen, m.Outcome, m.Code} {
 		b.WriteString(s)
 		b.WriteByte(0)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
@@ -78,6 +79,9 @@ type Log interface {
 	// AuditPage gives lines newest first, at most n. next is the Before of the
 	// next page, "" if there is none; a page may be short and have a next one.
 	AuditPage(ctx context.Context, q LogQuery, n int) (lines []audit.Line, next string, err error)
+	// Decisions gives what was decided from a time on and before another, oldest
+	// first, out of at most n records behind after; "" begins at from.
+	Decisions(ctx context.Context, from, until time.Time, after string, n int) (replay.Decisions, error)
 }
 
 // Config is what the API stands on.
@@ -152,6 +156,7 @@ func New(c Config) (*API, error) {
 	a.deliveries()
 	a.leaks()
 	a.policies()
+	a.decisions()
 	a.log()
 	a.published()
 	document, err := json.Marshal(a.huma.OpenAPI())

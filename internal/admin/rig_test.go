@@ -32,6 +32,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/secret"
@@ -153,6 +154,10 @@ func (t treeOf) Entry(ctx context.Context, record string) (uint64, int64, []byte
 }
 
 type logOf struct{ *rig }
+
+func (l logOf) Decisions(ctx context.Context, from, until time.Time, after string, n int) (replay.Decisions, error) {
+	return l.store.Decisions(ctx, l.keys, from, until, after, n)
+}
 
 func (l logOf) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]audit.Line, string, error) {
 	f := store.Filter{Before: q.Before, Kinds: q.Kinds}

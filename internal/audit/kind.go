@@ -139,6 +139,7 @@ const (
 	EmailVerified        Kind = 0x082c
 
 	PolicyRecovered Kind = 0x0850 // the operator of the host put an earlier version back
+	PolicyReplayed  Kind = 0x0858 // recorded decisions were read, to try policies on them
 
 	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
 	BackupMade        Kind = 0x0831
@@ -271,6 +272,7 @@ var kinds = map[Kind]kindInfo{
 	SetupOffered:    {"setup.offered", Log, plain, "A setup link was made"},
 	SetupCompleted:  {"setup.completed", Authority, critical, "{who} completed the setup and <became|did not become> the first administrator"},
 	PolicyRecovered: {"policy.recovered", Authority, critical, "the operator of the machine <put back|could not put back> [policy {policy}|an earlier policy]"},
+	PolicyReplayed:  {"policy.replayed", Authority, plain, "{who} <read|was not allowed to read> recorded decisions[, to try policies {policy} on them]"},
 	AdminRecovered:  {"admin.recovered", Authority, critical, "the operator of the machine <recovered|could not recover> an administrator[, {who}]"},
 	PolicyPublished: {"policy.published", Authority, critical, "{who} <published|was not allowed to publish> [policy {policy}|a policy]"},
 	Migrated:        {"migrated", Log, plain, "the database was migrated[ from {from}][ to {to}]"},

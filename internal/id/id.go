@@ -127,6 +127,17 @@ func Bytes(s string) (b [16]byte, ok bool) {
 	return b, err == nil
 }
 
+// Earliest is no later than any identifier that New makes from t on, and later than
+// those of a millisecond before it.
+func Earliest(prefix string, t time.Time) string {
+	var b [16]byte
+	ms := max(t.UnixMilli(), 0)
+	for i := range 6 {
+		b[i] = byte(ms >> (8 * (5 - i)))
+	}
+	return Encode(prefix, b)
+}
+
 // MadeAt is the time in a UUIDv7 identifier, to the millisecond.
 func MadeAt(b [16]byte) time.Time {
 	var ms int64

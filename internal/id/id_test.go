@@ -140,3 +140,17 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestEarliest(t *testing.T) {
+	before := time.Now()
+	made := New(Record)
+	if e := Earliest(Record, before.Add(-time.Millisecond)); e > made {
+		t.Errorf("%s is later than %s", e, made)
+	}
+	if e := Earliest(Record, before.Add(time.Minute)); e < made {
+		t.Errorf("%s is earlier than %s", e, made)
+	}
+	if e := Earliest(Record, time.Time{}); e != Encode(Record, [16]byte{}) {
+		t.Errorf("%s", e)
+	}
+}

@@ -152,6 +152,7 @@ var table = map[audit.Kind]rule{
 	audit.AdminRecovered:    {to: object, admins: true, title: "Your account was recovered", text: "The operator of the machine made a link with which your account can be entered again."},
 	audit.PolicyPublished:   {admins: true},
 	audit.PolicyRecovered:   {admins: true},
+	audit.PolicyReplayed:    noOne,
 	audit.Migrated:          {admins: true},
 	audit.Restored:          {admins: true},
 	audit.DeploymentRenamed: {admins: true},

@@ -79,6 +79,7 @@ const (
 
 	PolicyRead    Action = "policy.read"
 	PolicyPublish Action = "policy.publish"
+	PolicyReplay  Action = "policy.replay"  // recorded decisions are read, to try other policies on them
 	PolicyRecover Action = "policy.recover" // by the operator of the host: the publishers are locked out
 
 	DeploymentRename Action = "deployment.rename"

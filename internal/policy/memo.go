@@ -167,9 +167,7 @@ func (m *memo) holds(p []string, name string) bool {
 // ownership reports whether two nodes are the resource's owner and the
 // principal, and notes it.
 func (m *memo) ownership(a, b ast.IsNode) bool {
-	owner := ast.Resource().Access("owner").AsIsNode()
-	principal := ast.IsNode(ast.NewPrincipalNode())
-	found := a == owner && b == principal || a == principal && b == owner
+	found := ownership(a, b)
 	m.of["own"] = m.of["own"] || found
 	return found
 }

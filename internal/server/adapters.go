@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/portal"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/recovery"
@@ -243,6 +244,11 @@ func (a auditLog) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]aud
 		f.Person = p
 	}
 	return a.Lines(ctx, f, n)
+}
+
+// Decisions gives the API what was decided.
+func (a auditLog) Decisions(ctx context.Context, from, until time.Time, after string, n int) (replay.Decisions, error) {
+	return a.Store.Decisions(ctx, a.Names, from, until, after, n)
 }
 
 // published gives the API what the log is published from.

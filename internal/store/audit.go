@@ -173,3 +173,13 @@ FROM audit a CROSS JOIN up LEFT JOIN node n ON n.id = up.id WHERE a.id = $1`, []
 	}
 	return out, nil
 }
+
+// RecordsAfter gives records in the order of their ids, at most n, from the one
+// behind after on; "" begins with the first.
+func (s *Store) RecordsAfter(ctx context.Context, after string, n int) ([]Record, error) {
+	page, err := all(ctx, s.db, scanRecord, rowSQL+`WHERE a.id > $1 ORDER BY a.id LIMIT $2`, after, int64(n))
+	if err != nil {
+		return nil, fmt.Errorf("store: read records: %w", err)
+	}
+	return page, nil
+}

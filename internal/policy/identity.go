@@ -1,0 +1,51 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+)
+
+// Identifies reports whether a policy that speaks of an action by a kind of
+// principal asks which thing the resource is, or whose: more than what kind of
+// thing, and whether it is the principal's own.
+func (s *Set) Identifies(a Action, kind string) bool {
+	e, ok := s.eval.(*engine)
+	if !ok {
+		return false
+	}
+	b := e.buckets[bucketKey{a, kind}]
+	return b != nil && slices.ContainsFunc(b.policies, func(p *compiled) bool {
+		switch p.tree.Resource.(type) {
+		case ast.ScopeTypeAll, ast.ScopeTypeIs:
+			return slices.ContainsFunc(p.tree.Conditions, func(c ast.ConditionType) bool { return identifies(c.Body) })
+		}
+		return true
+	})
+}
+
+func identifies(n ast.IsNode) (found bool) {
+	resource := ast.IsNode(ast.NewResourceNode())
+	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
+		switch v := n.(type) {
+		case ast.NodeTypeEquals:
+			return !ownership(v.Left, v.Right)
+		case ast.NodeTypeNotEquals:
+			return !ownership(v.Left, v.Right)
+		case ast.NodeTypeIs:
+			return v.Left != resource
+		case ast.NodeTypeAccess:
+			return v.Arg != resource || v.Value != "kind"
+		}
+		found = found || n == resource
+		return !found
+	})
+	return found
+}
+
+// ownership reports whether two nodes are the resource's owner and the principal.
+func ownership(a, b ast.IsNode) bool {
+	owner := ast.Resource().Access("owner").AsIsNode()
+	principal := ast.IsNode(ast.NewPrincipalNode())
+	return a == owner && b == principal || a == principal && b == owner
+}
