@@ -232,7 +232,7 @@ func TestClientValidation(t *testing.T) {
 		"unknown resource":    {object{"resources": []string{"https://nobody.example"}}, "resource_unknown"},
 		"own prefix":          {object{"client_id": "cli_01"}, "client_id_invalid"},
 		"client_id":           {object{"client_id": "https://a.example"}, "client_id_invalid"},
-		"auth":                {object{"auth_method": "tls_client_auth"}, "request_invalid"},
+		"auth":                {object{"auth_method": "magic"}, "request_invalid"},
 		"grant":               {object{"grant_types": []string{"password"}}, "grant_types_invalid"},
 		"refresh alone":       {object{"grant_types": []string{"refresh_token"}}, "grant_types_invalid"},
 		"no service":          {object{"grant_types": []string{"client_credentials"}, "redirect_uris": []string{}}, "service_missing"},
