@@ -277,7 +277,7 @@ func (a *API) switchWebhook(ctx context.Context, c *call, id string, ch act.Chan
 // DeadLetter is a notice that could not be delivered.
 type DeadLetter struct {
 	ID      string    `json:"id"`
-	Channel string    `json:"channel" doc:"mail, or a webhook's id"`
+	Channel string    `json:"channel" doc:"mail, or the id of a webhook or of a client that is told when sessions end"`
 	Record  string    `json:"record" doc:"That it tells of"`
 	Person  string    `json:"person,omitempty" doc:"To whom"`
 	Why     string    `json:"why" doc:"What the last attempt met"`
@@ -327,6 +327,9 @@ func (a *API) deliveries() {
 
 func viewLetter(d notice.Delivery) DeadLetter {
 	person, _, _ := strings.Cut(d.Person, " ")
+	if !strings.HasPrefix(person, id.Person) { // an app's is about a session
+		person = ""
+	}
 	return DeadLetter{ID: d.ID, Channel: d.Channel, Record: d.Record, Person: person, Why: d.Why, MadeAt: d.MadeAt, Tries: d.Attempts}
 }
 

@@ -17,7 +17,8 @@ import (
 )
 
 // Mail is the name of the channel to people, and Alerts that of the cursor that
-// finds what is an alert. Every other channel is named by its webhook's id.
+// finds what is an alert. Every other channel is named by the id of its webhook, or of
+// the client that is told when sessions end.
 const (
 	Mail   = "mail"
 	Alerts = "alerts"

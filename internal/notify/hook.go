@@ -166,7 +166,12 @@ func (h *Hooks) post(ctx context.Context, w notice.Webhook, id string, text []by
 	r.Header.Set(standardwebhooks.HeaderWebhookID, id)
 	r.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	r.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
-	resp, err := h.client.Do(r)
+	return sent(h.client, r)
+}
+
+// sent makes a call to a receiver and judges the answer.
+func sent(c *http.Client, r *http.Request) error {
+	resp, err := c.Do(r)
 	if err != nil {
 		return &failure{why: "the receiver cannot be reached: " + reached(err)}
 	}

@@ -81,6 +81,7 @@ type Config struct {
 	Do        *act.Doer
 	Mail      *Mailer // nil: no mail is sent
 	Hooks     *Hooks
+	Apps      Apps // told when a session ends; nil: none is
 	// Links gives the link that a noun puts into the message of an event to a
 	// person, e.g. the one that proves an address; "" for none. It may make one.
 	Links      func(ctx context.Context, e notice.Event, person, address string) (string, error)
@@ -226,6 +227,15 @@ func (t *team) update() error {
 	if t.n.Mail != nil {
 		want[notice.Mail] = t.n.mailChannel()
 	}
+	if t.n.Apps != nil {
+		apps, err := t.n.Apps.Told(t.ctx)
+		if err != nil {
+			return err
+		}
+		for _, c := range apps {
+			want[c.ID], versions[c.ID] = t.n.appChannel(c), c.Node.Version
+		}
+	}
 	if t.n.Hooks != nil {
 		hooks, err := t.n.Directory.Webhooks(t.ctx, "", notice.MaxWebhooks)
 		if err != nil {
@@ -264,8 +274,8 @@ func (t *team) stop() {
 // stats are figures for metrics.
 type stats struct {
 	holds     atomic.Bool
-	delivered [3]atomic.Int64 // mail, webhooks, alerts
-	failed    [3]atomic.Int64
+	delivered [4]atomic.Int64 // mail, webhooks, alerts, apps
+	failed    [4]atomic.Int64
 	skipped   atomic.Int64
 	raised    atomic.Int64
 	quieted   atomic.Int64
@@ -276,6 +286,7 @@ type Stats struct {
 	Delivering               bool // it holds the lease
 	MailSent, MailFailed     int64
 	HooksSent, HooksFailed   int64
+	AppsSent, AppsFailed     int64 // logout tokens
 	Skipped                  int64 // mails that were not sent: too old, or too many to one person
 	AlertsRaised, AlertsHeld int64 // raised, and held back because the like was raised before
 }
@@ -285,7 +296,8 @@ func (n *Notifier) Stats() Stats {
 	s := &n.stats
 	return Stats{
 		Delivering: s.holds.Load(), MailSent: s.delivered[0].Load(), MailFailed: s.failed[0].Load(),
-		HooksSent: s.delivered[1].Load(), HooksFailed: s.failed[1].Load(), Skipped: s.skipped.Load(),
+		HooksSent: s.delivered[1].Load(), HooksFailed: s.failed[1].Load(),
+		AppsSent: s.delivered[3].Load(), AppsFailed: s.failed[3].Load(), Skipped: s.skipped.Load(),
 		AlertsRaised: s.raised.Load(), AlertsHeld: s.quieted.Load(),
 	}
 }

@@ -187,7 +187,7 @@ func (r *rig) addNode(first bool, kek string, open func(func() time.Time) (*stor
 		Issuer: issuer, Do: do, Clients: st, Resources: st, Grants: st, Admissions: st, State: stateOf{st}, Keys: ring, Ladder: do.Ladder,
 		ClientAddr: func(*http.Request) netip.Addr { return r.addr }, Now: r.clock.now,
 	}
-	s.Browser = pages{r, st, do}
+	s.Browser, s.Departure = pages{r, st, do}, pages{r, st, do}
 	n := &node{store: st, server: s}
 	r.nodes = append(r.nodes, n)
 	if first {
@@ -271,6 +271,19 @@ func (p pages) Post(w http.ResponseWriter, _ *http.Request, to string, answer ur
 
 func (p pages) Go(w http.ResponseWriter, r *http.Request, next grant.Next, ref string) {
 	http.Redirect(w, r, "/page/"+string(next)+"?tx="+url.QueryEscape(ref), http.StatusSeeOther)
+}
+
+func (p pages) ConfirmSignOut(w http.ResponseWriter, r *http.Request, _ grant.Leaving, ref string) {
+	http.Redirect(w, r, "/page/leave?tx="+url.QueryEscape(ref), http.StatusSeeOther)
+}
+
+func (p pages) SignOut(_ http.ResponseWriter, _ *http.Request, ses session.Session, _ grant.Leaving) error {
+	p.r.do(audit.SessionEnded, session.SignOut{ID: ses.ID})
+	return nil
+}
+
+func (p pages) SignedOut(w http.ResponseWriter, _ *http.Request, l grant.Leaving) {
+	fmt.Fprintf(w, "signed out: %s", l.Back)
 }
 
 func (p pages) Attainable(context.Context, string) (func(assurance.Ask) bool, error) {

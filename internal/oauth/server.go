@@ -118,11 +118,12 @@ type Server struct {
 	Admissions client.Admissions
 	// Fetch gets the documents of clients, behind the egress guard; nil: only pinned
 	// ones are known.
-	Fetch   *http.Client
-	State   State
-	Keys    Keys
-	Browser Browser
-	Ladder  assurance.Ladder
+	Fetch     *http.Client
+	State     State
+	Keys      Keys
+	Browser   Browser
+	Departure Departure
+	Ladder    assurance.Ladder
 	// Ahead is told of a genuine refresh token that the database has not made yet
 	// (mechanisms I13); nil: nobody is.
 	Ahead func(context.Context) error
@@ -181,4 +182,6 @@ func (s *Server) Pages(handle func(pattern string, h web.Handler)) {
 	handle("GET /oauth/authorize", s.authorize)
 	handle("POST /oauth/authorize", s.authorize)
 	handle("GET /oauth/continue", s.resume)
+	handle("GET /oauth/logout", s.logout)
+	handle("POST /oauth/logout", s.logout)
 }

@@ -42,6 +42,7 @@ func (s *Server) accountRoutes(handle func(string, web.Handler)) {
 	}
 	handle("POST /signout/here", s.signOutThis)
 	handle("POST /signout/everything", s.signOutAll)
+	handle("POST "+leavePath, s.leave)
 	handle("GET "+signedOutPath, s.signedOut)
 	handle("GET /{$}", func(w http.ResponseWriter, r *http.Request) error { return seeOther(w, r, view.PathHome) })
 }
@@ -211,6 +212,13 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request, v *visitor) err
 		return err
 	}
 	m := view.SignOut{Here: view.Form{Action: "/signout/here"}, Everything: view.Form{Action: "/signout/everything"}, Back: view.PathHome}
+	leaving, err := s.partaking(r.Context(), v.ses, "")
+	if err != nil {
+		return err
+	}
+	if n := len(leaving); n > 0 {
+		m.HereEnds = count(n, "app")
+	}
 	if n := len(t.sessions); n > 0 {
 		m.Counts = append(m.Counts, count(n, "session"))
 	}
@@ -229,7 +237,7 @@ func (s *Server) signOutThis(w http.ResponseWriter, r *http.Request) error {
 	}
 	v, err := s.visitor(r)
 	if err == nil {
-		err = s.signOutHere(r.Context(), v)
+		err = s.signOutHere(r.Context(), v.ses, "")
 	}
 	if err != nil && problem.From(err) == nil {
 		return err

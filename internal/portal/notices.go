@@ -189,6 +189,15 @@ func (s *Server) letterRow(ctx context.Context, d notice.Delivery) (view.Letter,
 	if err == nil {
 		l.About = sentence(line.Sentence)
 	}
+	if strings.HasPrefix(d.Channel, id.Client) {
+		l.To = "an app that is not registered any more"
+		if c, err := s.Store.Client(ctx, d.Channel); err == nil {
+			l.To = c.Name
+		} else if problem.From(err) == nil {
+			return l, err
+		}
+		return l, nil
+	}
 	if person, _, _ := strings.Cut(d.Person, " "); person != "" {
 		l.To = "somebody who was erased"
 		if p, err := s.Store.Person(ctx, person); err == nil {

@@ -74,6 +74,10 @@ type Authorizer interface {
 	Pending(w http.ResponseWriter, r *http.Request, reference string, ses *session.Session) (grant.Pending, error)
 	// Refuse ends an interaction without a code and sends the browser back.
 	Refuse(w http.ResponseWriter, r *http.Request, reference, code, detail string) error
+	// Leaving opens an app's request to sign out that this browser brought.
+	Leaving(w http.ResponseWriter, r *http.Request, reference string) (grant.Leaving, error)
+	// Leave ends such a request: back at the app's address if by, else on a page.
+	Leave(w http.ResponseWriter, r *http.Request, l grant.Leaving, by bool)
 }
 
 // Server serves the pages. Fill every member but LogState and Now.

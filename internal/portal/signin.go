@@ -484,7 +484,7 @@ func (s *Server) switchAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if v, err := s.visitor(r); err == nil {
-		if err := s.signOutHere(r.Context(), v); err != nil {
+		if err := s.signOutHere(r.Context(), v.ses, ""); err != nil {
 			return err
 		}
 	}
@@ -497,19 +497,4 @@ func (s *Server) switchAccount(w http.ResponseWriter, r *http.Request) error {
 	}
 	http.Redirect(w, r, "/signin?"+q.Encode(), http.StatusSeeOther)
 	return nil
-}
-
-// signOutHere ends the cookie of this browser's session. What apps hold lives on
-// until they or the person end it.
-func (s *Server) signOutHere(ctx context.Context, v *visitor) error {
-	_, err := s.Do.Do(ctx, act.Intent{
-		Action: policy.SessionEnd, Kind: audit.SessionEnded, Refs: self(v.ses, []string{v.ses.ID}),
-		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			return act.Effect{
-				Changes: []act.Change{session.SignOut{ID: v.ses.ID, At: s.now()}},
-				Parts:   []audit.Part{{Person: v.person.ID, Body: map[string]any{"session": v.ses.ID, "why": "signed_out"}}},
-			}, nil
-		},
-	})
-	return err
 }

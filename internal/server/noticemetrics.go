@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/notice"
 )
 
@@ -51,6 +53,8 @@ func (m noticeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(noticesHeld, held)
 	counter(noticesSent, st.MailSent, "mail")
 	counter(noticesSent, st.HooksSent, "webhook")
+	counter(noticesSent, st.AppsSent, "app")
+	counter(noticesFailed, st.AppsFailed, "app")
 	counter(noticesFailed, st.MailFailed, "mail")
 	counter(noticesFailed, st.HooksFailed, "webhook")
 	counter(noticesSkipped, st.Skipped)
@@ -87,6 +91,9 @@ func (m noticeMetrics) stored(ctx context.Context, gauge func(*prometheus.Desc, 
 	behind := map[string]float64{"webhook": 0}
 	for _, c := range channels {
 		class := c.Name
+		if strings.HasPrefix(class, id.Client) { // one that is told no more stands for ever
+			continue
+		}
 		if class != notice.Mail && class != notice.Alerts {
 			class = "webhook"
 		}

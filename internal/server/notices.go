@@ -69,7 +69,7 @@ func (s *Server) newNotifier() (*notify.Notifier, error) {
 	}
 	c := notify.Config{
 		Host: u.Host, Book: s.Store, Log: noticeLog{s.State}, Directory: directory{s.Store}, Do: s.Do,
-		Hooks: notify.NewHooks(egress, s.Sealer, s.now), Links: s.links, Conditions: s.conditions(), Logger: s.log, Now: s.now,
+		Hooks: notify.NewHooks(egress, s.Sealer, s.now), Apps: newDepartures(s, egress), Links: s.links, Conditions: s.conditions(), Logger: s.log, Now: s.now,
 	}
 	if m := s.Config.Mail; m.Host != "" {
 		c.Mail, err = notify.NewMailer(notify.MailConfig{

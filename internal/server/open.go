@@ -312,7 +312,7 @@ func New(st *State) (*Server, error) {
 		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, LogState: s.logState, Mails: st.Config.Mail.Host != "", Now: st.now,
 		Recovery: s.recovery(),
 	}
-	s.oauth.Browser = s.portal
+	s.oauth.Browser, s.oauth.Departure = s.portal, s.portal
 	egress, err := st.Egress()
 	if err != nil {
 		return nil, err

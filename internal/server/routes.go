@@ -46,7 +46,8 @@ func (s *Server) Handler() (http.Handler, error) {
 		})
 	}
 	// An authorization request may come from another site, as a form even
-	// (OpenID Connect Core §3.1.2.1): it changes nothing.
+	// (OpenID Connect Core §3.1.2.1): it changes nothing. One to sign out, too: it ends
+	// only the session of which it brings a token.
 	s.oauth.Pages(browse)
 	s.portal.Routes(guarded)
 	pages.Handle("GET /static/", static.Assets())
@@ -80,7 +81,7 @@ func (s *Server) guarded(h http.Handler, origin string, certs web.ClientCerts) (
 func isAPI(path string) bool {
 	return path == "/v1" || strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/.well-known/") ||
 		strings.HasPrefix(path, "/log/") ||
-		strings.HasPrefix(path, "/oauth/") && path != "/oauth/authorize" && path != "/oauth/continue"
+		strings.HasPrefix(path, "/oauth/") && path != "/oauth/authorize" && path != "/oauth/continue" && path != "/oauth/logout"
 }
 
 func (s *Server) mount(mux *http.ServeMux, render web.Renderer) func(string, web.Handler) {

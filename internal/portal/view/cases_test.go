@@ -282,6 +282,9 @@ func cases() []testCase {
 		{"done", out(), Done{Headline: "You're signed out", Text: "The session in this browser has ended, and 2 apps with it.", Next: &Link{"Sign in again", PathSignIn}}},
 		{"done-denied", dana(""), Done{Headline: "You said no", Text: "“Release board” got no access. You can close this page.", Commands: []Command{{"To ask again", "countersign login"}}}},
 		{"signout", dana(""), SignOut{Here: form, HereEnds: "2 apps", Everything: form, Counts: []string{"3 sessions", "5 apps"}, Back: PathHome}},
+		{"signout-app", dana(""), LeaveApp{App: "Release board", Back: "board.example.net", Ends: "2 apps", Form: form, Stay: PathHome}},
+		{"signout-app-unknown", dana(""), LeaveApp{Form: form, Stay: PathHome}},
+		{"signed-out-app", out(), Done{Headline: "You're signed out", Text: "Nobody is signed in here in this browser. You can close this tab.", Next: &Link{"Back to Release board", "https://board.example.net/bye"}}},
 		{"signout-little", dana(""), SignOut{Here: form, Everything: form, Back: PathHome}},
 		{"overview", dana(PathHome), Overview{Passkeys: 1, Sessions: 3, Apps: 3, Todo: []Todo{
 			{Text: "Add a second passkey", Why: "If this one is lost, you can't sign in any more.", Takes: "about 30 seconds", Action: Link{"Add a passkey", "/account/passkeys/add"}},
@@ -391,6 +394,7 @@ func evil() []testCase {
 		Consent{App: app, Resource: hostile, ResourceURL: hostile, Permissions: []Permission{{Text: hostile, Scope: hostile, Again: hostile}}, Lasts: hostile, Form: bad},
 		Done{Headline: hostile, Text: hostile, Next: &link},
 		FormPost{Form: Form{Action: "https://board.example.net/" + hostile, Hidden: []Field{{hostile, hostile}}}, To: hostile},
+		LeaveApp{App: hostile, Back: hostile, Ends: hostile, Form: bad, Stay: "javascript:alert(1)"},
 		SignOut{HereEnds: hostile, Counts: []string{hostile}, Back: "javascript:alert(1)"},
 		Overview{Todo: []Todo{{Text: hostile, Why: hostile, Takes: hostile, Action: link}}, Unusual: []Event{{Text: hostile, App: hostile, Network: hostile}}},
 		Passkeys{Items: []Passkey{k}, AddURL: "javascript:alert(1)", Signal: &Signal{Name: hostile}, Methods: []Method{{Name: hostile, App: true, NewName: inp, Rename: bad, RemoveURL: "javascript:alert(1)"}}},

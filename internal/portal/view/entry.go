@@ -382,6 +382,32 @@ type SignOut struct {
 // Title implements View.
 func (SignOut) Title() string { return "Sign out" }
 
+// LeaveApp asks whether to sign out, because an app wants it. Signing out is a POST;
+// staying is a link.
+type LeaveApp struct {
+	narrow
+	App  string // name of the app; "" if it did not say which
+	Back string // host that the browser goes back to; "" to stay here
+	Ends string // what else ends, "2 apps"; "" for nothing
+	Form Form
+	Stay string // URL
+}
+
+// Title implements View.
+func (LeaveApp) Title() string { return "Sign out?" }
+
+func (m LeaveApp) endsText() string {
+	s := "Ends the session in this browser"
+	if m.Ends != "" {
+		s += " and what it gave access to: " + m.Ends
+	}
+	s += ". Apps that ask to be told are told. Everything else goes on."
+	if m.Back != "" {
+		s += " Then you go back to " + Host(m.Back) + "."
+	}
+	return s
+}
+
 func (m SignOut) hereText() string {
 	if m.HereEnds == "" {
 		return "Ends the session in this browser. Everything else goes on."
