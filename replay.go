@@ -109,7 +109,8 @@ type tokenCache struct {
 
 type cachedToken struct {
 	token *Token
-	jkt   string // key it is bound to; "" for a bearer token
+	jkt   string // key it is bound to; "" if it is bound to none
+	x5t   string // thumbprint of the certificate it is bound to; "" if to none
 	keys  *keySet
 }
 

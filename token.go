@@ -95,7 +95,7 @@ func newToken(raw string, c *jose.AccessTokenClaims) *Token {
 		ACR: c.ACR, AMR: c.AMR, AuthTime: c.AuthTime.Time(), Act: c.Actor, SessionID: c.SessionID,
 		Lin: c.Lineage, Scheme: "Bearer", scopes: strings.Fields(c.Scope), rung: ladder.RungOf(c.ACR), raw: raw,
 	}
-	if c.Confirmation != nil {
+	if c.Confirmation != nil && c.Confirmation.JKT != "" { // one bound to a certificate alone is presented as Bearer
 		t.Scheme = "DPoP"
 	}
 	// What acts for a person is never the person present. An issuer that says

@@ -3,6 +3,8 @@ package countersign
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -36,8 +38,14 @@ type Config struct {
 	// accepted until it expires, and sensitive routes introspect each one, or
 	// refuse if there is no Client.
 	NoFeed bool
-	// AllowBearer accepts tokens that are bound to no key. A bound token is
-	// never accepted without its proof.
+	// Certificate gives the certificate that the client of a request showed, its key
+	// proved in the handshake; nil if it showed none. The default is that of the TLS
+	// connection. Behind a proxy that ends TLS, say what that one tells, and only if the
+	// request came from it: tokens that are bound to a certificate (RFC 8705) are
+	// accepted on its word.
+	Certificate func(*http.Request) *x509.Certificate
+	// AllowBearer accepts tokens that are bound to nothing. A bound token is
+	// never accepted without its proof or certificate.
 	AllowBearer bool
 	// DemandNonce has every proof carry a nonce of this process (RFC 9449
 	// section 9): right for a single instance, or behind sticky routing.
@@ -214,6 +222,7 @@ var (
 	errUnbound   = problem.New(problem.Unauthenticated, "invalid_token", "The access token is bound to no key; it cannot be used here that way.")
 	errNoLineage = problem.New(problem.Unauthenticated, "invalid_token", "The access token does not say what it descends from.")
 	errProofs    = problem.New(problem.Unauthenticated, "invalid_dpop_proof", "The request needs exactly one DPoP header.")
+	errOtherCert = problem.New(problem.Unauthenticated, "invalid_token", "The access token is bound to another client certificate than the connection's.")
 	errOtherKey  = problem.New(problem.Unauthenticated, "invalid_dpop_proof", "The DPoP proof is of another key than the access token's.")
 	errReplay    = problem.New(problem.Unauthenticated, "invalid_dpop_proof", "The DPoP proof was used before.")
 	errNonce     = problem.New(problem.Unauthenticated, "use_dpop_nonce", "The DPoP proof needs the nonce in DPoP-Nonce.")
@@ -262,8 +271,11 @@ func (v *Verifier) authenticate(r *http.Request) (*Token, error) {
 	if !now.Before(e.token.ExpiresAt.Add(tokenLeeway)) {
 		return nil, errExpired
 	}
+	if e.x5t != "" && !v.certified(r, e.x5t) {
+		return nil, errOtherCert
+	}
 	if e.jkt == "" {
-		if scheme != "Bearer" || !v.cfg.AllowBearer {
+		if scheme != "Bearer" || e.x5t == "" && !v.cfg.AllowBearer {
 			return nil, errUnbound
 		}
 		return e.token, nil
@@ -272,6 +284,19 @@ func (v *Verifier) authenticate(r *http.Request) (*Token, error) {
 		return nil, errBound
 	}
 	return e.token, v.proof(r, raw, e.jkt, now)
+}
+
+// certified reports whether the client showed the certificate that a token is bound
+// to (RFC 8705 section 3).
+func (v *Verifier) certified(r *http.Request, x5t string) bool {
+	var cert *x509.Certificate
+	switch {
+	case v.cfg.Certificate != nil:
+		cert = v.cfg.Certificate(r)
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0:
+		cert = r.TLS.PeerCertificates[0]
+	}
+	return cert != nil && subtle.ConstantTimeCompare([]byte(jose.CertificateThumbprint(cert.Raw)), []byte(x5t)) == 1
 }
 
 // known verifies a token, or remembers that it was.
@@ -292,7 +317,7 @@ func (v *Verifier) known(ctx context.Context, raw string, now time.Time) (*cache
 		return nil, errNoLineage
 	}
 	if c.Confirmation != nil {
-		if e.jkt = c.Confirmation.JKT; e.jkt == "" || c.Confirmation.X5TS256 != "" {
+		if e.jkt, e.x5t = c.Confirmation.JKT, c.Confirmation.X5TS256; e.jkt == "" && e.x5t == "" {
 			return nil, problem.New(problem.Unauthenticated, "invalid_token", "The access token is bound in a way that is not supported here.")
 		}
 	}

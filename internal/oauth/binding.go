@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/x509"
 	"net/http"
+	"strings"
 
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
@@ -145,9 +146,9 @@ func (s *Server) authMethods() []string {
 
 // aliased are the endpoints that clients with a certificate reach at another
 // address (RFC 8705 §5), by their names in the metadata.
-var aliased = map[string]string{
-	"token_endpoint": "/oauth/token", "pushed_authorization_request_endpoint": "/oauth/par", "introspection_endpoint": "/oauth/introspect",
-	"revocation_endpoint": "/oauth/revoke", "userinfo_endpoint": "/oauth/userinfo",
+var aliased = []string{
+	"token_endpoint", "pushed_authorization_request_endpoint", "introspection_endpoint", "revocation_endpoint", "userinfo_endpoint",
+	"device_authorization_endpoint", "backchannel_authentication_endpoint",
 }
 
 // describeMTLS adds what the metadata says of certificates, where connections ask
@@ -157,8 +158,10 @@ func (s *Server) describeMTLS(doc map[string]any) {
 		return
 	}
 	aliases := map[string]string{}
-	for name, path := range aliased {
-		aliases[name] = s.MTLS + path
+	for _, name := range aliased {
+		if at, ok := doc[name].(string); ok {
+			aliases[name] = s.MTLS + strings.TrimPrefix(at, s.Issuer)
+		}
 	}
 	doc["tls_client_certificate_bound_access_tokens"], doc["mtls_endpoint_aliases"] = true, aliases
 }
