@@ -90,6 +90,8 @@ func open(t *testing.T) *lab {
 	for _, page := range []string{"openid-client.md", "mcp.md", "git.md", "oidc-agent.md", "apache.md"} {
 		l.applies(page)
 	}
+	cli := filepath.Dir(program.Build(t, "countersign"))
+	l.run(t, "sh", "-euc", "PATH="+cli+":$PATH\n"+l.block(t, "mcp.md", "admission"))
 	// The page's code finds its packages here.
 	packages, err := filepath.Abs("node_modules")
 	check(t, err)

@@ -50,6 +50,7 @@ func nodeCases(script string, names []string) (list []kase) {
 // libraryCases are what both libraries are asked to do.
 var libraryCases = []string{
 	"discovery", "code with PKCE", "form post", "pushed request", "signed request", "DPoP", "DPoP, pushed request and private_key_jwt", "mutual TLS",
+	"FAPI profile, private_key_jwt and DPoP", "FAPI profile, mutual TLS",
 	"refresh", "userinfo", "introspection", "revocation", "client credentials", "device flow", "CIBA", "logout",
 	"refusal",
 }

@@ -130,6 +130,19 @@ function configured() {
 
 const connect = () => remote ? through(...configured()) : direct(known)
 
+/** lasts has four calls under way whenever the token expires: nobody is signed out. */
+async function lasts({ call, provider }, rounds) {
+  const who = text(await call('whoami'))
+  for (let round = 0; round < rounds; round++) {
+    const before = provider.held?.access_token
+    await expire()
+    const said = await Promise.all(Array.from({ length: 4 }, () => call('whoami')))
+    same(said.map(text), [who, who, who, who], 'who is asking')
+    ok(remote || provider.held.access_token !== before, 'it is the same token')
+  }
+  same([provider.logins, provider.dropped], [1, []], 'logins, and what was dropped')
+}
+
 await run({
   async 'login and tool call'() {
     const { call, provider } = await connect()
@@ -139,16 +152,7 @@ await run({
     same(provider.asked.searchParams.get('resource'), lab.mcp, 'resource')
   },
   async 'refresh, and four parallel calls at expiry'() {
-    const { call, provider } = await connect()
-    const who = text(await call('whoami'))
-    for (let round = 0; round < 3; round++) {
-      const before = provider.held?.access_token
-      await expire()
-      const said = await Promise.all(Array.from({ length: 4 }, () => call('whoami')))
-      same(said.map(text), [who, who, who, who], 'who is asking')
-      ok(remote || provider.held.access_token !== before, 'it is the same token')
-    }
-    same([provider.logins, provider.dropped], [1, []], 'logins, and what was dropped')
+    await lasts(await connect(), 3)
   },
   async 'more scope on 403'() {
     const { login, call, provider } = await direct(known)
@@ -169,13 +173,13 @@ await run({
     same(provider.logins, 1, 'logins')
   },
   async 'a metadata document'() {
-    const { call, provider } = remote ? await through(lab.mcp, '--client-metadata-url', lab.document) : await direct({ clientMetadataUrl: lab.document })
-    ok(text(await call('whoami')), 'nobody is asking')
-    same(provider.asked.searchParams.get('client_id'), lab.document, 'client_id')
+    const app = remote ? await through(lab.mcp, '--client-metadata-url', lab.document) : await direct({ clientMetadataUrl: lab.document })
+    await lasts(app, 1)
+    same(app.provider.asked.searchParams.get('client_id'), lab.document, 'client_id')
   },
   async 'registers itself'() {
-    const { call, provider } = remote ? await through(lab.mcp) : await direct({})
-    ok(text(await call('whoami')), 'nobody is asking')
-    ok(provider.asked.searchParams.get('client_id'), 'no client_id')
+    const app = remote ? await through(lab.mcp) : await direct({})
+    await lasts(app, 1)
+    ok(app.provider.asked.searchParams.get('client_id'), 'no client_id')
   },
 })

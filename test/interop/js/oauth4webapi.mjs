@@ -158,6 +158,21 @@ await run({
       same((await fails(refresh(a, tokens.refresh_token, other), "another's certificate")).error, 'invalid_client', "another's certificate")
     }
   },
+  async 'FAPI profile, private_key_jwt and DPoP'() {
+    const a = app('fapi-app', oauth.PrivateKeyJwt(await privateKey())), options = await proof(a), b = await begin(a)
+    const tokens = await redeem(a, b, await visit(address(await push(a, b.parameters, options))), options)
+    await reads(tokens, options)
+    await refresh(a, tokens.refresh_token, options)
+    same((await visit(address(b.parameters))).searchParams.get('error'), 'invalid_request', 'a request that was not pushed')
+    same((await fails(refresh(a, tokens.refresh_token), 'a refresh without a proof')).error, 'invalid_dpop_proof', 'a refresh without a proof')
+  },
+  async 'FAPI profile, mutual TLS'() {
+    const a = { client: { client_id: 'fapi-certified-app', use_mtls_endpoint_aliases: true }, auth: oauth.TlsClientAuth() }
+    const options = { [oauth.customFetch]: shown('app.example.com') }, b = await begin(a)
+    const tokens = await redeem(a, b, await visit(address(await push(a, b.parameters, options))), options)
+    ok(bound(tokens.access_token)['x5t#S256'], 'the token is bound to no certificate')
+    await refresh(a, tokens.refresh_token, options)
+  },
   async refresh() {
     const a = web()
     const tokens = await login(a), again = await refresh(a, tokens.refresh_token)

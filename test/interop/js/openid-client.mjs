@@ -110,6 +110,27 @@ await run({
       same(e.error, 'invalid_client', "another's certificate")
     }
   },
+  async 'FAPI profile, private_key_jwt and DPoP'() {
+    const config = await discover('fapi-app', client.PrivateKeyJwt(await privateKey()))
+    const DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair('ES256'))
+    const tokens = await login(config, { DPoP }, client.buildAuthorizationUrlWithPAR)
+    await reads(config, tokens, { DPoP })
+    const again = await client.refreshTokenGrant(config, tokens.refresh_token, undefined, { DPoP })
+    same(again.refresh_token ?? tokens.refresh_token, tokens.refresh_token, 'the refresh token')
+    const { parameters } = await request()
+    const back = await visit(client.buildAuthorizationUrl(config, parameters))
+    same(back.searchParams.get('error'), 'invalid_request', 'a request that was not pushed')
+    const e = await fails(client.refreshTokenGrant(config, tokens.refresh_token), 'a refresh without a proof')
+    same(e.error, 'invalid_dpop_proof', 'a refresh without a proof')
+  },
+  async 'FAPI profile, mutual TLS'() {
+    const config = await discover('fapi-certified-app', client.TlsClientAuth(), { use_mtls_endpoint_aliases: true })
+    config[client.customFetch] = shown('app.example.com')
+    const tokens = await login(config, undefined, client.buildAuthorizationUrlWithPAR)
+    ok(bound(tokens.access_token)['x5t#S256'], 'the token is bound to no certificate')
+    await client.fetchUserInfo(config, tokens.access_token, tokens.claims().sub)
+    await client.refreshTokenGrant(config, tokens.refresh_token)
+  },
   async refresh() {
     const config = await web()
     const tokens = await login(config)
