@@ -27,23 +27,37 @@ func (a *app) policyReplay() *cobra.Command {
 	var since time.Duration
 	var until string
 	var top int
+	var other foreignFlags
 	c := &cobra.Command{
-		Use:   "replay DIR",
+		Use:   "replay DIR | --from FORMAT FILE",
 		Short: "Try the policies in a directory on what was decided before",
 		Long: `Decide again, by the policies in DIR, what the server decided in the last days, and
 say who would be asked for a sign-in, refused, or newly allowed, each day. Nothing
 changes. A sign-in that would be asked for counts once: it is taken to be given, and
 to count on in its session.
 The server tells what was decided only to who may, and records that it did. The
-policies stay here.`,
-		Example: "  countersign policy replay ./policies --since 168h",
+policies stay here.
+With --from, FILE is a log of nginx (combined), Okta (System Log), Entra (sign-ins) or
+Keycloak (events), - being standard input: it says what the default set, or
+--policies, would have asked of the same people. No server is needed and nothing
+leaves this computer. Of a sign-in of which the log does not say how, --assume says
+it; a write in an access log is taken to need a passkey of --fresh.`,
+		Example: "  countersign policy replay ./policies --since 168h\n  countersign policy replay --from nginx /var/log/nginx/access.log",
 		Args:    cobra.ExactArgs(1),
 	}
 	f := c.Flags()
 	f.DurationVar(&since, "since", 7*24*time.Hour, "how far back to begin")
 	f.StringVar(&until, "until", "", "when to end, as 2026-11-02T15:04:05Z; now if left out")
 	f.IntVar(&top, "top", 20, "how many people's days to show")
+	f.StringVar(&other.from, "from", "", "the format of a log of somebody else's: nginx, okta, entra, keycloak")
+	f.StringVar(&other.policies, "policies", "", "with --from: directory of policies; the default set if left out")
+	f.StringVar(&other.assume, "assume", "single", "with --from: what a sign-in is that does not say how: single, multi, phr, phrh")
+	f.DurationVar(&other.session, "session", 12*time.Hour, "with --from: how long somebody stays signed in")
+	f.DurationVar(&other.fresh, "fresh", 15*time.Minute, "with --from: how old a passkey's sign-in may be for a write; 0: writes need nothing more")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		if other.from != "" {
+			return a.replayForeign(ctx, args[0], other, top)
+		}
 		b, err := a.bundle(args)
 		if err != nil {
 			return err
