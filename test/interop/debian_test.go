@@ -187,6 +187,33 @@ var apacheCases = []kase{
 			t.Errorf("Sam's page says %d to Dana", status)
 		}
 	}},
+	{"signs people out", func(t testing.TB, l *lab) {
+		l.startApache(t)
+		b := l.profile(t)
+		visit(t, l, b, l.www+"/page")
+		if end := visit(t, l, b, l.www+"/signed-in?logout="+url.QueryEscape(l.www+"/bye")); end != l.www+"/bye" {
+			t.Errorf("the browser ends at %s", end)
+		}
+		if l.letsIn(b.Page) {
+			t.Error("Apache still lets them in")
+		}
+	}},
+	{"is told that a session ended", func(t testing.TB, l *lab) {
+		l.startApache(t)
+		b := l.profile(t)
+		visit(t, l, b, l.www+"/page")
+		if !l.letsIn(b.Page) {
+			t.Fatal("Apache does not let them in")
+		}
+		other := b.NewPage()
+		other.Navigate(l.issuer + "/signout")
+		other.ClickText("Sign out of this browser")
+		for end := time.Now().Add(limit); l.letsIn(b.Page); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("Apache still lets them in")
+			}
+		}
+	}},
 	{"verifies tokens", func(t testing.TB, l *lab) {
 		l.startApache(t)
 		for token, want := range map[string]int{l.nightly(t): 200, "": 401, "cs_nonsense": 401} {
@@ -203,6 +230,13 @@ var apacheCases = []kase{
 			}
 		}
 	}},
+}
+
+// letsIn reports whether Apache shows its page to a browser that is at Apache,
+// without asking who it is.
+func (l *lab) letsIn(p *chrome.Page) bool {
+	p.AllowConsole("status of 401") // what a script is told
+	return chrome.Eval[int](p, `fetch('/page', {redirect: 'manual'}).then(r => r.status)`) == http.StatusOK
 }
 
 // nightly is a token of the nightly job for the sample API.
@@ -224,7 +258,7 @@ func (l *lab) nightly(t testing.TB) string {
 func (l *lab) startApache(t testing.TB) {
 	t.Helper()
 	packages, dir := debian(t), home(t)
-	for _, name := range []string{"page", "only-sam", "api"} {
+	for _, name := range []string{"page", "only-sam", "bye", "api"} {
 		check(t, os.MkdirAll(filepath.Join(dir, "www"), 0o755))
 		check(t, os.WriteFile(filepath.Join(dir, "www", name), []byte(`<!doctype html><html lang="en"><title>Intranet</title><link rel="icon" href="data:,"><main><h1>The intranet</h1></main>`), 0o644))
 	}

@@ -75,6 +75,7 @@ func open(t *testing.T) *lab {
 	l := &lab{t: t, dir: t.TempDir(), secrets: map[string]string{}}
 	l.key = newKey(t)
 	l.certify()
+	l.apache = l.listen()
 	home := l.listen() // of the clients' metadata documents
 	l.document = address(home) + "/client.json"
 	l.serve(home)
@@ -83,7 +84,6 @@ func open(t *testing.T) *lab {
 	l.back = answered(address(back))
 	l.handle(back, l.back)
 	api, mcp, git := l.listen(), l.listen(), l.listen()
-	l.apache = l.listen()
 	l.api, l.mcp, l.git, l.www = address(api), address(mcp)+"/mcp", address(git), address(l.apache)
 	l.founds()
 	l.signsIn()
@@ -130,9 +130,9 @@ func (l *lab) serve(home net.Listener) {
 listen: {address: "%s", tls: {cert_file: %s, key_file: %s}}
 database: {sqlite: %s}
 data_dir: %s
-egress: {ca_files: [%s], allow: ["localhost:%s"]}
+egress: {ca_files: [%s], allow: ["localhost:%s", "localhost:%s"]}
 mtls: {address: "%s", url: "%s", client_cas: [%s]}
-`, l.issuer, ln.Addr(), filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "cert-key.pem"), filepath.Join(dir, "countersign.db"), dir, l.ca, port(home), mtls.Addr(), address(mtls), l.ca), nil)
+`, l.issuer, ln.Addr(), filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "cert-key.pem"), filepath.Join(dir, "countersign.db"), dir, l.ca, port(home), port(l.apache), mtls.Addr(), address(mtls), l.ca), nil)
 	check(l.t, err)
 	check(l.t, os.MkdirAll(dir, 0o700))
 	log, err := os.Create(filepath.Join(l.dir, "log.txt"))

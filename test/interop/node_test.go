@@ -51,8 +51,8 @@ func nodeCases(script string, names []string) (list []kase) {
 var libraryCases = []string{
 	"discovery", "code with PKCE", "form post", "pushed request", "signed request", "DPoP", "DPoP, pushed request and private_key_jwt", "mutual TLS",
 	"FAPI profile, private_key_jwt and DPoP", "FAPI profile, mutual TLS",
-	"refresh", "userinfo", "introspection", "revocation", "client credentials", "device flow", "CIBA", "logout",
-	"refusal",
+	"refresh", "userinfo", "introspection", "revocation", "client credentials", "device flow", "CIBA", "refusal",
+	"logout",
 }
 
 // node runs a script of js: what it wants opened is opened in the browser, and
