@@ -126,7 +126,7 @@ func readProgram(text string) (p understood) {
 }
 
 // topics are commands that only have others below them.
-var topics = []string{"audit", "keys", "recover", "auth", "person", "recovery", "session", "policy"}
+var topics = []string{"audit", "keys", "recover", "auth", "person", "recovery", "session", "policy", "client"}
 
 // unknown says what a command line of a program names that it does not have, ""
 // if it has it all.

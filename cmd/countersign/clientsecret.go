@@ -20,7 +20,13 @@ type secretItem struct {
 }
 
 func (a *app) clientCommand() *cobra.Command {
-	return group("client", "Manage what a client authenticates with",
+	return group("client", "List and end clients, say which may be used that nobody registered, and what they authenticate with",
+		a.clientList(), a.clientEnd(), a.clientAdmit(), a.clientRules(),
+		a.clientSwitch("allow", "allowed", "Take documents of a domain, or of *.domain, where only listed ones are taken", "is allowed"),
+		a.clientSwitch("trust", "trusted", "Allow a domain and remember what people agreed to with its apps", "is trusted"),
+		a.clientSwitch("block", "blocked", "Refuse the apps of a domain, or of a group that registers itself; what they hold stands still", "is blocked"),
+		a.clientSwitch("forget", "none", "Take back what was said of a domain or group", "is like any other again"),
+		a.clientPin(), a.clientUnpin(), a.clientPinned(),
 		group("secret", "Give a client another secret, list them by name, retire the earlier one",
 			a.secretAdd(), a.secretList(), a.secretRetire()))
 }

@@ -478,6 +478,8 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		}
 		i.counts["leaks"]++
 		answer(w, 200, map[string]any{"known": true, "what": "the secret of a client", "next": "Rotate it.", "record": "rec_9"})
+	case strings.HasPrefix(noun, "client-") || path == "/clients" && r.Method == "GET" || noun == "clients" && verb == "" && r.Method == "DELETE":
+		i.unregistered(w, r, noun)
 	case noun == "clients" && strings.HasPrefix(verb, "secrets"):
 		i.secrets(w, r, strings.TrimPrefix(verb, "secrets/"))
 	case noun == "clients" || noun == "resources" || noun == "webhooks":

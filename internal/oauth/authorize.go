@@ -53,7 +53,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, a *authRequest, 
 		q.Set("state", a.in.State)
 	}
 	if a.in.ResponseMode == formPost {
-		s.Browser.Post(w, r, a.redirect, q)
+		s.Browser.Deliver(w, r, a.redirect, q)
 		return
 	}
 	sep := "?"
@@ -62,10 +62,25 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, a *authRequest, 
 	}
 	// Not every client reads + as a space; all read %20. 303: a POST must not be
 	// repeated there.
+	to := a.redirect + sep + strings.ReplaceAll(q.Encode(), "+", "%20")
+	if isLoopback(a.redirect) && q.Has("code") && r.URL.Path != authorizePath && r.URL.Query().Get(deliver) == deliverCopy {
+		s.Browser.Deliver(w, r, to, nil)
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, a.redirect+sep+strings.ReplaceAll(q.Encode(), "+", "%20"), http.StatusSeeOther)
+	http.Redirect(w, r, to, http.StatusSeeOther)
 }
+
+// How the consent page says that an answer is not followed but shown: the app
+// that waits for it on a loopback address is on another computer (clients.md §2.11).
+// An authorization request cannot ask for it: whoever sends somebody here would have
+// them look at a code, and ask them for it.
+const (
+	deliver       = "deliver"
+	deliverCopy   = "copy"
+	authorizePath = "/oauth/authorize"
+)
 
 // formPost is the response mode in which the browser posts the answer.
 const formPost = "form_post"
@@ -204,7 +219,7 @@ func (s *Server) knownClient(ctx context.Context, clientID string) (client.Clien
 		return client.Client{}, problem.New(problem.Denied, "client_blocked", "Your administrators don't allow this app.")
 	}
 	if problem.CodeOf(err) == "client_expired" {
-		return client.Client{}, problem.New(problem.Invalid, "client_unknown", problem.From(err).Detail).
+		return client.Client{}, problem.New(problem.Invalid, "client_expired", problem.From(err).Detail).
 			WithHint("Remove the connection in the app and add it again.")
 	}
 	if problem.From(err) != nil || err == nil && !c.Node.Live() {

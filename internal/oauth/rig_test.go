@@ -264,7 +264,7 @@ func (p pages) Fail(w http.ResponseWriter, _ *http.Request, e *problem.Error) {
 	fmt.Fprintf(w, "page: %s", e.Code)
 }
 
-func (p pages) Post(w http.ResponseWriter, _ *http.Request, to string, answer url.Values) {
+func (p pages) Deliver(w http.ResponseWriter, _ *http.Request, to string, answer url.Values) {
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintf(w, "post: %s\n%s", to, answer.Encode())
 }

@@ -101,8 +101,9 @@ type Browser interface {
 	Fail(w http.ResponseWriter, r *http.Request, p *problem.Error)
 	// Go sends the browser to the page for what is next of an interaction.
 	Go(w http.ResponseWriter, r *http.Request, next grant.Next, reference string)
-	// Post shows the page that posts an answer to a client's address.
-	Post(w http.ResponseWriter, r *http.Request, to string, answer url.Values)
+	// Deliver shows the page that posts an answer to a client's address; if there is
+	// none, the address itself, which holds it, for whose app is not on this computer.
+	Deliver(w http.ResponseWriter, r *http.Request, to string, answer url.Values)
 	// Attainable says which asks a person can meet (mechanisms A9).
 	Attainable(ctx context.Context, person string) (func(assurance.Ask) bool, error)
 }
@@ -179,8 +180,8 @@ func (s *Server) API(handle func(pattern string, h web.Handler)) {
 
 // Pages gives the routes that browsers visit.
 func (s *Server) Pages(handle func(pattern string, h web.Handler)) {
-	handle("GET /oauth/authorize", s.authorize)
-	handle("POST /oauth/authorize", s.authorize)
+	handle("GET "+authorizePath, s.authorize)
+	handle("POST "+authorizePath, s.authorize)
 	handle("GET /oauth/continue", s.resume)
 	handle("GET /oauth/logout", s.logout)
 	handle("POST /oauth/logout", s.logout)

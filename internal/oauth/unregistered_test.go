@@ -587,7 +587,7 @@ func TestDynamicRegistration(t *testing.T) {
 		// once the server takes no more.
 		third := asString(r.registers(nativeApp)["client_id"])
 		r.clock.move(client.RegistrationLifetime + time.Hour)
-		r.expectPage("expired", "client_unknown", r.authorize(r.asksAs(third, to)))
+		r.expectPage("expired", "client_expired", r.authorize(r.asksAs(third, to)))
 		r.open(client.Openness{Resources: []string{"*"}, Scopes: []string{"*"}})
 		r.ses = r.signIn(r.person, r.passkey, false)
 		r.walk(r.asksAs(name, to))

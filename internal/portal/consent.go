@@ -73,15 +73,19 @@ func formTarget(redirect string) string {
 	switch {
 	case err != nil:
 		return ""
-	case u.Host == "":
+	case u.Scheme != "http" && u.Scheme != "https": // whatever follows: an app's scheme has no hosts
 		return u.Scheme + ":"
 	}
 	return u.Scheme + "://" + u.Host
 }
 
-// Post shows the page that posts an answer to a client's address (Form Post
+// Deliver shows the page that posts an answer to a client's address (Form Post
 // Response Mode): by itself, or at a press of its button where scripts are off.
-func (s *Server) Post(w http.ResponseWriter, r *http.Request, to string, answer url.Values) {
+func (s *Server) Deliver(w http.ResponseWriter, r *http.Request, to string, answer url.Values) {
+	if answer == nil {
+		s.byHand(w, r, to)
+		return
+	}
 	m := view.FormPost{Form: view.Form{Action: to}}
 	if u, err := url.Parse(to); err == nil {
 		m.To = u.Host
@@ -149,7 +153,7 @@ func (s *Server) consentDecide(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case f.Get("decision") == "deny":
 		return s.Oauth.Refuse(w, r, tx, "access_denied", "The person said no.")
-	case f.Get("decision") != "allow":
+	case f.Get("decision") != "allow" && f.Get("decision") != "copy":
 		return problem.New(problem.Invalid, "decision_missing", "Choose whether to allow the app.")
 	case p.Next != grant.NextConsent:
 		http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
@@ -168,8 +172,26 @@ func (s *Server) consentDecide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
+	to := after(tx, "")
+	if f.Get("decision") == "copy" {
+		to += "&deliver=copy"
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
+}
+
+// byHand shows an answer's address to whoever said that the app is on another
+// computer. People are also talked into handing such addresses over: the page says
+// what it is worth.
+func (s *Server) byHand(w http.ResponseWriter, r *http.Request, address string) {
+	view.Headers(w.Header())
+	if err := s.show(w, r, nil, "", view.Done{
+		Headline: "Give this address to your app",
+		Text:     "Paste it into the app that you started yourself, within a minute, and nowhere else: whoever has it acts in your name. Nobody who helps you needs it.",
+		Commands: []view.Command{{What: "the address", Line: address}},
+	}); err != nil {
+		s.RenderError(w, r, err)
+	}
 }
 
 // agree remembers what a person allowed an app. A client that nobody registered

@@ -154,8 +154,15 @@ func (s *Server) RenderError(w http.ResponseWriter, r *http.Request, err error) 
 			status, f = view.OtherWindow(ref)
 		case "transaction_unknown":
 			status, f = view.OtherBrowser(ref)
-		case "client_unknown":
-			status, f = view.UnknownClient(r.URL.Query().Get("client_id"), ref)
+		case "client_unknown", "client_expired":
+			name := r.URL.Query().Get("client_id")
+			if len(name) > 100 { // a registration is long, and nothing to read
+				name = client.StoredID(name)
+			}
+			status, f = view.UnknownClient(name, ref)
+			if p.Code == "client_expired" { // it says which app it was
+				f.Detail = p.Detail + " You were not sent back to it."
+			}
 		case "redirect_invalid":
 			status, f = view.BadRedirect(r.URL.Query().Get("client_id"), r.URL.Query().Get("redirect_uri"), ref)
 		case "cross_origin":

@@ -70,6 +70,7 @@ func app(p grant.Pending) view.App {
 	}
 	if u, err := url.Parse(p.RedirectURI); err == nil {
 		h := u.Hostname()
+		a.Loopback = u.Scheme == "http"
 		if a.Local = h == "127.0.0.1" || h == "localhost" || h == "::1" || u.Scheme != "https" && u.Scheme != "http"; !a.Local {
 			a.Return = u.Host
 		}

@@ -24,7 +24,10 @@ func (s *Server) Handler() (http.Handler, error) {
 	s.oauth.API(s.mount(api, s.renderAPI))
 	s.hub.Mount(api, s.admin.Render)
 	s.admin.Mount(api)
-	s.mount(api, s.renderAPI)("/", func(http.ResponseWriter, *http.Request) error {
+	s.mount(api, s.renderAPI)("/", func(w http.ResponseWriter, r *http.Request) error {
+		if strings.Contains(r.URL.Path, wellKnown) { // a browser-based client goes on only after a miss that it can read
+			w.Header().Set("Access-Control-Allow-Origin", "*")
+		}
 		return problem.New(problem.NotFound, "not_found", "There is nothing at this address.")
 	})
 
@@ -77,9 +80,13 @@ func (s *Server) guarded(h http.Handler, origin string, certs web.ClientCerts) (
 	return s.shed(rec.Wrap(s.metrics.observe(certs.Wrap(s.limit(dev))))), nil
 }
 
+// wellKnown is in the path of metadata: clients also look for it below a path that
+// they take for the issuer's (clients.md §2.1).
+const wellKnown = "/.well-known/"
+
 // isAPI reports whether a path belongs to clients, resource servers and auditors.
 func isAPI(path string) bool {
-	return path == "/v1" || strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/.well-known/") ||
+	return path == "/v1" || strings.HasPrefix(path, "/v1/") || strings.Contains(path, wellKnown) ||
 		strings.HasPrefix(path, "/log/") ||
 		strings.HasPrefix(path, "/oauth/") && path != "/oauth/authorize" && path != "/oauth/continue" && path != "/oauth/logout"
 }

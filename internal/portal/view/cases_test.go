@@ -153,7 +153,7 @@ func cases() []testCase {
 	pinned.App = App{Name: "Example editor", Trust: VerifiedDomain, Domain: "editor.example.com", Pinned: true, Local: true}
 	elsewhere.App.Return = "callbacks.example.org"
 	changed.Changed, changed.Permissions = true, renewed(perms)
-	selfMade.App = App{Name: "Inspector", Trust: Unverified, Local: true}
+	selfMade.App = App{Name: "Inspector", Trust: Unverified, Local: true, Loopback: true}
 	none.Permissions, none.Resource, none.ResourceURL = nil, "", ""
 	signIn := SignIn{Ceremony: create, Help: "Write to it@example.com."}
 	forApp, locked, again := signIn, signIn, signIn

@@ -161,5 +161,8 @@ type App struct {
 	Domain string // of VerifiedDomain, in ASCII
 	Pinned bool   // of VerifiedDomain: administrators keep its description here
 	Return string // host that the browser is sent back to; "" with Local
-	Local  bool   // the answer goes to a program on this computer (loopback)
+	Local  bool   // the answer goes to a program on this computer (loopback, or a scheme of its own)
+	// Loopback: to one that listens there, so that its address can be carried to
+	// another computer.
+	Loopback bool
 }

@@ -457,7 +457,7 @@ func TestConsentAsksOnceOrTwice(t *testing.T) {
 	if d := cmp.Diff([]string{"allow Allow Release board", "deny Deny"}, buttons("consent")); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"allow Continue", "deny Deny"}, buttons("consent-registered-again")); d != "" {
+	if d := cmp.Diff([]string{"allow Continue", "deny Deny", "copy Allow it, and show me the address to paste there"}, buttons("consent-registered-again")); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"allow Continue"}, buttons("consent-again")); d != "" {

@@ -29,6 +29,13 @@ type Passkey struct {
 type Browser struct {
 	Issuer string
 	Key    *Passkey // of whom it belongs to; nil before they have one
+	// Elsewhere: the app is on another computer, so that the answer is shown and
+	// not followed.
+	Elsewhere bool
+	// Consent is the consent page that was last seen; the zero value if none was.
+	Consent Answer
+	// Last is the last answer of an authorization.
+	Last   Answer
 	client *http.Client
 	jar    http.CookieJar
 }
@@ -128,6 +135,14 @@ func next(a Answer, err error) (string, error) {
 		return "", fmt.Errorf("the script is told %d %.300s", a.Status, a.Body)
 	}
 	return out.Location, nil
+}
+
+// Decision is what is pressed on a consent page.
+func (b *Browser) Decision() string {
+	if b.Elsewhere {
+		return "copy"
+	}
+	return "allow"
 }
 
 // Field is the value of a hidden field of a page, "" if it has none.
@@ -254,6 +269,7 @@ func (b *Browser) Authorize(request url.Values) (url.Values, error) {
 			return nil, err
 		}
 		to := a.Location
+		b.Last = a
 		switch {
 		case to == "":
 			return nil, fmt.Errorf("the authorization stops: %d %.200s", a.Status, title(a.Body))
@@ -270,6 +286,18 @@ func (b *Browser) Authorize(request url.Values) (url.Values, error) {
 			}
 			if path, err = b.prove(u.Path+"/options", u.Path+"/finish", map[string]any{"tx": u.Query().Get("tx")}); err != nil {
 				return nil, err
+			}
+		case strings.HasPrefix(to, "/consent?"):
+			page, err := b.Get(to)
+			if err != nil {
+				return nil, err
+			}
+			b.Consent = page
+			if a, err = b.Post("/consent", url.Values{"tx": {page.Field("tx")}, "seen": {page.Field("seen")}, "decision": {b.Decision()}}); err != nil {
+				return nil, err
+			}
+			if path = a.Location; path == "" {
+				return nil, fmt.Errorf("the consent stops: %d %.200s", a.Status, title(a.Body))
 			}
 		default:
 			return nil, fmt.Errorf("the authorization leads to %s", to)
