@@ -221,8 +221,8 @@ func (c *TokenClient) grant(ctx context.Context, form url.Values) (Credential, e
 	}, nil
 }
 
-// post sends a form with client authentication and, at the token endpoint, a
-// proof of the key; a nonce that the server asks for is supplied once.
+// post sends a form with client authentication and, at the token and device
+// authorization endpoints, a proof of the key; a nonce that the server asks for is supplied once.
 func (c *TokenClient) post(ctx context.Context, endpoint string, form url.Values, v any) error {
 	for tried := false; ; tried = true {
 		h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
@@ -233,7 +233,7 @@ func (c *TokenClient) post(ctx context.Context, endpoint string, form url.Values
 		if err != nil {
 			return err
 		}
-		if c.Key != nil && endpoint == c.Metadata.TokenEndpoint {
+		if c.Key != nil && (endpoint == c.Metadata.TokenEndpoint || endpoint == c.Metadata.DeviceAuthorizationEndpoint) {
 			proof, err := c.Key.proofAt(http.MethodPost, endpoint, "", c.nonces.get(u), c.now())
 			if err != nil {
 				return err

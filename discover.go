@@ -24,6 +24,7 @@ type Metadata struct {
 	IntrospectionEndpoint         string   `json:"introspection_endpoint,omitempty"`
 	RevocationEndpoint            string   `json:"revocation_endpoint,omitempty"`
 	EndSessionEndpoint            string   `json:"end_session_endpoint,omitempty"`
+	DeviceAuthorizationEndpoint   string   `json:"device_authorization_endpoint,omitempty"` // RFC 8628
 	ScopesSupported               []string `json:"scopes_supported,omitempty"`
 	ACRValuesSupported            []string `json:"acr_values_supported,omitempty"`
 	CodeChallengeMethodsSupported []string `json:"code_challenge_methods_supported,omitempty"`
@@ -64,6 +65,7 @@ func Discover(ctx context.Context, issuer string, hc *http.Client) (*Metadata, e
 		"token_endpoint": m.TokenEndpoint, "jwks_uri": m.JWKSURI, "authorization_endpoint": m.AuthorizationEndpoint,
 		"introspection_endpoint": m.IntrospectionEndpoint, "revocation_endpoint": m.RevocationEndpoint,
 		"userinfo_endpoint": m.UserinfoEndpoint, "end_session_endpoint": m.EndSessionEndpoint,
+		"device_authorization_endpoint": m.DeviceAuthorizationEndpoint,
 	} {
 		if ep == "" && name != "token_endpoint" && name != "jwks_uri" {
 			continue
@@ -138,9 +140,11 @@ func responseError(resp *http.Response, body []byte) *ResponseError {
 		Description string          `json:"error_description"`
 		Code        string          `json:"code"`
 		Detail      string          `json:"detail"`
+		Confirm     json.RawMessage `json:"confirmation_code"`
 	}
 	if json.Unmarshal(body, &doc) == nil {
 		_ = json.Unmarshal(doc.Error, &e.Code) // not a string: no code
+		_ = json.Unmarshal(doc.Confirm, &e.Confirm)
 		e.Description = doc.Description
 		if e.Code == "" {
 			e.Code, e.Description = doc.Code, doc.Detail

@@ -38,6 +38,7 @@ type ResponseError struct {
 	Code        string // "error" member; "" if the answer had none
 	Description string // "error_description"
 	Ref         string // Countersign-Ref: what the server's operator can look up
+	Confirm     string // "confirmation_code": what a device shows while it waits
 }
 
 // Error implements error.

@@ -30,6 +30,7 @@ const (
 	CodeWrongPerson     = "wrong_person"        // the step-up was done as somebody else
 	CodeResourceRefused = "resource_not_trusted"
 	CodeIssuerUnknown   = "issuer_unknown"
+	CodeDeviceOff       = "device_login_off" // the server signs in no devices by code
 	CodeInvalid         = "invalid"
 )
 

@@ -27,12 +27,17 @@ type Prompt struct {
 	Until  time.Time              // when the command stops waiting
 	StepUp *countersign.Challenge // what a resource asked for; nil for a login
 	Issuer string
+
+	// Of a sign-in by code: what the person types, and where; URL has it in it.
+	// "" for others.
+	Code, CodeURL string
 }
 
 // Prompter tells a person. Both methods MUST return at once.
 type Prompter interface {
 	// Ask shows the address and may open a browser. It is called once per
-	// authorization; an error ends it.
+	// authorization, and again for each code that replaces an expired one; an error
+	// ends it.
 	Ask(p Prompt) error
 	// Join says that another process is asking the same person already and is
 	// being waited for.
@@ -48,6 +53,9 @@ type Login struct {
 	MaxAge    *time.Duration // how old the sign-in may be; nil: as the server wants
 	Prompter  Prompter       // nil: CodeLoginNeeded instead of asking
 	Timeout   time.Duration
+	// Device signs in with a code that is typed into a browser on any machine (RFC
+	// 8628), where this one has none. The server must have it on: CodeDeviceOff.
+	Device bool
 }
 
 // SignedIn is what came of a login or a step-up.
@@ -97,7 +105,11 @@ func (p *Profile) Login(ctx context.Context, l Login) (SignedIn, error) {
 	if err := writable(p); err != nil { // before the person does their part
 		return SignedIn{}, err
 	}
-	got, err := p.authorize(ctx, authorization{
+	way := p.authorize
+	if l.Device {
+		way = p.byCode
+	}
+	got, err := way(ctx, authorization{
 		meta: meta, clientID: p.ClientID, key: key, scope: l.Scope, resources: l.Resources, acr: l.ACR, maxAge: l.MaxAge, prompter: l.Prompter,
 	})
 	if err != nil {

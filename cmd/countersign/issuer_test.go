@@ -78,6 +78,7 @@ func newIssuer() *issuer {
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", i.metadata)
 	mux.HandleFunc("GET /oauth/authorize", i.authorize)
 	mux.HandleFunc("POST /oauth/token", i.token)
+	mux.HandleFunc("POST /oauth/device_authorization", i.device)
 	mux.HandleFunc("POST /oauth/revoke", i.revoke)
 	mux.HandleFunc("/v1/", i.v1)
 	i.server = httptest.NewServer(i.down(mux))
@@ -118,11 +119,60 @@ func (i *issuer) down(next http.Handler) http.Handler {
 func (i *issuer) metadata(w http.ResponseWriter, _ *http.Request) {
 	i.count("discovery")
 	u := i.server.URL
-	answer(w, 200, map[string]any{
+	doc := map[string]any{
 		"issuer": u, "authorization_endpoint": u + "/oauth/authorize", "token_endpoint": u + "/oauth/token",
 		"revocation_endpoint": u + "/oauth/revoke", "jwks_uri": u + "/oauth/jwks",
 		"authorization_response_iss_parameter_supported": true,
+	}
+	if i.is("devices") != "off" {
+		doc["device_authorization_endpoint"] = u + "/oauth/device_authorization"
+	}
+	answer(w, 200, doc)
+}
+
+// device hands out codes. Its person answers the third poll, in the way that the
+// switch says.
+func (i *issuer) device(w http.ResponseWriter, r *http.Request) {
+	jkt := i.proof(w, r, i.server.URL, "")
+	if jkt == "" {
+		return
+	}
+	_ = r.ParseForm()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.counts["device"]++
+	i.authz = append(i.authz, r.PostForm)
+	f := &flow{jkt: jkt, scope: strings.Fields(r.PostForm.Get("scope")), acr: "mfa", authTime: time.Now(), sub: "sub-dana"}
+	if len(f.scope) == 0 {
+		f.scope = []string{"openid", "notes:read"}
+	}
+	code := rand.Text()
+	i.codes[code] = f
+	answer(w, 200, map[string]any{
+		"device_code": code, "user_code": "7Q4K-M2PX", "verification_uri": i.server.URL + "/device", "verification_uri_complete": i.server.URL + "/device?user_code=7Q4K-M2PX",
+		"expires_in": 300, "interval": 1,
 	})
+}
+
+// polled answers a poll that is not the one to succeed; true after it has.
+func (i *issuer) polled(w http.ResponseWriter, f *flow) bool {
+	i.counts["poll"]++
+	code := map[int]string{1: "authorization_pending", 2: "authorization_pending"}[i.counts["poll"]]
+	if i.counts["poll"] == 3 {
+		code = map[string]string{"deny": "access_denied", "expire": "expired_token", "slow": "slow_down", "gone": "invalid_grant"}[i.set["devices"]]
+	}
+	if f == nil {
+		code = "invalid_grant"
+	}
+	if code == "" {
+		return false
+	}
+	body := map[string]string{"error": code}
+	if i.counts["poll"] == 2 {
+		body["confirmation_code"] = "482193"
+	}
+	answer(w, 400, body)
+	return true
 }
 
 func answer(w http.ResponseWriter, status int, v any) {
@@ -238,6 +288,12 @@ func (i *issuer) token(w http.ResponseWriter, r *http.Request) {
 			refuse("invalid_grant")
 			return
 		}
+	case "urn:ietf:params:oauth:grant-type:device_code":
+		f = i.codes[r.PostForm.Get("device_code")]
+		if i.polled(w, f) {
+			return
+		}
+		delete(i.codes, r.PostForm.Get("device_code"))
 	case "refresh_token":
 		old := r.PostForm.Get("refresh_token")
 		if f = i.families[old]; f == nil || f.ended {

@@ -15,7 +15,7 @@ import (
 func (a *app) login() *cobra.Command {
 	var (
 		scope, resources, acr []string
-		noBrowser             bool
+		noBrowser, device     bool
 		maxAge, timeout       time.Duration
 	)
 	c := &cobra.Command{
@@ -26,7 +26,10 @@ one you signed in at before, or the sandbox on this computer.
 
 The credential is kept in a file that only you can read; the command says where.
 Set $COUNTERSIGN_BROWSER (or $BROWSER) to the command that opens an address, or
-to "print" to have it printed only.`,
+to "print" to have it printed only.
+
+With --device you type a code into a browser on any machine: for a server behind
+ssh, where --no-browser would need a tunnel. Administrators have to allow it.`,
 		Example: "  countersign login https://id.example.com\n  countersign login --no-browser --profile work",
 		Args:    cobra.MaximumNArgs(1),
 	}
@@ -36,6 +39,7 @@ to "print" to have it printed only.`,
 	f.DurationVar(&maxAge, "max-age", 0, "how old the proof may be, e.g. 5m")
 	f.StringSliceVar(&resources, "resource", nil, "resources to ask tokens for, in place of the server's default")
 	f.BoolVar(&noBrowser, "no-browser", false, "print the address, open nothing")
+	f.BoolVar(&device, "device", false, "sign in with a code, in a browser on any machine")
 	f.DurationVar(&timeout, "timeout", clilogin.PromptTimeout, "how long to wait for you")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
 		p, err := a.open()
@@ -46,7 +50,7 @@ to "print" to have it printed only.`,
 		if len(args) > 0 {
 			named = args[0]
 		}
-		l := clilogin.Login{Scope: words(scope), Resources: words(resources), ACR: words(acr), Prompter: a.prompter(noBrowser), Timeout: timeout}
+		l := clilogin.Login{Scope: words(scope), Resources: words(resources), ACR: words(acr), Prompter: a.prompter(noBrowser || device), Timeout: timeout, Device: device}
 		if c.Flags().Changed("max-age") {
 			if maxAge < 0 {
 				return usage("--max-age is not negative.")

@@ -25,6 +25,10 @@ func (t *terminal) Join() {
 
 // Ask implements clilogin.Prompter: the address at once, then the browser.
 func (t *terminal) Ask(p clilogin.Prompt) error {
+	if p.Code != "" {
+		t.code(p)
+		return nil
+	}
 	opens := !t.noBrowser && clilogin.CanOpenBrowser()
 	if p.StepUp != nil {
 		t.box(p)
@@ -50,6 +54,24 @@ func (t *terminal) Ask(p clilogin.Prompt) error {
 		t.app.say("The browser did not open (%v): visit the address above.", err)
 	}
 	return nil
+}
+
+// code says what to type where. The address with the code in it is a link for who
+// can click; who types it needs only the short one.
+func (t *terminal) code(p clilogin.Prompt) {
+	t.app.say("To sign in at %s, open this page on any machine:", clean(p.Issuer))
+	t.app.say("  %s", t.link(clean(p.CodeURL)))
+	t.app.say("and type this code, which is good until %s, for %s:", clock(p.Until), span(time.Until(p.Until)))
+	t.app.say("  %s", t.app.bold(clean(p.Code)))
+	t.app.say("Type it yourself: nobody who helps you needs it.")
+}
+
+// Confirm implements clilogin.DevicePrompter.
+func (t *terminal) Confirm(code string) {
+	if len(code) == 6 {
+		code = code[:3] + " " + code[3:]
+	}
+	t.app.say("If the page asks for a confirmation code, it is %s", t.app.bold(clean(code)))
 }
 
 // link is an address that can be clicked where the terminal can.

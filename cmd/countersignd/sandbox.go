@@ -37,6 +37,7 @@ type sandboxOptions struct {
 	stateFile string
 
 	acceptTime bool
+	devices    bool
 }
 
 func (t *tool) sandbox() *cobra.Command {
@@ -52,6 +53,7 @@ func (t *tool) sandbox() *cobra.Command {
 	c.Flags().IntVar(&o.apiPort, "api-port", 8788, "port of the sample API; 0: any")
 	c.Flags().StringVar(&o.postgres, "postgres", "", "PostgreSQL connection string, instead of the embedded database")
 	c.Flags().BoolVar(&o.acceptTime, "accept-time", false, "believe the clock, although it is behind what was done already or ahead of the database's")
+	c.Flags().BoolVar(&o.devices, "devices", false, "let devices be signed in by code: countersign login --device")
 	c.Flags().StringVar(&o.stateFile, "state-file", filepath.Join(home, "sandbox.json"), "file that tells countersign where the sandbox is")
 	return c
 }
@@ -133,6 +135,7 @@ func sandboxConfig(o sandboxOptions, port int) *config.Config {
 	}
 	c.Listen.Address = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	c.Database.MaxConnections = 16
+	c.DeviceAuthorization.Enabled = o.devices
 	if o.postgres != "" {
 		c.Database.Postgres = o.postgres
 	} else {

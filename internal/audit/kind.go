@@ -27,6 +27,13 @@ const (
 	RefreshLost     Kind = 0x010c // the client was gone before it had its answer (mechanisms D9)
 	TokenExchanged  Kind = 0x0170 // somebody else's token, for one of their own (RFC 8693)
 
+	DeviceAsked    Kind = 0x0160 // a device wants to act for somebody, who is not known yet
+	DeviceOpened   Kind = 0x0161 // somebody entered its code
+	DeviceApproved Kind = 0x0162
+	DeviceDenied   Kind = 0x0163
+	DeviceTried    Kind = 0x0164 // a code is about to be looked at
+	DeviceReused   Kind = 0x0165 // a device code that had been used: what it issued ends
+
 	SessionOpened    Kind = 0x0201
 	SessionEnded     Kind = 0x0202
 	SigninRefused    Kind = 0x0203
@@ -187,6 +194,12 @@ var kinds = map[Kind]kindInfo{
 	GrantOpened:     {"grant.opened", Access, plain, "[{client}|an application] <may act|may not act>[ with {scope}][ in the name of {who}]"},
 	ProofSeen:       {"proof.seen", Access, plain, "{who} proved possession of a key"},
 	RefreshLost:     {"refresh.lost", Routine, plain, "the answer to a refresh did not arrive[ in the name of {who}]"},
+	DeviceAsked:     {"device.asked", Routine, plain, "[{client}|an application] <asked|was not allowed to ask> to be signed in by code[, from {network}]"},
+	DeviceOpened:    {"device.opened", Access, plain, "{who} <entered|was not allowed to enter> the code of a device[ for {client}][, which asked from {network}]"},
+	DeviceApproved:  {"device.approved", Access, plain, "{who} <let|was not allowed to let> a device[ that calls itself {host}] act for them[ with {client}][ with {scope}]"},
+	DeviceDenied:    {"device.denied", Access, plain, "{who} said no to a device[ that calls itself {host}][ for {client}]"},
+	DeviceTried:     {"device.tried", Access, plain, "{who} <typed|typed too often> a code of a device"},
+	DeviceReused:    {"device.reused", Access, plain, "a device code was used twice[ by {client}], so what it issued was ended[ for {who}]"},
 	GrantEnded:      {"grant.ended", Access, plain, "{who} <took back|was not allowed to take back> what [{client}|an application] may do[ for {whom}]"},
 
 	SessionOpened:    {"session.opened", Access, plain, "{who} <signed in|was not allowed to sign in>[ with {with}][ ({acr})]"},

@@ -104,7 +104,7 @@ func checkGrants(c Client) error {
 	}
 	for i, g := range c.GrantTypes {
 		switch g {
-		case AuthorizationCode, RefreshToken, ClientCredentials, TokenExchange:
+		case AuthorizationCode, RefreshToken, ClientCredentials, TokenExchange, DeviceCode:
 		default:
 			return invalid("grant_types_invalid", "There is no grant type %.60q here.", g)
 		}
@@ -113,8 +113,8 @@ func checkGrants(c Client) error {
 		}
 	}
 	switch {
-	case c.Allows(RefreshToken) && !c.Allows(AuthorizationCode):
-		return invalid("grant_types_invalid", "refresh_token goes with authorization_code: nothing else gives a refresh token.")
+	case c.Allows(RefreshToken) && !c.Allows(AuthorizationCode) && !c.Allows(DeviceCode):
+		return invalid("grant_types_invalid", "refresh_token goes with authorization_code or device_code: nothing else gives a refresh token.")
 	case c.Allows(ClientCredentials) && c.Service == "":
 		return invalid("service_missing", "A client with client_credentials acts as a service: say which.")
 	case c.Allows(TokenExchange) && c.Service == "":

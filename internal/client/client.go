@@ -36,6 +36,7 @@ const (
 	RefreshToken      GrantType = "refresh_token"
 	ClientCredentials GrantType = "client_credentials"
 	TokenExchange     GrantType = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693
+	DeviceCode        GrantType = "urn:ietf:params:oauth:grant-type:device_code"    // RFC 8628
 )
 
 // Client is software that asks on somebody's behalf.

@@ -16,4 +16,5 @@ type Metadata struct {
 	MayAct string `json:"may_act,omitempty" maxLength:"64" doc:"client_id of the only client that may exchange this client's tokens (RFC 8693 section 4.4)"`
 	Authentication
 	OpenID
+	Decoupled
 }

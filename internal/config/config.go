@@ -42,6 +42,8 @@ type Config struct {
 	Witness    Witness    `yaml:"witness,omitempty"`
 	Risk       Risk       `yaml:"risk,omitempty"`
 
+	DeviceAuthorization DeviceAuthorization `yaml:"device_authorization,omitempty"`
+
 	// DataDir holds the side files: anchor, setup link, checkpoints.
 	DataDir string `yaml:"data_dir"`
 	// Development relaxes exactly what mechanisms I22 lists, on loopback only.
@@ -118,6 +120,14 @@ type Mail struct {
 type Recovery struct {
 	Wait      time.Duration `yaml:"wait,omitempty"`      // before a recovery with a code can be finished; 0: 24h
 	Probation time.Duration `yaml:"probation,omitempty"` // of a passkey made by a recovery; 0: 72h
+}
+
+// DeviceAuthorization is signing in, with a code, a device that has no browser
+// (RFC 8628). Off unless it is enabled: codes can be sent to others (RFC 10027).
+type DeviceAuthorization struct {
+	Enabled bool `yaml:"enabled,omitempty"`
+	// SameNetwork refuses where device and browser are on different networks.
+	SameNetwork bool `yaml:"same_network,omitempty"`
 }
 
 // Passwords is what people may not choose as one, beside what the release knows.

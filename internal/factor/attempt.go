@@ -53,6 +53,28 @@ func NetworkBudget(network string) Budget {
 	return Budget{Bucket: bucketOf("network", network), Most: NetworkGuesses, Keep: time.Hour}
 }
 
+// The budgets of device authorization, in a GuessWindow.
+const (
+	UserCodes      = 10   // typed by one person, right or wrong
+	NetworkDevices = 60   // requests from one network of clients that prove nothing
+	AllDevices     = 3000 // requests in all: what is stored for those who are not known has an end
+)
+
+// UserCodeBudget is the budget of the codes of devices that a person types.
+func UserCodeBudget(person string) Budget {
+	return Budget{Bucket: bucketOf("user-code", person), Most: UserCodes, Keep: time.Hour}
+}
+
+// DeviceBudgets are what a device's request is paid from: of everybody's, and of
+// its network's unless its client proved who it is.
+func DeviceBudgets(network string, proved bool) []Budget {
+	out := []Budget{{Bucket: bucketOf("devices"), Most: AllDevices, Keep: time.Hour}}
+	if !proved {
+		out = append(out, Budget{Bucket: bucketOf("devices", network), Most: NetworkDevices, Keep: time.Hour})
+	}
+	return out
+}
+
 func bucketOf(parts ...string) Bucket {
 	return Bucket(canon.H(canon.LabelGuess, []byte(strings.Join(parts, "\x00"))))
 }

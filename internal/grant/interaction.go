@@ -34,6 +34,7 @@ type Interaction struct {
 	Subject      string        `json:"subject,omitempty"` // of a valid id_token_hint, or asked for: nobody else is answered about
 	Claims       ClaimsAsked   `json:"claims,omitzero"`
 	Pushed       string        `json:"pushed,omitempty"` // reference of the pushed request it came from: answering spends it
+	Device       *Device       `json:"device,omitempty"` // the device authorization it is about: the answer goes there, not to RedirectURI
 	Started      time.Time     `json:"started"`
 }
 
@@ -49,6 +50,8 @@ const (
 	NextImpossible Next = "impossible" // this person cannot reach what is asked
 	NextDenied     Next = "denied"     // policy refuses, whatever is proved
 	NextWrongUser  Next = "wrong_user" // asked for another person than the one signed in
+	NextDevice     Next = "device"     // a device waits for a yes or no
+	NextDone       Next = "done"       // a device was told no
 )
 
 // Pending is an interaction judged for the person who is signed in now: what a
@@ -64,6 +67,8 @@ type Pending struct {
 	Scopes     []Permission  // what consent shows
 	Remembered *Consent      // earlier consent, if it covers part of it; for a client that registers itself possibly an earlier registration's
 	Changed    bool          // the app is not any more what it was at the earlier consent
+	Elsewhere  bool          // the device is on another network than the browser, or nobody knows
+	Address    string        // of the browser, where a device asks; "" if unknown
 }
 
 // Permission is a scope at a resource as consent shows it.

@@ -47,8 +47,16 @@ var table = map[audit.Kind]rule{
 	audit.TokenExchanged: noOne,
 	audit.GrantOpened:    noOne,
 	audit.GrantEnded:     {to: object, often: true, only: byOther, title: "An app can no longer act for you", text: "What [{client}|an app] could do for you was ended by {actor}."},
-	audit.ProofSeen:      noOne,
-	audit.RefreshLost:    noOne,
+	audit.DeviceAsked:    noOne,
+	audit.DeviceOpened:   {to: actor},
+	audit.DeviceApproved: {to: actor, often: true, title: "A device was signed in to your account", text: "You let a device[ that calls itself {host}] use your account[ with {client}]. " +
+		"If you did not start that yourself, end it under Sessions and tell an administrator."},
+	audit.DeviceDenied: {to: actor},
+	audit.DeviceTried:  noOne,
+	audit.DeviceReused: {to: object, often: true, admins: true, title: "An app was signed out", text: "The code of a device was used twice[ by {client}]. " +
+		"It may have been copied, so what it gave was ended. Sign in to the app again if you use it."},
+	audit.ProofSeen:   noOne,
+	audit.RefreshLost: noOne,
 
 	// Sessions.
 	audit.SessionOpened: {

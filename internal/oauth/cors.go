@@ -34,14 +34,19 @@ func missed(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodOptions {
 		return preflight(w, r)
 	}
-	cors(w)
-	status, detail := http.StatusNotFound, "There is nothing at this address."
 	switch r.URL.Path {
 	case "/oauth/token", "/oauth/par", "/oauth/revoke", "/oauth/introspect": // registration may not be there at all
-		w.Header().Set("Allow", "POST")
-		status, detail = http.StatusMethodNotAllowed, "This endpoint takes POST only."
+		return postOnly(w, r)
 	}
-	return web.JSON(w, status, oauthError{"invalid_request", detail})
+	cors(w)
+	return web.JSON(w, http.StatusNotFound, oauthError{Error: "invalid_request", Desc: "There is nothing at this address."})
+}
+
+// postOnly answers another method at a form endpoint.
+func postOnly(w http.ResponseWriter, _ *http.Request) error {
+	cors(w)
+	w.Header().Set("Allow", "POST")
+	return web.JSON(w, http.StatusMethodNotAllowed, oauthError{Error: "invalid_request", Desc: "This endpoint takes POST only."})
 }
 
 // shared wraps an endpoint that browser-based clients call.

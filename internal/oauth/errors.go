@@ -20,6 +20,7 @@ var oauthCodes = map[string]bool{
 	"unmet_authentication_requirements": true, "request_not_supported": true, "request_uri_not_supported": true,
 	"registration_not_supported": true, "invalid_request_uri": true, "invalid_request_object": true, "temporarily_unavailable": true, "server_error": true,
 	"insufficient_user_authentication": true, "invalid_client_metadata": true, "invalid_redirect_uri": true, "invalid_software_statement": true,
+	"authorization_pending": true, "slow_down": true, "expired_token": true,
 }
 
 func invalid(code, detail string) *problem.Error { return problem.New(problem.Invalid, code, detail) }
@@ -64,7 +65,22 @@ func grantError(err error) error {
 type oauthError struct {
 	Error string `json:"error"`
 	Desc  string `json:"error_description,omitempty"`
+	// Confirm is what a device shows while it waits (docs/divergences.md).
+	Confirm string `json:"confirmation_code,omitempty"`
 }
+
+// waiting is the answer to a device that has to poll again, with what it shows
+// meanwhile.
+type waiting struct {
+	problem *problem.Error
+	confirm string
+}
+
+// Error implements error.
+func (w *waiting) Error() string { return w.problem.Error() }
+
+// Unwrap gives the problem.
+func (w *waiting) Unwrap() error { return w.problem }
 
 // renderError writes the error of an API endpoint: OAuth JSON (RFC 6749 §5.2).
 // A plain error is left to the outer handler: a bare 500.
@@ -90,5 +106,10 @@ func renderError(w http.ResponseWriter, r *http.Request, err error) error {
 	if c := errors.Unwrap(p); c != nil {
 		note(r, "cause", c.Error())
 	}
-	return web.JSON(w, status, oauthError{code, asciiOnly(p.Detail)})
+	var wait *waiting
+	out := oauthError{Error: code, Desc: asciiOnly(p.Detail)}
+	if errors.As(err, &wait) {
+		out.Confirm = wait.confirm
+	}
+	return web.JSON(w, status, out)
 }

@@ -29,8 +29,10 @@ import (
 // mechanisms D15–D17).
 type codeGrant struct{ s *Server }
 
-// redemption is a code with its key, and what redeeming it opens.
+// redemption is what a person's answer stands for, with its key, and what
+// redeeming it opens.
 type redemption struct {
+	by     client.GrantType
 	now    time.Time
 	key    once.Key
 	value  once.Value
@@ -51,7 +53,7 @@ func (g codeGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue, 
 	if err != nil {
 		return nil, errCode.Because(err)
 	}
-	red := &redemption{now: t.rows.now, key: once.KeyOf(once.Code, v.Reveal())}
+	red := &redemption{by: client.AuthorizationCode, now: t.rows.now, key: once.KeyOf(once.Code, v.Reveal())}
 	red.value, err = g.s.State.OnceValue(ctx, once.Code, red.key)
 	if err != nil {
 		if problem.From(err) != nil {
@@ -70,9 +72,9 @@ func (g codeGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue, 
 		return nil, err
 	}
 	if !red.value.UsedAt.IsZero() {
-		return nil, g.reused(ctx, t, red, red.value.UsedAt, red.value.Ref)
+		return nil, g.s.reused(ctx, t, red, red.value.UsedAt, red.value.Ref)
 	}
-	return g.redeem(ctx, t, red, res)
+	return g.s.redeem(ctx, t, red, res)
 }
 
 // bindings checks that the code comes from where it was sent to: client,
@@ -93,13 +95,19 @@ func (g codeGrant) bindings(ctx context.Context, t *tokenRequest, red *redemptio
 	if why == "" {
 		return nil
 	}
+	return g.s.missed(ctx, t, red, why, errCode)
+}
+
+// missed counts a failed binding of a genuine value that is not spent yet, and
+// gives the refusal.
+func (s *Server) missed(ctx context.Context, t *tokenRequest, red *redemption, why string, refusal *problem.Error) error {
 	if red.value.UsedAt.IsZero() {
 		err := t.do(ctx, act.Intent{
-			Action: policy.CodeMissed, Kind: audit.TokenRefused, Refs: act.Refs{Kind: policy.KindSystem, Target: []string{c.Client}},
+			Action: policy.CodeMissed, Kind: audit.TokenRefused, Refs: act.Refs{Kind: policy.KindSystem, Target: []string{red.value.Bound}},
 			Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 				return act.Effect{
-					Changes: []act.Change{once.Miss{Purpose: once.Code, Key: red.key}},
-					Parts:   []audit.Part{{Person: c.Person, Body: map[string]any{"client": t.client.ID, "why": why}}},
+					Changes: []act.Change{once.Miss{Purpose: red.value.Purpose, Key: red.key}},
+					Parts:   []audit.Part{{Person: red.code.Person, Body: map[string]any{"client": t.client.ID, "why": why}}},
 				}, nil
 			},
 		})
@@ -107,7 +115,7 @@ func (g codeGrant) bindings(ctx context.Context, t *tokenRequest, red *redemptio
 			return err
 		}
 	}
-	return errCode.Because(problem.New(problem.Invalid, "code_binding", why))
+	return refusal.Because(problem.New(problem.Invalid, "code_binding", why))
 }
 
 func pkceMatches(verifier, challenge string) bool {
@@ -118,13 +126,15 @@ func pkceMatches(verifier, challenge string) bool {
 	return hmac.Equal([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge))
 }
 
-func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption, res *resource.Resource) (*pendingIssue, error) {
+// redeem is the act of giving a client what a person's answer stands for,
+// however that was carried to it.
+func (s *Server) redeem(ctx context.Context, t *tokenRequest, red *redemption, res *resource.Resource) (*pendingIssue, error) {
 	c := red.code
 	person, err := t.rows.person(ctx, c.Person)
 	if err != nil {
 		return nil, err
 	}
-	g.open(red, t)
+	s.openGrant(red, t)
 	scopes := c.Scopes
 	if len(t.scopes) > 0 { // a token request may only narrow
 		if len(without(t.scopes, scopes)) > 0 {
@@ -140,14 +150,14 @@ func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption,
 			Scopes: atResource(scopes, res, c.Elevated), Credential: credentials(c.Proofs), Under: under(c),
 		},
 		Proofs: c.Proofs,
-		Spend:  []once.Spend{{Purpose: once.Code, Key: red.key, Ref: red.grant.ID}},
+		Spend:  []once.Spend{{Purpose: red.value.Purpose, Key: red.key, Ref: red.grant.ID}},
 	}}
 	var given []string
 	p.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {
 		given = released(scopes, res, d, c.Elevated)
 		eff := act.Effect{
 			Changes: []act.Change{grant.Open{Grant: red.grant, Credentials: credentials(c.Proofs)}},
-			Leaf:    red.grant.ID, Detail: issued{given, "authorization_code"},
+			Leaf:    red.grant.ID, Detail: issued{given, string(red.by)},
 			Parts: []audit.Part{{Person: c.Person, Body: map[string]any{"session": c.Session, "grant": red.grant.ID, "acr": c.ACR}}},
 		}
 		if red.family != nil {
@@ -157,21 +167,21 @@ func (g codeGrant) redeem(ctx context.Context, t *tokenRequest, red *redemption,
 		return eff, nil
 	}
 	p.Seal = func(seal act.Sealing) (any, error) {
-		return g.seal(seal, t, red, res, person, given)
+		return s.sealGrant(seal, t, red, res, person, given)
 	}
 	// Another redemption may have spent the code first.
 	p.failed = func(ctx context.Context, err error) error {
-		if used, ok := act.Spent(err); ok && used.Purpose == once.Code {
-			return g.reused(ctx, t, red, used.At, used.Ref)
+		if used, ok := act.Spent(err); ok && used.Purpose == red.value.Purpose {
+			return s.reused(ctx, t, red, used.At, used.Ref)
 		}
 		return err
 	}
 	return p, nil
 }
 
-// open prepares the grant and, if the client is registered for refresh, its
+// openGrant prepares the grant and, if the client is registered for refresh, its
 // family (clients.md: refresh tokens follow grant_types).
-func (g codeGrant) open(red *redemption, t *tokenRequest) {
+func (s *Server) openGrant(red *redemption, t *tokenRequest) {
 	c, now := red.code, red.now.UTC()
 	red.grant = grant.Grant{
 		ID: id.New(id.Grant), Person: c.Person, Client: c.Client, Session: c.Session, Consent: c.Consent,
@@ -187,7 +197,7 @@ func (g codeGrant) open(red *redemption, t *tokenRequest) {
 	red.family = &grant.Family{
 		ID: fam, Grant: red.grant.ID, Client: c.Client, Person: c.Person,
 		Static: t.client.Asymmetric(), CurHash: red.first.Hash(), RotatedAt: now,
-		Network: t.network, KeyVersion: g.s.Keys.CurrentRT(), CreatedAt: now,
+		Network: t.network, KeyVersion: s.Keys.CurrentRT(), CreatedAt: now,
 		ExpiresAt: red.grant.ExpiresAt, IdleUntil: now.Add(grant.FamilyIdle),
 	}
 	to := familyKey(t)
@@ -206,7 +216,7 @@ func familyKey(t *tokenRequest) binding {
 	return t.bound()
 }
 
-func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res *resource.Resource, who *account.Person, given []string) (any, error) {
+func (s *Server) sealGrant(seal act.Sealing, t *tokenRequest, red *redemption, res *resource.Resource, who *account.Person, given []string) (any, error) {
 	c := red.code
 	nodes := append(slices.Clone(seal.Facts.Nodes), lineage.Node{ID: red.grant.ID, Kind: lineage.Grant})
 	if red.family != nil {
@@ -215,13 +225,13 @@ func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res 
 	if err := mustHave(nodes, c.Session); err != nil {
 		return nil, err
 	}
-	sub, err := g.s.subject(t.client.Client, who)
+	sub, err := s.subject(t.client.Client, who)
 	if err != nil {
 		return nil, err
 	}
 	life := lifetime(seal.Decision)
-	text, err := g.s.sign(seal, accessToken{
-		subject: sub, client: t.client.Client, audience: g.s.audience(res), scopes: given, life: life,
+	text, err := s.sign(seal, accessToken{
+		subject: sub, client: t.client.Client, audience: s.audience(res), scopes: given, life: life,
 		bound: t.bound(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR, mayAct: t.mayAct,
 	})
 	if err != nil {
@@ -229,32 +239,44 @@ func (g codeGrant) seal(seal act.Sealing, t *tokenRequest, red *redemption, res 
 	}
 	out := &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}
 	if red.family != nil {
-		out.RefreshToken = red.first.Text(g.s.Keys).Reveal()
+		out.RefreshToken = red.first.Text(s.Keys).Reveal()
 	}
 	if slices.Contains(c.Scopes, "openid") {
-		out.IDToken, err = g.s.idToken(seal, idTokenFor{
+		out.IDToken, err = s.idToken(seal, idTokenFor{
 			subject: sub, who: who, client: t.client.Client, nonce: c.Nonce, pair: c.Pair, acr: c.ACR, session: c.Session, scopes: c.Scopes, asked: c.Claims.IDToken,
 		})
 	}
 	return out, err
 }
 
+// twice is what a second presentation does, by what was presented: for how long
+// it is only refused, and how ending what the first one opened is recorded.
+var twice = map[once.Purpose]struct {
+	grace time.Duration
+	kind  audit.Kind
+	err   error
+}{
+	once.Code:       {grant.ReuseGrace, audit.CodeReused, errCode},
+	once.DeviceCode: {time.Second, audit.DeviceReused, errDeviceCode},
+}
+
 // reused answers a code that was redeemed before and passes every check again:
-// within ten seconds it is only refused, later what it issued ends (D17).
-func (g codeGrant) reused(ctx context.Context, t *tokenRequest, red *redemption, at time.Time, issued string) error {
-	ends := red.now.Sub(at) > grant.ReuseGrace && issued != ""
+// within its grace it is only refused, later what it issued ends (D17).
+func (s *Server) reused(ctx context.Context, t *tokenRequest, red *redemption, at time.Time, issued string) error {
+	how := twice[red.value.Purpose]
+	ends := red.now.Sub(at) > how.grace && issued != ""
 	in := act.Intent{Action: policy.CodeReused, Kind: audit.TokenRefused, Refs: act.Refs{Kind: policy.KindSystem}}
 	about := map[string]any{"client": t.client.ID, "grant": issued, "ended": ends, "why": "the code was redeemed before"}
 	eff := act.Effect{Parts: []audit.Part{{Person: red.code.Person, Body: about}}}
 	if ends {
-		in.Kind, in.Refs.Target = audit.CodeReused, []string{issued}
+		in.Kind, in.Refs.Target = how.kind, []string{issued}
 		eff.Changes = []act.Change{lineage.End{ID: issued, Why: "code_reused"}}
 	}
 	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) { return eff, nil }
 	if err := t.do(ctx, in); err != nil {
 		return err
 	}
-	return errCode
+	return how.err
 }
 
 func credentials(proofs []assurance.Proof) []string {

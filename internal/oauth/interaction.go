@@ -80,6 +80,9 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 		return nil, err
 	}
 	a.redirect = a.in.RedirectURI
+	if d := a.in.Device; d != nil && !s.now().Before(d.Until) {
+		return nil, deviceExpired(*d)
+	}
 	return a, nil
 }
 
@@ -102,11 +105,13 @@ func onlySpelling(ref string) bool {
 // registered holds an interaction against what its client is now: what was
 // registered when it began may have been taken back since.
 func (s *Server) registered(a *authRequest) error {
-	if _, err := redirectOf(a.client, a.in.RedirectURI); err != nil {
-		return err
+	if a.in.Device == nil {
+		if _, err := redirectOf(a.client, a.in.RedirectURI); err != nil {
+			return err
+		}
 	}
-	pushed := a.in.Pushed != "" || !a.client.FAPI() // it may have become one meanwhile
-	ok := pushed && a.client.Node.Live() && a.client.Allows(client.AuthorizationCode) && len(askable(a.client, a.in.Scopes)) == len(a.in.Scopes)
+	pushed := a.in.Pushed != "" || a.in.Device != nil || !a.client.FAPI() // it may have become one meanwhile
+	ok := pushed && a.client.Node.Live() && a.client.Allows(a.grantOf()) && len(askable(a.client, a.in.Scopes)) == len(a.in.Scopes)
 	for _, id := range a.in.Resources {
 		ok = ok && mayUse(a.client, id)
 	}
@@ -185,7 +190,9 @@ func (s *Server) Pending(w http.ResponseWriter, r *http.Request, ref string, ses
 	if err != nil {
 		return grant.Pending{}, err
 	}
-	return s.judge(r, a, ses, ref)
+	p, err := s.judge(r, a, ses, ref)
+	s.place(r, &p)
+	return p, err
 }
 
 // judge says what is next: sign in, step up, consent, or nothing.
@@ -238,6 +245,9 @@ func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, re
 			p.Next = grant.NextImpossible
 		}
 		return p, nil
+	}
+	if a.in.Device != nil {
+		return p, s.deviceNext(ctx, a, facts.Input, &p)
 	}
 	err = s.consent(ctx, a, facts.Input, &p)
 	return p, err
@@ -398,6 +408,9 @@ func (s *Server) codeIntent(r *http.Request, a *authRequest, ses session.Session
 			in.Refs.Scopes = append(in.Refs.Scopes, name)
 		}
 	}
+	if a.in.Device != nil {
+		in.Action, in.Kind = policy.DeviceApprove, audit.DeviceApproved
+	}
 	return in
 }
 
@@ -433,7 +446,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 	}
 	_, err := s.Do.Do(r.Context(), in)
 	if used, ok := act.Spent(err); ok {
-		return s.authError(w, r, nil, invalid("interaction_done", "This request was already completed in another window.").Because(used))
+		return s.authError(w, r, nil, errDone.Because(used))
 	}
 	if q := problem.From(err); q != nil && (q.Kind == problem.StepUp || q.Code == "unmet_authentication_requirements") {
 		p.Next = grant.NextStepUp // what was met a moment ago is too old now
@@ -509,6 +522,17 @@ func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detai
 	a, err := s.open(w, r, ref)
 	if err != nil {
 		return err
+	}
+	if a.in.Device != nil {
+		if ses, ok, err := s.Browser.Session(r); err != nil {
+			return err
+		} else if ok {
+			if err := s.denyDevice(r.Context(), a, ses); err != nil {
+				return err
+			}
+		}
+		s.Browser.Go(w, r, grant.NextDone, ref)
+		return nil
 	}
 	if code != "unmet_authentication_requirements" {
 		code = "access_denied"

@@ -101,7 +101,9 @@ func (s *Server) describe(open client.Openness) map[string]any {
 	algs := jose.AssertionAlgorithms
 	var types []string
 	for _, g := range grants {
-		types = append(types, string(g.name))
+		if s.offers(g.name) {
+			types = append(types, string(g.name))
+		}
 	}
 	doc := map[string]any{
 		"issuer":                                                   s.Issuer,
@@ -145,6 +147,9 @@ func (s *Server) describe(open client.Openness) map[string]any {
 		"request_parameter_supported":                              true,
 		"request_uri_parameter_supported":                          false,
 		"service_documentation":                                    "https://github.com/countersign-dev/countersign",
+	}
+	if s.Device {
+		doc["device_authorization_endpoint"] = s.Issuer + devicePath // RFC 8628 §4
 	}
 	s.describeMTLS(doc)
 	if open.Registration {

@@ -121,5 +121,5 @@ func (s *Server) registrationError(w http.ResponseWriter, r *http.Request, err e
 	if cause := errors.Unwrap(p); cause != nil {
 		note(r, "cause", cause.Error())
 	}
-	return web.JSON(w, http.StatusBadRequest, oauthError{code, asciiOnly(p.Detail)})
+	return web.JSON(w, http.StatusBadRequest, oauthError{Error: code, Desc: asciiOnly(p.Detail)})
 }

@@ -184,7 +184,7 @@ func (r *rig) addNode(first bool, kek string, open func(func() time.Time) (*stor
 		Store: st, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: st.RecordKeys(sealer), Now: r.clock.now,
 	}
 	s := &Server{
-		Issuer: issuer, Do: do, Clients: st, Resources: st, Grants: st, Admissions: st, State: stateOf{st}, Keys: ring, Ladder: do.Ladder,
+		Issuer: issuer, Do: do, Clients: st, Resources: st, Grants: st, Admissions: st, State: stateOf{st}, Keys: ring, Ladder: do.Ladder, Device: true,
 		ClientAddr: func(*http.Request) netip.Addr { return r.addr }, Now: r.clock.now,
 	}
 	s.Browser, s.Departure = pages{r, st, do}, pages{r, st, do}
@@ -321,7 +321,7 @@ func (r *rig) seed() {
 	}}
 	r.bound = resource.Resource{ID: id.New(id.Resource), URI: "https://bound.example.com/api", Name: "Bound", RequireDPoP: true, Scopes: []resource.Scope{{Name: "bound:read", Kind: "read"}}}
 	r.foreign = resource.Resource{ID: id.New(id.Resource), URI: "https://foreign.example.com", Name: "Foreign", Scopes: []resource.Scope{{Name: "foreign:read", Kind: "read"}}}
-	code := []client.GrantType{client.AuthorizationCode, client.RefreshToken}
+	code := []client.GrantType{client.AuthorizationCode, client.RefreshToken, client.DeviceCode}
 	scopes := []string{"notes:read", "notes:write", "keys:rotate", "vault:open", "team:lead", "bound:read"}
 	at := []string{r.notes.ID, r.bound.ID}
 	r.app = client.Client{
@@ -338,7 +338,7 @@ func (r *rig) seed() {
 		RedirectURIs: []string{"http://127.0.0.1/cb"},
 	}
 	r.plain = client.Client{
-		ID: id.New(id.Client), ClientID: "third", Name: "Third party", AuthMethod: client.AuthNone, GrantTypes: []client.GrantType{client.AuthorizationCode}, Scopes: scopes, Resources: at,
+		ID: id.New(id.Client), ClientID: "third", Name: "Third party", AuthMethod: client.AuthNone, GrantTypes: []client.GrantType{client.AuthorizationCode, client.DeviceCode}, Scopes: scopes, Resources: at,
 		RedirectURIs: []string{"https://third.example.com/cb"},
 	}
 	r.service = client.Service{ID: id.New(id.Service), Subject: id.Random("svc_"), Name: "Nightly", Owner: r.other.ID, Purpose: "tests", ReviewBy: start.AddDate(1, 0, 0)}

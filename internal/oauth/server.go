@@ -131,6 +131,10 @@ type Server struct {
 	// Published fetches the keys that clients publish by address; nil: none is
 	// fetched. Its HTTP client MUST be behind the egress guard.
 	Published *jwks.Source
+	// Device says that devices may be signed in by code (RFC 8628).
+	Device bool
+	// DeviceNear refuses where device and browser are on different networks.
+	DeviceNear bool
 	// ClientAddr is the client's address, invalid if unknown (mechanisms I20).
 	ClientAddr func(*http.Request) netip.Addr
 	// Certificates are those that a request's connection was made with, the client's
@@ -144,6 +148,7 @@ type Server struct {
 	Origin func(*http.Request) string
 	Now    func() time.Time // nil: time.Now
 
+	polls    paces
 	verified verifiedCache
 	meta     metadataCache
 	recent   recentRows
@@ -168,7 +173,12 @@ func (s *Server) API(handle func(pattern string, h web.Handler)) {
 		handle("OPTIONS "+p, preflight)
 		handle("GET "+p, h)
 	}
-	for p, h := range map[string]web.Handler{"/oauth/token": s.token, "/oauth/par": s.par, "/oauth/revoke": s.revoke, "/oauth/userinfo": s.userinfo, "/oauth/register": s.register} {
+	calls := map[string]web.Handler{"/oauth/token": s.token, "/oauth/par": s.par, "/oauth/revoke": s.revoke, "/oauth/userinfo": s.userinfo, "/oauth/register": s.register}
+	if s.Device {
+		calls[devicePath] = s.deviceAuthorization
+		handle(devicePath, postOnly)
+	}
+	for p, h := range calls {
 		handle("OPTIONS "+p, preflight)
 		handle("POST "+p, shared(h))
 	}

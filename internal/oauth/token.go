@@ -94,11 +94,17 @@ var grants = [...]struct {
 	{client.RefreshToken, func(s *Server) grantType { return refreshGrant{s} }},
 	{client.ClientCredentials, func(s *Server) grantType { return clientGrant{s} }},
 	{client.TokenExchange, func(s *Server) grantType { return exchangeGrant{s} }},
+	{client.DeviceCode, func(s *Server) grantType { return deviceGrant{s} }},
+}
+
+// offers reports whether a grant type is on in this deployment.
+func (s *Server) offers(name client.GrantType) bool {
+	return name != client.DeviceCode || s.Device
 }
 
 func (s *Server) grantType(name client.GrantType) (grantType, bool) {
 	for _, g := range grants {
-		if g.name == name {
+		if g.name == name && s.offers(name) {
 			return g.make(s), true
 		}
 	}

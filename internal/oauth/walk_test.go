@@ -80,6 +80,7 @@ func merge[V any](list ...map[string]V) map[string]V {
 func (r *rig) visits() map[string]func() *visit {
 	out := map[string]func() *visit{
 		"authorization_code": r.visitWithCode, "refresh_token": r.visitWithRefresh, "client_credentials": r.visitOfMachine,
+		string(client.DeviceCode): r.visitWithDevice,
 	}
 	maps.Copy(out, r.visitsOfExchange())
 	return out
@@ -248,6 +249,20 @@ func exact(name, why string) (status int, code string) {
 		return 400, "invalid_target"
 	case "wider scope":
 		return 400, "invalid_scope"
+	case "no code":
+		return 400, "invalid_request"
+	case "no key":
+		if name == string(client.DeviceCode) {
+			return 400, "invalid_grant"
+		}
+	case "nobody asked":
+		return 400, "authorization_pending"
+	case "nobody in time":
+		return 400, "expired_token"
+	case "said no":
+		return 400, "access_denied"
+	case "polls at once":
+		return 400, "slow_down"
 	case "wrong client", "wrong key", "wrong issuer":
 		if machine { // it presents nothing but itself
 			return 401, "invalid_client"

@@ -43,6 +43,15 @@ const (
 	TemporaryPass                     // lets somebody sign in once; Bound is the person, Data names the recovery
 )
 
+// Purposes of device authorization (RFC 8628). The last two have the key of the
+// first's value, under their own purpose.
+const (
+	DeviceCode   Purpose = iota + 44 // what the device polls with; Bound is the client
+	UserCode                         // what a person types; Data is the key of the device's
+	DeviceOpened                     // somebody entered the code; Bound is the person, who alone can answer
+	DeviceAnswer                     // what they answered
+)
+
 // Key is the hash under which a value is kept.
 type Key [32]byte
 

@@ -24,6 +24,11 @@ const (
 	TokenRevoke     Action = "token.revoke"
 	UserInfo        Action = "userinfo"
 
+	DeviceStart   Action = "device.start"   // a device asks; nobody is known yet
+	DeviceOpen    Action = "device.open"    // somebody enters its code
+	DeviceApprove Action = "device.approve" // and lets it act for them
+	DeviceDeny    Action = "device.deny"    // or does not
+
 	SetupComplete    Action = "setup.complete"
 	InvitationAccept Action = "invitation.accept"
 	FactorEnrol      Action = "factor.enrol"

@@ -71,7 +71,7 @@ func leadsOut(w http.ResponseWriter, p grant.Pending) {
 func formTarget(redirect string) string {
 	u, err := url.Parse(redirect)
 	switch {
-	case err != nil:
+	case err != nil, redirect == "":
 		return ""
 	case u.Scheme != "http" && u.Scheme != "https": // whatever follows: an app's scheme has no hosts
 		return u.Scheme + ":"
@@ -220,11 +220,7 @@ func (s *Server) agree(r *http.Request, v *visitor, p grant.Pending) error {
 		}
 	}
 	c.At, c.Digest = s.now(), app.Digest
-	var shown []string // what is for others was not, and is not agreed to
-	for _, sc := range p.Scopes {
-		shown = append(shown, grant.Agreed(sc.At, sc.Name))
-	}
-	c.Resources, c.Scopes = union(c.Resources, p.Resources), union(c.Scopes, shown)
+	c.Widen(p)
 	about := map[string]any{"client": app.ID, "scopes": c.Scopes, "resources": c.Resources, "consent": c.ID}
 	if !app.Known() {
 		about["client_id"], about["name"] = client.StoredID(app.ClientID), app.Name
@@ -239,14 +235,4 @@ func (s *Server) agree(r *http.Request, v *visitor, p grant.Pending) error {
 		},
 	})
 	return err
-}
-
-func union(a, b []string) []string {
-	out := slices.Clone(a)
-	for _, x := range b {
-		if !slices.Contains(out, x) {
-			out = append(out, x)
-		}
-	}
-	return out
 }

@@ -78,6 +78,12 @@ type Authorizer interface {
 	Leaving(w http.ResponseWriter, r *http.Request, reference string) (grant.Leaving, error)
 	// Leave ends such a request: back at the app's address if by, else on a page.
 	Leave(w http.ResponseWriter, r *http.Request, l grant.Leaving, by bool)
+	// OpenDevice is a person's entering the code of a device; it gives the reference
+	// to go on with.
+	OpenDevice(w http.ResponseWriter, r *http.Request, ses session.Session, typed string) (reference string, err error)
+	// AnswerDevice is their yes or no; typed is what they read from the device where
+	// it is elsewhere. Nothing is answered if what it gives waits for something else.
+	AnswerDevice(w http.ResponseWriter, r *http.Request, ses session.Session, reference string, yes bool, typed string) (grant.Pending, error)
 }
 
 // Server serves the pages. Fill every member but LogState and Now.
@@ -100,6 +106,8 @@ type Server struct {
 	LogState func(context.Context) (LogState, error)
 	// Mails says that mail is sent. Without it no address can be proved.
 	Mails bool
+	// Device says that devices may be signed in by code.
+	Device bool
 	// Notices is what the page of notices stands on; nil: there is none.
 	Notices *Notices
 	Now     func() time.Time // nil: time.Now
@@ -260,6 +268,7 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.recoverRoutes(handle)
 	s.accountRoutes(handle)
 	s.emailRoutes(handle)
+	s.deviceRoutes(handle)
 	s.noticeRoutes(handle)
 	s.adminRoutes(handle)
 }

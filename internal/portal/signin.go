@@ -62,6 +62,9 @@ func flow(tx, next string) []view.Field {
 // app is how a page names the app of an interaction.
 func app(p grant.Pending) view.App {
 	a := view.App{Name: p.App.Name, Trust: view.Registered}
+	if p.Device != nil { // the answer goes to the device, not to where a browser is sent
+		return a
+	}
 	switch p.App.Source {
 	case client.FromDocument:
 		a.Trust, a.Domain, a.Pinned = view.VerifiedDomain, p.App.Group, p.App.Pinned
@@ -79,7 +82,7 @@ func app(p grant.Pending) view.App {
 }
 
 func deadline(p grant.Pending) view.Deadline {
-	return view.Deadline{At: p.Started.Add(grant.InteractionLifetime)}
+	return view.Deadline{At: deviceDeadline(p)}
 }
 
 func cancelForm(tx string) *view.Form {
@@ -363,7 +366,9 @@ func (s *Server) describe(m *view.StepUp, p grant.Pending) (done bool) {
 	case p.Fresh && p.MaxAge == 0: // somebody has to be there, that is all
 		m.Lasts = 0
 		m.Reasons = []string{"Another program on your computer could have sent you here."}
-		if p.App.Native {
+		if p.Device != nil {
+			m.Action, m.Reasons = "sign in "+p.App.Name+" on a device", []string{deviceReason}
+		} else if p.App.Native {
 			m.Action = "sign in to " + p.App.Name
 		} else {
 			m.Reasons = []string{"The app asked that you sign in again."}

@@ -33,6 +33,7 @@ const (
 	Browser      Kind = "brw"    // browser binding of a login transaction
 	Session      Kind = "ses"    // browser session cookie
 	Device       Kind = "dev"    // browser device cookie
+	DeviceCode   Kind = "device" // device code (RFC 8628)
 	Interaction  Kind = "itx"    // login transaction reference
 	Nonce        Kind = "nonce"
 	Email        Kind = "email"   // link that proves an address

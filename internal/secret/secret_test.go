@@ -15,7 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
-var kinds = []Kind{Code, Refresh, ClientSecret, Setup, Invite, Browser, Session, Device, Interaction, Nonce, Recover, Cancel}
+var kinds = []Kind{Code, Refresh, ClientSecret, Setup, Invite, Browser, Session, Device, DeviceCode, Interaction, Nonce, Recover, Cancel}
 
 func TestRoundTrip(t *testing.T) {
 	form := regexp.MustCompile(`^cs_[a-z]+_[0-9A-Za-z]{43}[0-9A-Za-z]{6}$`)

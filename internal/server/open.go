@@ -300,6 +300,7 @@ func New(st *State) (*Server, error) {
 		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Grants: st.Store, Admissions: st.Store, State: liveState{st.Store},
 		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, ClientAddr: web.ClientAddr, Now: st.now,
 		Published: keys, Certificates: web.Certificates, Anchors: anchors, MTLS: st.Config.MTLS.URL, Origin: web.OriginOf,
+		Device: st.Config.DeviceAuthorization.Enabled, DeviceNear: st.Config.DeviceAuthorization.SameNetwork,
 	}
 	block, err := blocklist(st.Config)
 	if err != nil {
@@ -310,7 +311,7 @@ func New(st *State) (*Server, error) {
 		Passwords: s.passwords, Codes: factor.NewCodes(st.Sealer),
 		Issuer: st.Config.Issuer, Do: st.Do, Store: st.Store, Log: auditLog{st}, Oauth: s.oauth, Ceremony: ceremony,
 		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, LogState: s.logState, Mails: st.Config.Mail.Host != "", Now: st.now,
-		Recovery: s.recovery(),
+		Recovery: s.recovery(), Device: st.Config.DeviceAuthorization.Enabled,
 	}
 	s.oauth.Browser, s.oauth.Departure = s.portal, s.portal
 	egress, err := st.Egress()

@@ -117,14 +117,26 @@ func (s *State) makeSelf(ctx context.Context) error {
 	return s.Seed(ctx, audit.ResourceCreated, admin.Create(s.Config.Issuer, s.now()))
 }
 
+// makeCLI makes the command line's client, which may sign in by code once the
+// deployment lets devices do that.
 func (s *State) makeCLI(ctx context.Context) error {
-	if _, err := s.Store.ClientByClientID(ctx, CLIClient); !errors.Is(err, problem.NotFound) {
+	have, err := s.Store.ClientByClientID(ctx, CLIClient)
+	byCode := s.Config.DeviceAuthorization.Enabled
+	switch {
+	case err == nil && byCode && !have.Allows(client.DeviceCode):
+		have.GrantTypes, have.DeviceConfirm = append(have.GrantTypes, client.DeviceCode), true
+		return s.Seed(ctx, audit.ClientUpdated, client.Update{Client: have})
+	case !errors.Is(err, problem.NotFound):
 		return err
+	}
+	grants := []client.GrantType{client.AuthorizationCode, client.RefreshToken}
+	if byCode {
+		grants = append(grants, client.DeviceCode)
 	}
 	return s.Seed(ctx, audit.ClientCreated, client.Create{Client: client.Client{
 		ID: id.New(id.Client), ClientID: CLIClient, Name: "Countersign command line", AuthMethod: client.AuthNone,
 		RedirectURIs: []string{"http://127.0.0.1/callback", "http://[::1]/callback", "http://localhost/callback"},
-		GrantTypes:   []client.GrantType{client.AuthorizationCode, client.RefreshToken}, Scopes: []string{"*"}, Resources: []string{"*"},
+		GrantTypes:   grants, Scopes: []string{"*"}, Resources: []string{"*"}, Metadata: client.Metadata{Decoupled: client.Decoupled{DeviceConfirm: byCode}},
 		FirstParty: true, Native: true, RequireDPoP: true, ManagedBy: "built-in", CreatedAt: s.now(),
 	}})
 }

@@ -35,11 +35,11 @@ type sandbox struct {
 
 // newSandbox starts a sandbox on a database: a PostgreSQL connection string, or
 // "" for SQLite.
-func newSandbox(t *testing.T, postgres string) *sandbox {
+func newSandbox(t *testing.T, postgres string, flags ...string) *sandbox {
 	t.Helper()
 	s := &sandbox{t: t, home: t.TempDir(), client: program.Build(t, "countersign"), server: program.Build(t, "countersignd")}
 	s.dir = filepath.Join(s.home, ".local", "state", "countersign", "sandbox")
-	s.flags = []string{"sandbox", "--port", "0", "--api-port", "0"}
+	s.flags = append([]string{"sandbox", "--port", "0", "--api-port", "0"}, flags...)
 	if postgres != "" {
 		s.flags = append(s.flags, "--postgres", postgres)
 	}

@@ -361,7 +361,7 @@ func cases() []testCase {
 		{"audit-empty", dana(PathAudit), AuditLog{}},
 		{"audit-broken", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(day), Broken: "Entry 871 differs from what the checkpoint of 22 November signed.", Query: "x"}},
 	}
-	return append(append(list, recoveryCases()...), faults()...)
+	return slices.Concat(list, recoveryCases(), deviceCases(), faults())
 }
 
 // evil is every page with hostile text wherever somebody else supplies it.
@@ -392,6 +392,8 @@ func evil() []testCase {
 		StepUp{State: StepUpWrongUser, App: app, For: hostile},
 		StepUp{State: StepUpImpossible, Action: hostile, Missing: hostile, Add: &link},
 		Consent{App: app, Resource: hostile, ResourceURL: hostile, Permissions: []Permission{{Text: hostile, Scope: hostile, Again: hostile}}, Lasts: hostile, Form: bad},
+		DeviceCode{Form: bad, Code: inp, Linked: true},
+		DeviceAsk{App: app, Code: hostile, Host: hostile, From: hostile, Here: hostile, Elsewhere: true, Typed: inp, Resource: hostile, ResourceURL: hostile, Form: bad, Switch: &bad},
 		Done{Headline: hostile, Text: hostile, Next: &link},
 		FormPost{Form: Form{Action: "https://board.example.net/" + hostile, Hidden: []Field{{hostile, hostile}}}, To: hostile},
 		LeaveApp{App: hostile, Back: hostile, Ends: hostile, Form: bad, Stay: "javascript:alert(1)"},
