@@ -129,7 +129,11 @@ func (r *rig) certified(clientID string, edit func(*client.Client)) client.Clien
 	}
 	edit(&c)
 	ok(r, client.Check(c))
-	r.do(audit.ClientCreated, client.Create{Client: c, NewService: &svc})
+	create := client.Create{Client: c, NewService: &svc}
+	if c.Service == "" {
+		create.NewService = nil
+	}
+	r.do(audit.ClientCreated, create)
 	return c
 }
 
