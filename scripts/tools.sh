@@ -32,7 +32,7 @@ go_tool() {
 go_tool "$GOFUMPT"
 go_tool "$STATICCHECK"
 [ "${1:-}" != go ] || exit 0
-go_tool filippo.io/torchwood/cmd/litewitness@v0.6.1 # a witness by others; 0.7 and later need a newer Go
+go_tool filippo.io/torchwood/cmd/litewitness@v0.6.1 # a witness by others; 0.10 needs a newer Go
 
 has_postgres() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || compgen -G '/usr/pgsql-*/bin/initdb' >/dev/null; }
 has_chromium() { command -v "${COUNTERSIGN_CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
