@@ -17,8 +17,8 @@ import (
 
 // change is one object of the file, and what would become of it.
 type change struct {
-	Kind   string       `json:"kind"`   // resource, client or webhook
-	Name   string       `json:"name"`   // uri, client_id or name
+	Kind   string       `json:"kind"`   // resource, client, webhook or factor_kind
+	Name   string       `json:"name"`   // uri, client_id, name or kind
 	Action string       `json:"action"` // create, update or none
 	Fields []difference `json:"fields"`
 
@@ -37,7 +37,7 @@ var writable = map[string][]string{
 		"id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type", "sector_identifier_uri",
 		"post_logout_redirect_uris", "backchannel_logout_uri", "backchannel_logout_session_required", "may_act",
 	},
-	"webhook": {"name", "url", "events"},
+	"webhook": {"name", "url", "events"}, "factor_kind": {"allowed"},
 }
 
 // identity is the member by which an object is found.
@@ -48,8 +48,9 @@ func (a *app) apply() *cobra.Command {
 	var yes, dry bool
 	c := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Make clients, resources and webhooks as a file says",
-		Long: `Make clients, resources and webhooks as a YAML file says. What would change is shown first.
+		Short: "Make clients, resources, webhooks and ways to sign in as a file says",
+		Long: `Make clients, resources, webhooks, and which ways to sign in people may use, as a YAML
+file says. What would change is shown first.
 What the file does not name, and what it does not say of what it names, stays as
 it is; nothing is ever removed.`,
 		Example: "  countersign apply -f apps.yaml --dry-run",
@@ -153,7 +154,11 @@ func (x *api) plan(ctx context.Context, m *manifest) ([]*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan = append(plan, hooks...)
+	kinds, err := x.planKinds(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	plan = append(append(plan, hooks...), kinds...)
 	for _, c := range plan {
 		if err := x.compare(ctx, c); err != nil {
 			return nil, err
@@ -189,6 +194,26 @@ func (x *api) planWebhooks(ctx context.Context, m *manifest) (plan []*change, er
 	return plan, nil
 }
 
+// planKinds finds the ways to sign in that the file speaks of: the server knows which
+// there are.
+func (x *api) planKinds(ctx context.Context, m *manifest) (plan []*change, err error) {
+	if len(m.FactorKinds) == 0 {
+		return nil, nil
+	}
+	_, all, err := items[object](ctx, x, "/factor-kinds")
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range m.FactorKinds {
+		c := &change{Kind: "factor_kind", Name: k.Kind, want: fields(k), have: find(all, "kind", k.Kind), path: "/factor-kinds/" + url.PathEscape(k.Kind)}
+		if c.have == nil {
+			return nil, usage("There is no way to sign in called %s that can be switched.", k.Kind)
+		}
+		plan = append(plan, c)
+	}
+	return plan, nil
+}
+
 func find(list []object, name, value string) object {
 	for _, o := range list {
 		if o[name] == value {
@@ -201,7 +226,10 @@ func find(list []object, name, value string) object {
 // compare reads one object as it is now, with the tag that an update must match.
 func (x *api) compare(ctx context.Context, c *change) error {
 	c.Action, c.Fields = "create", []difference{}
-	if c.path != "" {
+	switch {
+	case c.Kind == "factor_kind": // read with the list
+		c.Action = "update"
+	case c.path != "":
 		r, err := x.do(ctx, http.MethodGet, c.path, nil, "")
 		if err != nil {
 			return err

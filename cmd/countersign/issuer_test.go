@@ -37,6 +37,7 @@ type issuer struct {
 	codes    map[string]*flow
 	families map[string]*flow // by current refresh token
 	counts   map[string]int
+	allowed  map[string]bool   // kinds of factors
 	set      map[string]string // switches
 	people   []map[string]any
 	objects  map[string][]map[string]any // clients, resources
@@ -70,7 +71,7 @@ func newIssuer() *issuer {
 	}
 	i := &issuer{
 		signer: s, keys: &jose.JWKSet{Keys: []jose.JWK{{Key: key.Public(), KeyID: "k1", Algorithm: jose.ES256}}},
-		codes: map[string]*flow{}, families: map[string]*flow{}, counts: map[string]int{}, set: map[string]string{},
+		codes: map[string]*flow{}, families: map[string]*flow{}, counts: map[string]int{}, allowed: map[string]bool{}, set: map[string]string{},
 		objects: map[string][]map[string]any{"clients": {}, "resources": {}}, jtis: map[string]bool{},
 		people: []map[string]any{{"id": "usr_1", "name": "Dana", "username": "dana", "state": "active", "groups": []string{"staff"}}},
 	}
@@ -501,7 +502,15 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 			list = []map[string]any{{"id": "cred_2", "kind": "totp", "name": "Phone", "created_at": time.Now()}}
 		}
 		answer(w, 200, map[string]any{"items": list})
-	case noun == "people" && r.Method == "DELETE", noun == "factor-kinds" && r.Method == "PUT":
+	case path == "/factor-kinds":
+		answer(w, 200, map[string]any{"items": []map[string]any{{"kind": "password", "allowed": i.allowed["password"]}, {"kind": "totp", "allowed": i.allowed["totp"]}}})
+	case noun == "factor-kinds" && r.Method == "PUT":
+		i.counts[noun+"_"+id+"_"]++
+		var in struct{ Allowed bool }
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		i.allowed[id] = in.Allowed
+		answer(w, 200, map[string]any{"kind": id, "allowed": in.Allowed})
+	case noun == "people" && r.Method == "DELETE":
 		i.counts[noun+"_"+id+"_"+strings.ReplaceAll(verb, "/", "_")+r.URL.RawQuery]++
 		w.WriteHeader(204)
 	case noun == "people" && r.Method == "POST", noun == "sessions" && r.Method == "POST":

@@ -20,6 +20,14 @@ type manifest struct {
 	Resources []wantResource `yaml:"resources"`
 	Clients   []wantClient   `yaml:"clients"`
 	Webhooks  []wantWebhook  `yaml:"webhooks"`
+
+	FactorKinds []wantKind `yaml:"factor_kinds"`
+}
+
+// wantKind is a way to sign in that people may use, or not.
+type wantKind struct {
+	Kind    string `yaml:"kind" json:"-"` // password or totp
+	Allowed *bool  `yaml:"allowed" json:"allowed,omitempty"`
 }
 
 type wantResource struct {
@@ -138,6 +146,15 @@ func parseManifest(text []byte) (*manifest, error) {
 			return nil, usage("The webhook %s is in the file twice.", w.Name)
 		}
 		seen["w"+w.Name] = true
+	}
+	for i, k := range m.FactorKinds {
+		if k.Kind == "" || k.Allowed == nil {
+			return nil, usage("factor_kinds[%d] needs kind, and allowed: true or false.", i)
+		}
+		if seen["k"+k.Kind] {
+			return nil, usage("The kind %s is in the file twice.", k.Kind)
+		}
+		seen["k"+k.Kind] = true
 	}
 	return &m, nil
 }
