@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/portal"
 )
 
@@ -189,5 +191,56 @@ func TestMalformed(t *testing.T) {
 				t.Errorf("%s with %s %.20q: %d %s", pattern, body[0], body[1], a.status, a.title())
 			}
 		}
+	}
+}
+
+// An administrator switches passwords off and on again, without JavaScript: with a
+// phishing-resistant sign-in of just now, after being told what comes of it, on record;
+// and nobody else does.
+func TestSwitchingKinds(t *testing.T) {
+	r := newRig(t)
+	b := r.browser()
+	b.setUp()
+	sam := r.browser()
+	sam.accept(b.invite("Sam", "", ""), "Sam", "sam").to(t)
+	sam.get("/admin/factors").shows(t, 403, "")
+	sam.post("/admin/factors/change", "kind", "password", "to", "off")
+	b.get("/admin/factors").shows(t, 200, "Ways to sign in")
+	allowed := func() factor.Kinds {
+		t.Helper()
+		on, err := r.store.Allowed(t.Context())
+		check(t, err)
+		return on
+	}
+	if !allowed()[factor.KindPassword] {
+		t.Fatal("who is no administrator switched it off")
+	}
+	b.get("/admin/factors/change?kind=passkey").shows(t, 400, "")
+	page := b.get("/admin/factors/change?kind=password")
+	page.shows(t, 200, "Switch off passwords?")
+	if !strings.Contains(page.body, "shut out until") {
+		t.Error("the page does not say what comes of it")
+	}
+	off := []string{"kind", page.field(t, "kind"), "to", page.field(t, "to")}
+	b.post("/admin/factors/change", off...).sent(t, "/admin/factors?done=factor.forbidden")
+	b.post("/admin/factors/change", off...).sent(t, "/admin/factors?done=factor.forbidden") // of two at once, neither undoes the other
+	if on := allowed(); on[factor.KindPassword] || !on[factor.KindTOTP] {
+		t.Errorf("allowed are %v", on)
+	}
+	if k := r.kinds(); k[len(k)-1] != audit.FactorForbidden {
+		t.Errorf("recorded is %s", k[len(k)-1])
+	}
+	b.get("/admin/factors?done=factor.forbidden").shows(t, 200, "Ways to sign in")
+	r.clock.move(20 * time.Minute)
+	b.post("/admin/factors/change", "kind", "password", "to", "on").sent(t, "/step-up?")
+	if allowed()[factor.KindPassword] {
+		t.Error("an old sign-in switched it on")
+	}
+	b.stepUp(0, "/admin/factors/change?kind=password")
+	page = b.get("/admin/factors/change?kind=password")
+	page.shows(t, 200, "Switch on passwords?")
+	b.post("/admin/factors/change", "kind", page.field(t, "kind"), "to", page.field(t, "to")).sent(t, "/admin/factors?done=factor.allowed")
+	if !allowed()[factor.KindPassword] {
+		t.Error("it was not switched on")
 	}
 }

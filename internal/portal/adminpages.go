@@ -33,6 +33,7 @@ func (s *Server) adminRoutes(handle func(string, web.Handler)) {
 	handle("GET "+changePath, s.signedIn(s.change))
 	handle("POST "+changePath, s.signedIn(s.changePosted))
 	handle("GET "+view.PathAudit, s.signedIn(s.auditLog))
+	s.kindRoutes(handle)
 }
 
 // asAdmin is an act of v on the deployment.

@@ -35,6 +35,8 @@ var notices = map[string]view.Notice{
 	"webhook":            {Title: "Saved.", Detail: "It holds for what happens from now on."},
 	"delivery.resent":    {Title: "It is sent again.", Detail: "If it doesn't arrive, it comes back here after a day."},
 	"delivery.discarded": {Title: "Discarded."},
+	"factor.allowed":     {Title: "Switched on.", Detail: "People may use it from now on."},
+	"factor.forbidden":   {Title: "Switched off.", Detail: "Nobody signs in with it from now on."},
 	"email-none":         {Title: "Address removed."},
 	"ended":              {Title: "Ended.", Detail: "It stops working everywhere within seconds."},
 	"disabled":           {Title: "Disabled.", Detail: "They are signed out everywhere within seconds."},

@@ -15,6 +15,7 @@ const (
 	PathPeople   = "/admin/people"
 	PathAudit    = "/admin/audit"
 	PathNotices  = "/admin/notices"
+	PathKinds    = "/admin/factors" // which ways to sign in people may use
 
 	PathRecoveries = "/admin/recoveries"
 	PathPass       = "/admin/pass" // for helpers, too
@@ -36,6 +37,7 @@ var sections = []section{
 	{path: PathPass, text: "Temporary pass", helper: true},
 	{path: PathPeople, text: "People", admin: true},
 	{path: PathRecoveries, text: "Recoveries", admin: true},
+	{path: PathKinds, text: "Ways to sign in", admin: true},
 	{path: PathNotices, text: "Notices", admin: true},
 	{path: PathAudit, text: "Audit log", admin: true},
 }
