@@ -41,7 +41,7 @@ func (s *Server) kinds(w http.ResponseWriter, r *http.Request, v *visitor) error
 	for _, k := range kindWords {
 		m.Items = append(m.Items, view.FactorKind{Name: k.name, Note: k.say, On: on[k.kind], ChangeURL: kindURL(k.kind)})
 	}
-	return s.show(w, r, v, view.PathKinds, m)
+	return s.show(w, r, v, view.PathPeople, m)
 }
 
 func kindURL(k factor.Kind) string { return withQuery(kindPath, "kind", string(k)) }
@@ -66,7 +66,7 @@ func (s *Server) kind(w http.ResponseWriter, r *http.Request, v *visitor) error 
 			m.Name = w.lower
 		}
 	}
-	return s.show(w, r, v, view.PathKinds, m)
+	return s.show(w, r, v, view.PathPeople, m)
 }
 
 // toggled is what a kind is switched to. It is in the form, so that two

@@ -334,13 +334,13 @@ func cases() []testCase {
 		{"person-withdraw", dana(PathPeople), PersonChange{Person: Person{Name: "Mira Tanaka", State: Invited}, Form: form, Back: PathPeople}},
 		{"person-enable", dana(PathPeople), PersonChange{Person: Person{Name: "Old Account", State: Disabled}, Form: form, Reason: Input{Error: "Write why, in a few words."}, Back: PathPeople}},
 		{"person-last", dana(PathPeople), PersonChange{Person: Person{Name: "Dana Okafor"}, Last: true, Back: PathPeople}},
-		{"kinds", with(dana(PathKinds), Notice{Good, "Switched off.", "Nobody signs in with it from now on.", ""}), Kinds{Items: []FactorKind{
+		{"kinds", with(dana(PathPeople), Notice{Good, "Switched off.", "Nobody signs in with it from now on.", ""}), Kinds{Items: []FactorKind{
 			{Name: "Passkeys and security keys", Note: "The strongest, and always allowed.", On: true},
 			{Name: "Passwords", Note: "With a code from an app, they do where no phishing-resistant sign-in is asked for. They work without JavaScript.", On: true, ChangeURL: "/k/1"},
 			{Name: "Authenticator apps", Note: "They show the code that goes with a password. Neither is of use without the other.", ChangeURL: "/k/2"},
 		}}},
-		{"kind-off", dana(PathKinds), KindChange{Name: "passwords", On: true, Form: form, Back: PathKinds}},
-		{"kind-on", dana(PathKinds), KindChange{Name: "authenticator apps", Form: form, Back: PathKinds}},
+		{"kind-off", dana(PathPeople), KindChange{Name: "passwords", On: true, Form: form, Back: PathKinds}},
+		{"kind-on", dana(PathPeople), KindChange{Name: "authenticator apps", Form: form, Back: PathKinds}},
 		{"notices", dana(PathNotices), Notices{Mails: true, Reached: 2, AddURL: "/n/1", Stands: []Alert{
 			{Title: "The disk is nearly full", Severity: "critical", Detail: "less than 256 MiB are free", Next: "Make room: when it is full no tokens are issued.", At: ago(40 * time.Minute), Ref: "rec_01K9Y7C3ZQ4T"},
 		}, Recent: []Alert{

@@ -37,7 +37,6 @@ var sections = []section{
 	{path: PathPass, text: "Temporary pass", helper: true},
 	{path: PathPeople, text: "People", admin: true},
 	{path: PathRecoveries, text: "Recoveries", admin: true},
-	{path: PathKinds, text: "Ways to sign in", admin: true},
 	{path: PathNotices, text: "Notices", admin: true},
 	{path: PathAudit, text: "Audit log", admin: true},
 }
