@@ -83,13 +83,28 @@ func ends(t testing.TB, p *program.Process) string {
 }
 
 // agentCases are what oidc-agent does.
-var agentCases = []kase{{"code flow and tokens", func(t testing.TB, l *lab) {
+var agentCases = []kase{
+	{"code flow and tokens", func(t testing.TB, l *lab) {
+		l.agent(t, "commands", func(p *program.Process) { visit(t, l, l.profile(t), l.waitFor(t, p, l.authorize())) })
+	}},
+	{"device flow and tokens", func(t testing.TB, l *lab) {
+		l.agent(t, "device", func(p *program.Process) {
+			code := l.waitFor(t, p, regexp.MustCompile(`[B-DF-HJ-NP-TV-Z0-9]{4}-[B-DF-HJ-NP-TV-Z0-9]{4}`))
+			approves(t, l.profile(t), l.issuer+"/device", code)
+		})
+	}},
+}
+
+// agent generates an account with the commands of a block of oidc-agent's page,
+// which the person helps along, and uses its token.
+func (l *lab) agent(t testing.TB, block string, person func(*program.Process)) {
+	t.Helper()
 	dir := home(t)
-	env := append(l.shell(t, dir), "OIDC_SOCK="+filepath.Join(dir, "agent"), "OIDC_ENCRYPTION_PW=correct horse")
-	agent := commands(t, env, dir, "exec oidc-agent --console --socket-path="+filepath.Join(dir, "agent"))
-	defer agent.Stop(time.Second)
+	socket := filepath.Join(dir, "agent")
+	env := append(l.shell(t, dir), "OIDC_SOCK="+socket, "OIDC_ENCRYPTION_PW=correct horse")
+	agent := commands(t, env, dir, "exec oidc-agent --console --socket-path="+socket)
 	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(dir, "agent")); err == nil {
+		if _, err := os.Stat(socket); err == nil {
 			break
 		}
 		if agent.Gone() || time.Now().After(end) {
@@ -97,13 +112,11 @@ var agentCases = []kase{{"code flow and tokens", func(t testing.TB, l *lab) {
 		}
 	}
 	// Nobody is at a keyboard: the password is in the environment.
-	gen := strings.Replace(l.block(t, "oidc-agent.md", "commands"), "oidc-gen ", "oidc-gen --pw-env --no-url-call --confirm-default --cert-path="+l.ca+" ", 1)
-	p := commands(t, env, dir, gen)
-	visit(t, l, l.profile(t), l.waitFor(t, p, l.authorize()))
+	p := commands(t, env, dir, strings.Replace(l.block(t, "oidc-agent.md", block), "oidc-gen ", "oidc-gen --pw-env --no-url-call --confirm-default --cert-path="+l.ca+" ", 1))
+	person(p)
 	ends(t, p)
-	token := strings.TrimSpace(ends(t, commands(t, env, dir, l.block(t, "oidc-agent.md", "token"))))
-	l.reads(t, token)
-}}}
+	l.reads(t, strings.TrimSpace(ends(t, commands(t, env, dir, l.block(t, "oidc-agent.md", "token")))))
+}
 
 // authorize is an address of the authorization endpoint.
 func (l *lab) authorize() *regexp.Regexp {

@@ -130,6 +130,7 @@ func (l *lab) serve(home net.Listener) {
 listen: {address: "%s", tls: {cert_file: %s, key_file: %s}}
 database: {sqlite: %s}
 data_dir: %s
+device_authorization: {enabled: true}
 egress: {ca_files: [%s], allow: ["localhost:%s", "localhost:%s"]}
 mtls: {address: "%s", url: "%s", client_cas: [%s]}
 `, l.issuer, ln.Addr(), filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "cert-key.pem"), filepath.Join(dir, "countersign.db"), dir, l.ca, port(home), port(l.apache), mtls.Addr(), address(mtls), l.ca), nil)
@@ -221,6 +222,35 @@ func visit(t testing.TB, l *lab, b *chrome.Browser, url string) string {
 	}
 	t.Fatalf("the pages do not end: %s", b.URL())
 	return ""
+}
+
+// approves does as Dana what the pages ask, from an address until they ask for
+// nothing more; fill goes into the first field.
+func approves(t testing.TB, b *chrome.Browser, url, fill string) {
+	t.Helper()
+	b.Navigate(url)
+	for range 8 {
+		b.Wait("a loaded page", `document.readyState === 'complete' && document.querySelector('main h1') && !document.querySelector('[data-go][disabled]')`)
+		settle(b.Page)
+		button := ""
+		for _, selector := range []string{"button[value=allow]", "[data-go]", "main form button.primary"} {
+			if button == "" && b.Has(selector) {
+				button = selector
+			}
+		}
+		if button == "" {
+			return
+		}
+		if fill != "" && b.Has("#user_code") {
+			b.Fill("#user_code", fill)
+		}
+		chrome.Eval[bool](b.Page, `document.body.dataset.seen = true`)
+		if !strings.Contains(b.URL(), "/signin?") { // the field offers the passkey there
+			b.Click(button)
+		}
+		b.Wait("another page", `!document.body.dataset.seen`)
+	}
+	t.Fatalf("the pages do not end: %s\n%s", b.URL(), b.Text("main"))
 }
 
 // env is the environment of a terminal in the lab.

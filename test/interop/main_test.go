@@ -46,7 +46,7 @@ var groups = []struct {
 	{"mcp-go-sdk", goCases},
 	{"mcp-typescript-sdk-v1", scriptCases("v1", mcpCases...)},
 	{"mcp-typescript-sdk-v2", scriptCases("v2", append(mcpCases, "more scope on 403")...)},
-	{"mcp-remote", scriptCases("remote", mcpCases...)},
+	{"mcp-remote", scriptCases("remote", append(mcpCases, "device flow")...)},
 }
 
 // TestInterop runs every case of every program, on one server.

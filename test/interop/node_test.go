@@ -87,13 +87,15 @@ func (l *lab) node(t testing.TB, b *chrome.Browser, script string, args ...strin
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var ask struct {
-			Open   string
-			Expire bool
+			Open, Approve, Code string
+			Expire              bool
 		}
 		switch err := json.Unmarshal(lines.Bytes(), &ask); {
 		case err == nil && ask.Expire:
 			l.ahead.Add(int64(expiry))
 			io.WriteString(in, "{}\n")
+		case err == nil && ask.Approve != "":
+			approves(t, b, ask.Approve, ask.Code)
 		case err == nil && ask.Open != "":
 			l.goes(t, b, ask.Open, in)
 		default:

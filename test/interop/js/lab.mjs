@@ -15,9 +15,9 @@ export function open(url) {
   process.stdout.write(JSON.stringify({ open: String(url) }) + '\n')
 }
 
-/** approve has the person go to an address and agree to what they find there. */
-export function approve(url) {
-  process.stdout.write(JSON.stringify({ approve: String(url) }) + '\n')
+/** approve has the person go to an address, with a code to type there, and agree to what they find. */
+export function approve(url, code) {
+  process.stdout.write(JSON.stringify({ approve: String(url), code }) + '\n')
 }
 
 /** visit does, and gives the request that the browser then made to the callback. */

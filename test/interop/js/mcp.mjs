@@ -3,7 +3,7 @@
 //   mcp.mjs CASE v1|v2|remote
 import { mkdtemp } from 'node:fs/promises'
 import { join } from 'node:path'
-import { bound, expire, lab, listen, ok, open, run, same } from './lab.mjs'
+import { approve, bound, expire, lab, listen, ok, open, run, same } from './lab.mjs'
 
 const program = process.argv[3]
 
@@ -108,6 +108,15 @@ async function through(...flags) {
       open(provider.asked = new URL(m[1]))
     }
   })
+  if (flags.includes('--device-code')) {
+    transport.stderr.on('data', () => {
+      const m = /visit:[^]*?(https:\S+)\s/.exec(said)
+      if (!m) return
+      said = ''
+      provider.logins++
+      approve(m[1]) // the code is in it
+    })
+  }
   const client = new Client({ name: 'interop', version: '1' })
   await client.connect(transport)
   return { provider, call: name => client.callTool({ name, arguments: {} }) }
@@ -159,6 +168,9 @@ await run({
     text(await call('whoami'))
     same(text(await login('deploy')), 'Deployed.', 'the tool')
     same(provider.logins, 2, 'logins')
+  },
+  async 'device flow'() {
+    await lasts(await through(...configured(), '--device-code'), 1)
   },
   async DPoP() {
     const { DpopSession } = await sdk()

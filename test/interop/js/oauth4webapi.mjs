@@ -207,7 +207,7 @@ await run({
   async 'device flow'() {
     const { client, auth } = app('wallboard', oauth.None())
     const asked = await oauth.processDeviceAuthorizationResponse(as, client, await oauth.deviceAuthorizationRequest(as, client, auth, { scope: 'notes:read' }))
-    approve(asked.verification_uri_complete)
+    approve(asked.verification_uri, asked.user_code)
     await reads(await polled(asked.interval, async () => oauth.processDeviceCodeResponse(as, client, await oauth.deviceCodeGrantRequest(as, client, auth, asked.device_code))))
   },
   async CIBA() {

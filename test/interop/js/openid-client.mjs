@@ -173,7 +173,7 @@ await run({
   async 'device flow'() {
     const config = await discover('wallboard', client.None())
     const asked = await client.initiateDeviceAuthorization(config, { scope: 'notes:read' })
-    approve(asked.verification_uri_complete)
+    approve(asked.verification_uri, asked.user_code)
     await reads(config, await client.pollDeviceAuthorizationGrant(config, asked))
   },
   async CIBA() {
