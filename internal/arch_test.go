@@ -50,7 +50,7 @@ var layers = map[int][]string{
 
 var domainPackages = []string{
 	"internal/lineage", "internal/once", "internal/audit", "internal/act",
-	"internal/account", "internal/group", "internal/client", "internal/resource", "internal/factor", "internal/session", "internal/grant", "internal/ruleset",
+	"internal/account", "internal/group", "internal/client", "internal/resource", "internal/factor", "internal/session", "internal/grant", "internal/ruleset", "internal/issuer",
 	"internal/recovery", "internal/workload", "internal/agent", "internal/approval", "internal/keyring", "internal/ca", "internal/notice", "internal/profile",
 }
 
@@ -64,6 +64,7 @@ var sideways = map[string][]string{
 	"internal/recovery": {"internal/account", "internal/group"},   // who may help whom is judged by their groups
 	"internal/grant":    {"internal/client", "internal/resource"}, // a grant is to a client, for resources
 	"internal/notice":   {"internal/account"},                     // who is told is a person
+	"internal/issuer":   {"internal/client"},                      // keys and scopes are checked as a client's are
 	"pep":               {"."},                                    // local policy is an addition to the SDK
 	"clilogin":          {"."},                                    // and so is a login
 	"internal/server":   {"internal/config"},

@@ -38,19 +38,20 @@ var writable = map[string][]string{
 		"post_logout_redirect_uris", "backchannel_logout_uri", "backchannel_logout_session_required", "may_act",
 	},
 	"webhook": {"name", "url", "events"}, "factor_kind": {"allowed"},
+	"trusted-issuer": writableIssuer,
 }
 
 // identity is the member by which an object is found.
-var identity = map[string]string{"resource": "uri", "client": "client_id", "webhook": "name"}
+var identity = map[string]string{"resource": "uri", "client": "client_id", "webhook": "name", "trusted-issuer": "issuer"}
 
 func (a *app) apply() *cobra.Command {
 	var file, secrets string
 	var yes, dry bool
 	c := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Make clients, resources, webhooks and ways to sign in as a file says",
-		Long: `Make clients, resources, webhooks, and which ways to sign in people may use, as a YAML
-file says. What would change is shown first.
+		Short: "Make clients, resources, webhooks, trusted issuers and ways to sign in as a file says",
+		Long: `Make clients, resources, webhooks, trusted issuers, and which ways to sign in people may
+use, as a YAML file says. What would change is shown first.
 What the file does not name, and what it does not say of what it names, stays as
 it is; nothing is ever removed.`,
 		Example: "  countersign apply -f apps.yaml --dry-run",
@@ -158,7 +159,11 @@ func (x *api) plan(ctx context.Context, m *manifest) ([]*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan = append(append(plan, hooks...), kinds...)
+	issuers, err := x.planIssuers(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	plan = append(append(append(plan, hooks...), kinds...), issuers...)
 	for _, c := range plan {
 		if err := x.compare(ctx, c); err != nil {
 			return nil, err

@@ -547,7 +547,12 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		i.unregistered(w, r, noun)
 	case noun == "clients" && strings.HasPrefix(verb, "secrets"):
 		i.secrets(w, r, strings.TrimPrefix(verb, "secrets/"))
-	case noun == "clients" || noun == "resources" || noun == "webhooks":
+	case noun == "trusted-issuers" && strings.HasPrefix(verb, "subjects"):
+		i.subjects(w, r, strings.TrimPrefix(verb, "subjects/"))
+	case noun == "trusted-issuers" && r.Method == "DELETE":
+		i.counts["untrusted_"+r.Header.Get("If-Match")]++
+		w.WriteHeader(204)
+	case noun == "clients" || noun == "resources" || noun == "webhooks" || noun == "trusted-issuers":
 		i.object(w, r, noun, id)
 	default:
 		answer(w, 404, map[string]any{"detail": "No such thing."})
@@ -604,7 +609,7 @@ func (i *issuer) recovery(w http.ResponseWriter, r *http.Request, id, verb strin
 
 // object lists, reads, makes and replaces clients and resources.
 func (i *issuer) object(w http.ResponseWriter, r *http.Request, noun, id string) {
-	key := map[string]string{"clients": "client_id", "resources": "id", "webhooks": "id"}[noun]
+	key := map[string]string{"clients": "client_id", "resources": "id", "webhooks": "id", "trusted-issuers": "id"}[noun]
 	at := slices.IndexFunc(i.objects[noun], func(o map[string]any) bool { return o[key] == id })
 	tag := func(o map[string]any) string { return fmt.Sprintf("%q", fmt.Sprint(o["version"])) }
 	switch {

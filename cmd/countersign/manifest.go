@@ -21,7 +21,8 @@ type manifest struct {
 	Clients   []wantClient   `yaml:"clients"`
 	Webhooks  []wantWebhook  `yaml:"webhooks"`
 
-	FactorKinds []wantKind `yaml:"factor_kinds"`
+	FactorKinds []wantKind   `yaml:"factor_kinds"`
+	Issuers     []wantIssuer `yaml:"trusted_issuers"`
 }
 
 // wantKind is a way to sign in that people may use, or not.
@@ -155,6 +156,9 @@ func parseManifest(text []byte) (*manifest, error) {
 			return nil, usage("The kind %s is in the file twice.", k.Kind)
 		}
 		seen["k"+k.Kind] = true
+	}
+	if err := checkIssuers(m.Issuers); err != nil {
+		return nil, err
 	}
 	return &m, nil
 }

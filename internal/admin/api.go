@@ -23,6 +23,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/issuer"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
@@ -40,10 +41,11 @@ type Directory interface {
 	group.Store
 }
 
-// Registry reads clients, services and resources.
+// Registry reads clients, services, resources and trusted issuers.
 type Registry interface {
 	client.Store
 	resource.Store
+	issuer.Store
 }
 
 // Access reads sessions, devices and grants.
@@ -149,6 +151,7 @@ func New(c Config) (*API, error) {
 	a.clients()
 	a.admissions()
 	a.resources()
+	a.issuers()
 	a.sessions()
 	a.recoveries()
 	a.factors()

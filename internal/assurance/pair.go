@@ -53,6 +53,26 @@ var personal = factors{
 	// A helper's passkey made the pass for this person, who types it: two factors,
 	// of which one is typed. It is never more.
 	TemporaryPass: {nature: possession, code: true, second: true, amr: []string{"otp"}},
+	// Another issuer's word. What it is worth is in the proof, by its registration:
+	// see FederatedProof.
+	Federated: {nature: possession, bound: true},
+}
+
+// FederatedProof is the word of a trusted issuer, known by source, that somebody
+// signed in there at a time, worth a rung of ours. It is one factor if it is worth
+// no more; a time that is not known is longer ago than any that can be asked for.
+func FederatedProof(subject, source string, worth Rung, at time.Time) Proof {
+	if at.IsZero() {
+		at = time.Unix(0, 0).UTC()
+	}
+	p := Proof{
+		Method: Federated, Subject: subject, Credential: source, At: at, Source: "issuer:" + source,
+		UserVerified: worth >= Multi, HardwareBound: worth >= Hardware, Attested: worth >= Hardware,
+	}
+	if worth < Phishing {
+		p.Cap = max(worth, Single)
+	}
+	return p
 }
 
 // event is a proof that counts.

@@ -22,6 +22,7 @@ const (
 	Setup         Method = "setup"      // the setup link: likewise
 	TemporaryPass Method = "pass"       // typed by the person, and vouched for by another's passkey when it was made
 	LocalRoot     Method = "local_root" // the operator on the host
+	Federated     Method = "federated"  // a trusted issuer says so; it counts for what the issuer's registration says
 )
 
 // Proof is one event that established something. Everything that establishes

@@ -26,6 +26,7 @@ const (
 	ProofSeen       Kind = 0x010b // a DPoP proof or client assertion was used, and cannot be again
 	RefreshLost     Kind = 0x010c // the client was gone before it had its answer (mechanisms D9)
 	TokenExchanged  Kind = 0x0170 // somebody else's token, for one of their own (RFC 8693)
+	AssertionReused Kind = 0x0171 // an assertion that was taken before came again, from elsewhere or too often
 
 	DeviceAsked    Kind = 0x0160 // a device wants to act for somebody, who is not known yet
 	DeviceOpened   Kind = 0x0161 // somebody entered its code
@@ -105,6 +106,12 @@ const (
 	ServiceCreated      Kind = 0x0621
 	ServiceUpdated      Kind = 0x0622
 	ServiceEnded        Kind = 0x0623
+
+	IssuerTrusted Kind = 0x0670 // to say who somebody is
+	IssuerUpdated Kind = 0x0671
+	IssuerRemoved Kind = 0x0672
+	IssuerLinked  Kind = 0x0673 // a subject of an issuer is somebody here
+	IssuerParted  Kind = 0x0674
 
 	KeyPublished Kind = 0x0701
 	KeyActivated Kind = 0x0702
@@ -191,6 +198,7 @@ var kinds = map[Kind]kindInfo{
 	TokenRevoked:    {"token.revoked", Access, plain, "a token <was|was not> revoked[ by {client}][ for {who}]"},
 	TokenRefused:    {"token.refused", Access, plain, "a token was refused[ to {client}][ for {resource}][ in the name of {who}]"},
 	TokenExchanged:  {"token.exchanged", Access, plain, "[{client}|an application] <got|was not given> a token[ for {resource}][ to act in the name of {who}]"},
+	AssertionReused: {"assertion.reused", Access, plain, "an assertion that was taken before came again[ from {client}]"},
 	GrantOpened:     {"grant.opened", Access, plain, "[{client}|an application] <may act|may not act>[ with {scope}][ in the name of {who}]"},
 	ProofSeen:       {"proof.seen", Access, plain, "{who} proved possession of a key"},
 	RefreshLost:     {"refresh.lost", Routine, plain, "the answer to a refresh did not arrive[ in the name of {who}]"},
@@ -273,6 +281,12 @@ var kinds = map[Kind]kindInfo{
 	ServiceCreated:      {"service.created", Authority, plain, "{who} <registered|was not allowed to register> [service {service}|a service]"},
 	ServiceUpdated:      {"service.updated", Authority, plain, "{who} <changed|was not allowed to change> [service {service}|a service]"},
 	ServiceEnded:        {"service.ended", Authority, plain, "{who} <ended|was not allowed to end> [service {service}|a service]"},
+
+	IssuerTrusted: {"issuer.trusted", Authority, critical, "{who} <made|was not allowed to make> [{name}|another issuer] one that says who people are"},
+	IssuerUpdated: {"issuer.updated", Authority, critical, "{who} <changed|was not allowed to change> what [{name}|another issuer] is trusted with"},
+	IssuerRemoved: {"issuer.removed", Authority, critical, "{who} <stopped|was not allowed to stop> trusting [{name}|another issuer]"},
+	IssuerLinked:  {"issuer.linked", Authority, critical, "{who} <let|was not allowed to let> [{name}|another issuer] say who {whom} is"},
+	IssuerParted:  {"issuer.parted", Authority, critical, "{who} <ended|was not allowed to end> that [{name}|another issuer] says who {whom} is"},
 
 	KeyPublished: {"key.published", Authority, critical, "a key was published[ for {purpose}][, {kid}]"},
 	KeyActivated: {"key.activated", Authority, critical, "a key began to sign[ for {purpose}][, {kid}]"},

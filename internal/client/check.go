@@ -104,7 +104,7 @@ func checkGrants(c Client) error {
 	}
 	for i, g := range c.GrantTypes {
 		switch g {
-		case AuthorizationCode, RefreshToken, ClientCredentials, TokenExchange, DeviceCode:
+		case AuthorizationCode, RefreshToken, ClientCredentials, TokenExchange, JWTBearer, DeviceCode:
 		default:
 			return invalid("grant_types_invalid", "There is no grant type %.60q here.", g)
 		}
@@ -117,6 +117,8 @@ func checkGrants(c Client) error {
 		return invalid("grant_types_invalid", "refresh_token goes with authorization_code or device_code: nothing else gives a refresh token.")
 	case c.Allows(ClientCredentials) && c.Service == "":
 		return invalid("service_missing", "A client with client_credentials acts as a service: say which.")
+	case c.Allows(JWTBearer) && !c.Confidential():
+		return invalid("auth_method_invalid", "A client that presents assertions has to authenticate: choose another auth_method than none.")
 	case c.Allows(TokenExchange) && c.Service == "":
 		return invalid("service_missing", "A client with token exchange acts as a service, which tokens name as the actor: say which.")
 	case c.Service != "" && !c.Allows(ClientCredentials):

@@ -51,6 +51,7 @@ type ClaimAsked struct {
 type Open struct {
 	Grant
 	Credentials []string
+	Link        string // of the trusted issuer at whose word it is (lnk_…); "" if the person was here
 }
 
 // CodeLifetime is how long an authorization code works (FAPI 2.0: at most 60 s;

@@ -33,6 +33,8 @@ const (
 	Delivery   = "dlv_"
 	Recovery   = "rcv_"
 	Delegation = "dlg_"
+	Issuer     = "iss_" // trusted to say who somebody is
+	Link       = "lnk_" // of an issuer's subject to a person
 )
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -39,6 +39,23 @@ func FuzzClientAssertion(f *testing.F) { fuzzKind(f, verifiers()[1]) }
 func FuzzRequestObject(f *testing.F)   { fuzzKind(f, verifiers()[2]) }
 func FuzzIDToken(f *testing.F)         { fuzzKind(f, verifiers()[3]) }
 func FuzzFeedFrame(f *testing.F)       { fuzzKind(f, verifiers()[4]) }
+func FuzzGrantAssertion(f *testing.F)  { fuzzKind(f, verifiers()[5]) }
+func FuzzIDJAG(f *testing.F)           { fuzzKind(f, verifiers()[6]) }
+
+// Whatever is not verified yet gives an issuer or an error, and never both.
+func FuzzGrantIssuer(f *testing.F) {
+	f.Add(`{"alg":"ES256","typ":"oauth-id-jag+jwt"}`, `{"iss":"https://idp.example.com"}`)
+	f.Add(`{"alg":"none"}`, `{"iss":""}`)
+	f.Add(`{"alg":"ES256"}`, `{"iss":["a"]}`)
+	f.Fuzz(func(t *testing.T, head, payload string) {
+		for _, token := range []string{signed(t, p256, head, payload), head, payload} {
+			iss, jag, err := GrantIssuerUnverified(token)
+			if (iss == "") != (err != nil) || err != nil && (jag || problem.From(err) == nil) {
+				t.Fatalf("%q: %q, %t, %v", token, iss, jag, err)
+			}
+		}
+	})
+}
 
 func FuzzDPoP(f *testing.F) {
 	jwk := jwkOf(f, p256.Public())

@@ -41,6 +41,12 @@ func oauthCode(p *problem.Error) string {
 	return "invalid_request"
 }
 
+// insufficient is what a client is told whose person has not shown enough where
+// only another can ask for more (RFC 9470, ID-JAG).
+func insufficient(err error) *problem.Error {
+	return invalid("insufficient_user_authentication", "The person has to sign in again, with more proof.").Because(err)
+}
+
 // grantError is what the token endpoint says of a refusal: a grant that policy
 // no longer stands behind is invalid_grant (RFC 6749 §5.2); the reason is for
 // the log, not for the client.

@@ -125,7 +125,7 @@ func (g exchangeGrant) read(ctx context.Context, t *tokenRequest, x *exchange) (
 // rootOf finds the person's grant, or the service, that a chain begins with.
 func (g exchangeGrant) rootOf(ctx context.Context, t *tokenRequest, x *exchange) (r root, err error) {
 	grantID, originID := "", ""
-	if x.claims.Actor != nil {
+	if strings.HasPrefix(x.leaf, id.Delegation) {
 		d, err := g.s.Grants.DelegationByID(ctx, x.leaf)
 		if err != nil {
 			return r, err

@@ -123,6 +123,7 @@ func (s *Server) describe(open client.Openness) map[string]any {
 		"require_pushed_authorization_requests":                    false, // a client can be
 		"require_signed_request_object":                            false, // a client can be
 		"request_object_signing_alg_values_supported":              algs,
+		"authorization_grant_profiles_supported":                   []string{"urn:ietf:params:oauth:grant-profile:id-jag"},
 		"grant_types_supported":                                    types,
 		"token_endpoint_auth_methods_supported":                    auth,
 		"token_endpoint_auth_signing_alg_values_supported":         algs,

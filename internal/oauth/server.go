@@ -19,6 +19,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
+	trusted "github.com/countersign-dev/countersign/internal/issuer"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/keyring"
@@ -55,6 +56,12 @@ type Grants interface {
 	Family(ctx context.Context, id string) (grant.Family, error)
 	Delegation(ctx context.Context, parent, client string) (grant.Delegation, error)
 	DelegationByID(ctx context.Context, id string) (grant.Delegation, error)
+}
+
+// Issuers reads trusted issuers and whom their subjects are.
+type Issuers interface {
+	TrustedIssuerByName(ctx context.Context, iss string) (trusted.Issuer, error)
+	LinkOf(ctx context.Context, issuerID, tenant, subject string) (trusted.Link, error)
 }
 
 // State reads what liveness is judged by.
@@ -114,6 +121,7 @@ type Server struct {
 	Do        *act.Doer
 	Clients   Clients
 	Resources Resources
+	Issuers   Issuers
 	Grants    Grants
 	// Admissions is what administrators say of clients that they did not register.
 	Admissions client.Admissions

@@ -93,6 +93,7 @@ var grants = [...]struct {
 	{client.AuthorizationCode, func(s *Server) grantType { return codeGrant{s} }},
 	{client.RefreshToken, func(s *Server) grantType { return refreshGrant{s} }},
 	{client.ClientCredentials, func(s *Server) grantType { return clientGrant{s} }},
+	{client.JWTBearer, func(s *Server) grantType { return assertionGrant{s} }},
 	{client.TokenExchange, func(s *Server) grantType { return exchangeGrant{s} }},
 	{client.DeviceCode, func(s *Server) grantType { return deviceGrant{s} }},
 }

@@ -83,6 +83,7 @@ func (r *rig) visits() map[string]func() *visit {
 		string(client.DeviceCode): r.visitWithDevice,
 	}
 	maps.Copy(out, r.visitsOfExchange())
+	maps.Copy(out, r.visitsOfAssertion())
 	return out
 }
 

@@ -35,6 +35,8 @@ const (
 	EmailVerify Purpose = 24 // link that proves an e-mail address
 	AlertMark   Purpose = 25 // mark: an alert that was raised, so that it is not raised again at once
 	Pushed      Purpose = 26 // mark: a pushed authorization request that was answered (RFC 9126)
+
+	Grant Purpose = 50 // mark: (issuer, jti) of an assertion that was taken as a grant (RFC 7523)
 )
 
 // Purposes of recovery.

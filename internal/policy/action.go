@@ -20,6 +20,7 @@ const (
 	TokenIssue      Action = "token.issue"
 	TokenRefresh    Action = "token.refresh"
 	TokenExchange   Action = "token.exchange" // for somebody else's token; the client is who acts
+	TokenAssert     Action = "token.assert"   // for somebody, at a trusted issuer's word
 	TokenIntrospect Action = "token.introspect"
 	TokenRevoke     Action = "token.revoke"
 	UserInfo        Action = "userinfo"
@@ -63,15 +64,18 @@ const (
 	ClientSecretRotate Action = "client.secret.rotate"
 	ResourceRead       Action = "resource.read"
 	ResourceWrite      Action = "resource.write"
+	IssuerRead         Action = "issuer.read"
+	IssuerWrite        Action = "issuer.write" // who is trusted to say who somebody is
 	KeyRotate          Action = "key.rotate"
 	AuditRead          Action = "audit.read"
 	AuditExport        Action = "audit.export"
 
-	CodeMissed     Action = "code.missed"     // a code was presented wrongly too often
-	CodeReused     Action = "code.reused"     // a code was presented again
-	RefreshLost    Action = "refresh.lost"    // the answer to a refresh did not arrive
-	ChallengeGive  Action = "challenge.give"  // somebody is asked for a step-up, and that is counted
-	RefreshMisused Action = "refresh.misused" // a refresh token was presented by another client or key
+	CodeMissed     Action = "code.missed"        // a code was presented wrongly too often
+	CodeReused     Action = "code.reused"        // a code was presented again
+	RefreshLost    Action = "refresh.lost"       // the answer to a refresh did not arrive
+	ChallengeGive  Action = "challenge.give"     // somebody is asked for a step-up, and that is counted
+	AssertReplayed Action = "assertion.replayed" // an assertion was presented again, by whom it was not made for
+	RefreshMisused Action = "refresh.misused"    // a refresh token was presented by another client or key
 
 	WebhookRead     Action = "webhook.read"
 	WebhookWrite    Action = "webhook.write"

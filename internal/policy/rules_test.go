@@ -147,7 +147,7 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 		KindService:   "token.issue token.exchange token.introspect token.revoke",
 		KindAnonymous: "setup.complete invitation.accept factor.reenrol recovery.start recovery.complete recovery.cancel",
 		KindOperator:  "admin.recover policy.recover setup.issue key.rotate migrate sandbox.seed audit.export deployment.rename deployment.adopt quarantine.enter backup.make backup.rehearse backup.restore backup.replay restore.release keys.replace clock.accept quarantine.dismiss log.open audit.retain",
-		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused refresh.lost challenge.give session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count quarantine.enter factor.try factor.refresh database.note",
+		KindSystem:    "audit.sequence feed.publish expiry session.end grant.end code.missed code.reused refresh.misused refresh.lost assertion.replayed challenge.give session.seen key.rotate sandbox.seed setup.issue proof.spend refusals.count quarantine.enter factor.try factor.refresh database.note",
 		KindAgent:     "",
 		"client":      "",
 		"":            "",

@@ -89,7 +89,7 @@ func (s *Store) change(u *unit, c act.Change) error {
 	for _, noun := range [...]func(*unit, act.Change) bool{
 		s.lineageChange, s.onceChange, s.personChange, s.groupChange, s.clientChange, s.resourceChange,
 		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.profileChange,
-		s.noticeChange, s.recoveryChange, s.delegationChange,
+		s.noticeChange, s.recoveryChange, s.delegationChange, s.issuerChange,
 	} {
 		if noun(u, c) {
 			u.took(c)
@@ -111,6 +111,8 @@ var conflicts = map[string]*problem.Error{
 	"recovery.person":                problem.New(problem.Conflict, "recovery_open", "A recovery of this account is open already. Finish or cancel that one first."),
 	"recovery_confirmation.recovery": recoveryConfirmed,
 	"deployment.one":                 problem.New(problem.Conflict, "deployment_exists", "This database already belongs to a deployment."),
+	"trusted_issuer.active":          problem.New(problem.Conflict, "issuer_taken", "That issuer is trusted already."),
+	"issuer_link.active":             problem.New(problem.Conflict, "subject_taken", "That subject is somebody already: end that first."),
 }
 
 func conflict(u *Unique) error {

@@ -13,7 +13,7 @@ import (
 func (s *Store) grantChange(u *unit, c act.Change) bool {
 	switch c := c.(type) {
 	case grant.Open:
-		u.node(c.ID, lineage.Grant, append([]string{c.Person, c.Client, c.Session, c.Consent}, c.Credentials...)...)
+		u.node(c.ID, lineage.Grant, append([]string{c.Person, c.Client, c.Session, c.Consent, c.Link}, c.Credentials...)...)
 		pair, err := json.Marshal(c.Pair)
 		if err != nil {
 			panic("store: an assurance pair cannot be written as JSON: " + err.Error()) // a plain struct of ours

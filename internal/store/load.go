@@ -401,6 +401,7 @@ var owners = map[lineage.Kind]struct{ kind, sql string }{
 	lineage.Grant:      {"grant", `SELECT person FROM access_grant WHERE id = $1 UNION ALL SELECT person FROM consent WHERE id = $1`},
 	lineage.Family:     {"family", `SELECT person FROM refresh_family WHERE id = $1`},
 	lineage.Delegation: {"delegation", `SELECT subject FROM delegation WHERE id = $1 AND grant_id <> ''`},
+	lineage.Connection: {"issuer", `SELECT person FROM issuer_link WHERE id = $1`},
 	lineage.Client:     {"client", `SELECT owner FROM client WHERE id = $1`},
 	lineage.Credential: {"factor", `SELECT person FROM passkey WHERE id = $1 UNION ALL SELECT person FROM factor WHERE id = $2`},
 }

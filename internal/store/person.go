@@ -75,6 +75,7 @@ func (s *Store) forget(u *unit, id string) {
 	u.then(`DELETE FROM recovery_confirmation WHERE recovery IN (SELECT id FROM recovery WHERE person = $1)`, id)
 	u.then(`DELETE FROM recovery WHERE person = $1`, id)
 	u.then(`DELETE FROM session WHERE person = $1`, id)
+	u.then(`DELETE FROM issuer_link WHERE person = $1`, id)
 	u.then(`UPDATE access_grant SET proofs = '[]' WHERE person = $1`, id)
 	u.then(`UPDATE refresh_family SET network = '' WHERE person = $1`, id)
 	u.after = append(u.after, func() { s.keys.forget(id) })

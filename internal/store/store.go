@@ -14,6 +14,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/issuer"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
@@ -45,6 +46,7 @@ var (
 	_ grant.Store    = (*Store)(nil)
 	_ keyring.Store  = (*Store)(nil)
 	_ recovery.Store = (*Store)(nil)
+	_ issuer.Store   = (*Store)(nil)
 )
 
 // New makes a Store over an opened and migrated database. now may be nil.

@@ -61,6 +61,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"sessions", testSessions},
 		{"grants", testGrants},
 		{"delegations", testDelegations},
+		{"trusted issuers", testIssuers},
 		{"keys", testKeys},
 		{"deployment", testDeployment},
 		{"quarantine", testQuarantine},
