@@ -160,6 +160,44 @@ func TestClientSecrets(t *testing.T) {
 	}
 }
 
+// A client's certificate, keys by address and security profile, as the API takes
+// and tells them.
+func TestClientCredentials(t *testing.T) {
+	r, l := boss(t)
+	body := object{
+		"client_id": "bank", "auth_method": "private_key_jwt", "jwks_uri": "https://bank.example.com/jwks", "security_profile": "fapi2", "require_dpop": true,
+		"redirect_uris": []string{"https://bank.example.com/cb"},
+	}
+	a := r.want(l.do("POST", "/v1/clients", body), 201, "")
+	if a.body["security_profile"] != "fapi2" || a.body["jwks_uri"] != "https://bank.example.com/jwks" || a.body["client_secret"] != nil {
+		t.Errorf("%s", a.text)
+	}
+	etag := header("If-Match", a.Header.Get("ETag"))
+	for code, edit := range map[string]object{
+		"profile_unmet":            {"require_dpop": false},
+		"profile_unmet ":           {"auth_method": "client_secret_basic"},
+		"profile_unmet  ":          {"redirect_uris": []string{"http://127.0.0.1/cb"}},
+		"jwks_uri_invalid":         {"jwks_uri": "http://10.0.0.1/jwks"},
+		"certificate_name_invalid": {"tls_client_auth_san_dns": "bank.example.com"},
+		"request_invalid":          {"security_profile": "fapi1"},
+	} {
+		wrong := object{}
+		for k, v := range body {
+			wrong[k] = v
+		}
+		for k, v := range edit {
+			wrong[k] = v
+		}
+		r.want(l.do("PUT", "/v1/clients/bank", wrong, etag), 400, strings.TrimSpace(code))
+	}
+	delete(body, "jwks_uri")
+	body["auth_method"], body["tls_client_auth_subject_dn"], body["tls_client_certificate_bound_access_tokens"] = "tls_client_auth", "CN=bank,O=Example", true
+	b := r.want(l.do("PUT", "/v1/clients/bank", body, etag), 200, "")
+	if b.body["tls_client_auth_subject_dn"] != "CN=bank,O=Example" || b.body["tls_client_certificate_bound_access_tokens"] != true || b.body["jwks_uri"] != nil {
+		t.Errorf("%s", b.text)
+	}
+}
+
 func TestService(t *testing.T) {
 	r, l := boss(t)
 	sam := r.person("sam")

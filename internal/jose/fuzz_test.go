@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -75,6 +76,9 @@ func FuzzJWKSet(f *testing.F) {
 	b, _ := json.Marshal(keys)
 	f.Add(b)
 	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"","y":""}]}`))
+	x5c := `,"x5c":["` + base64.StdEncoding.EncodeToString(certificate(f, p256)) + `"]}`
+	f.Add([]byte(`{"keys":[` + strings.TrimSuffix(jwkOf(f, p256.Public()), "}") + x5c + `]}`))
+	f.Add([]byte(`{"keys":[` + strings.TrimSuffix(jwkOf(f, other.Public()), "}") + x5c + `]}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		set, err := ParseJWKSet(in)
 		if (set == nil) != (err != nil) {
