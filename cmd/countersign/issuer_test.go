@@ -722,9 +722,11 @@ func (i *issuer) policy(w http.ResponseWriter, r *http.Request, id string) {
 		v := map[string]any{"version": len(i.policies), "published_by": "usr_1", "published_at": "2026-11-02T09:00:00Z", "note": in["note"]}
 		if id == "rollback" {
 			of := i.policies[int(in["to"].(float64))]
+			v["exceptions"], v["floors"] = of["exceptions"], of["floors"]
 			v["restores"], v["files"], v["schema"], v["hash"] = in["to"], of["files"], of["schema"], of["hash"]
 		} else {
 			v["files"], v["schema"], v["hash"] = in["files"], in["schema"], in["hash"]
+			v["exceptions"], v["floors"] = in["exceptions"], in["floors"]
 		}
 		i.policies = append(i.policies, v)
 		answer(w, 201, v)

@@ -24,7 +24,7 @@ const (
 
 func (a *app) policy() *cobra.Command {
 	return group("policy", "Lay out, test, check, explain and publish policies",
-		a.policyFmt(), a.policyTest(), a.policyCheck(), a.policyExplain(), a.policyReplay(), a.policyDiff(), a.policyPublish(), a.policyRollback(), a.policyHistory(), a.policyExport())
+		a.policyFmt(), a.policyTest(), a.policyCheck(), a.policyExplain(), a.policyReplay(), a.policyDiff(), a.policyPublish(), a.policyRollback(), a.policyHistory(), a.policyExport(), a.policyExceptions())
 }
 
 // bundle is what a directory holds: a set, and files that try it.
@@ -61,7 +61,7 @@ func (b *bundle) read() error {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		known := strings.HasSuffix(name, ".cedar") || strings.HasSuffix(name, trial.Suffix) || name == policy.SchemaFile
+		known := strings.HasSuffix(name, ".cedar") || strings.HasSuffix(name, trial.Suffix) || name == policy.SchemaFile || name == trial.ExceptionsFile
 		if e.IsDir() || !known {
 			continue
 		}
@@ -72,6 +72,10 @@ func (b *bundle) read() error {
 		switch {
 		case name == policy.SchemaFile:
 			b.source.Schema = string(text)
+		case name == trial.ExceptionsFile:
+			if b.source.Exceptions, err = trial.Exceptions(text); err != nil {
+				return &failure{exit: exitUsage, code: "exceptions_invalid", message: err.Error()}
+			}
 		case strings.HasSuffix(name, ".cedar"):
 			b.source.Files = append(b.source.Files, policy.File{Name: name, Text: string(text)})
 		default:
@@ -80,6 +84,9 @@ func (b *bundle) read() error {
 				return &failure{exit: exitUsage, code: "trial_invalid", message: err.Error()}
 			}
 			b.trials = append(b.trials, f)
+			if len(f.Never) > 0 { // which hold where they are published, too
+				b.source.Floors = append(b.source.Floors, policy.File{Name: name, Text: string(text)})
+			}
 		}
 		if len(b.source.Files)+len(b.trials) > maxPolicyFiles {
 			return usage("The directory holds more than %d files of policies.", maxPolicyFiles)

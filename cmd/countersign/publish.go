@@ -31,9 +31,14 @@ type policyVersion struct {
 	Restores    *int64        `json:"restores"`
 	Schema      string        `json:"schema"`
 	Files       []policy.File `json:"files"`
+
+	Exceptions []policy.Exception `json:"exceptions"`
+	Floors     []policy.File      `json:"floors"`
 }
 
-func (v policyVersion) source() policy.Source { return policy.Source{Schema: v.Schema, Files: v.Files} }
+func (v policyVersion) source() policy.Source {
+	return policy.Source{Schema: v.Schema, Files: v.Files, Exceptions: v.Exceptions, Floors: v.Floors}
+}
 
 // inForce reads the version in force, with its source.
 func (x *api) inForce(ctx context.Context) (policyVersion, error) {
@@ -143,18 +148,17 @@ func (a *app) policyExport() *cobra.Command {
 // writePolicies writes a source to a new directory. Names come from the server:
 // none may leave the directory.
 func writePolicies(dir string, src policy.Source) error {
-	if src.Schema != "" {
-		src.Files = append(slices.Clip(src.Files), policy.File{Name: policy.SchemaFile, Text: src.Schema})
-	}
-	for _, f := range src.Files {
-		if f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || f.Name != policy.SchemaFile && !strings.HasSuffix(f.Name, ".cedar") {
+	files := filesOf(src)
+	for _, f := range files {
+		known := f.Name == policy.SchemaFile || f.Name == trial.ExceptionsFile || strings.HasSuffix(f.Name, ".cedar") || strings.HasSuffix(f.Name, trial.Suffix)
+		if f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || !known {
 			return &failure{exit: exitError, code: "bad_answer", message: "The server's policies have a file of a name that cannot be written: " + clean(f.Name)}
 		}
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return usage("The directory cannot be made: %v.", err)
 	}
-	for _, f := range src.Files {
+	for _, f := range files {
 		if err := os.WriteFile(filepath.Join(dir, f.Name), []byte(f.Text), 0o644); err != nil {
 			return err
 		}
@@ -197,11 +201,23 @@ func (a *app) printDifference(lines []string, version int64) {
 	}
 }
 
+// filesOf are the files of which a source is read.
+func filesOf(src policy.Source) []policy.File {
+	files := slices.Concat(src.Files, src.Floors)
+	if src.Schema != "" {
+		files = append(files, policy.File{Name: policy.SchemaFile, Text: src.Schema})
+	}
+	if len(src.Exceptions) > 0 {
+		files = append(files, policy.File{Name: trial.ExceptionsFile, Text: trial.Write(src.Exceptions)})
+	}
+	return files
+}
+
 // differenceOf gives the lines that go and come, each under the name of its file.
 func differenceOf(from, to policy.Source) []string {
 	texts := func(s policy.Source) map[string]string {
-		m := map[string]string{policy.SchemaFile: s.Schema}
-		for _, f := range s.Files {
+		m := map[string]string{}
+		for _, f := range filesOf(s) {
 			m[f.Name] = f.Text
 		}
 		return m
@@ -302,6 +318,7 @@ could not publish others. countersign policy rollback undoes it.`,
 		}
 		return a.publish(ctx, x, "/policies", map[string]any{
 			"after": v.Version, "hash": b.source.Hash(), "schema": b.source.Schema, "files": files, "note": note,
+			"exceptions": b.source.Exceptions, "floors": b.source.Floors,
 		})
 	})
 	return c

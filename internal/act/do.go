@@ -239,6 +239,35 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 	return dec, nil
 }
 
+// Waiver is an exception with the rule that it waives.
+type Waiver struct {
+	policy.Exception
+	Rule policy.Policy
+}
+
+// Exceptions are those that concern whom facts are of, as they stand now, by the
+// policies that the facts were judged by.
+func (d *Doer) Exceptions(ctx context.Context, f *Facts) ([]Waiver, error) {
+	set, err := d.set(ctx, f.Ruleset)
+	if err != nil {
+		return nil, err
+	}
+	var out []Waiver
+	for _, e := range set.Exceptions() {
+		if !e.Concerns(f.Input.Principal) || !d.now().Before(e.Until) {
+			continue
+		}
+		w := Waiver{Exception: e}
+		for _, p := range set.Policies() {
+			if p.ID == e.Rule {
+				w.Rule = p
+			}
+		}
+		out = append(out, w)
+	}
+	return out, nil
+}
+
 // set is the policies of a version.
 func (d *Doer) set(ctx context.Context, version int64) (*policy.Set, error) {
 	switch {

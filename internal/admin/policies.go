@@ -19,6 +19,18 @@ type PolicyFile struct {
 	Text string `json:"text" maxLength:"100000"`
 }
 
+// PolicyException is a waiver of a rule for somebody.
+type PolicyException struct {
+	ID     string    `json:"id" maxLength:"64"`
+	Rule   string    `json:"rule" maxLength:"64" doc:"The id of the policy that is waived"`
+	For    string    `json:"for" maxLength:"200" doc:"A person (usr_…), a service (svc_…), or group:NAME"`
+	Owner  string    `json:"owner" maxLength:"100" doc:"Who answers for it"`
+	Reason string    `json:"reason" maxLength:"400" doc:"Why, to whom it concerns"`
+	Rung   int       `json:"rung" minimum:"1" maximum:"4" doc:"What is shown instead: this rung at least"`
+	MaxAge int64     `json:"max_age,omitempty" minimum:"0" doc:"Reached so many seconds ago at most; 0: any time"`
+	Until  time.Time `json:"until" doc:"At most 90 days from when it is published"`
+}
+
 // PolicyVersion is a version of the policies. Its source is absent in lists.
 type PolicyVersion struct {
 	Version     int64        `json:"version" doc:"0 is the default set"`
@@ -30,6 +42,9 @@ type PolicyVersion struct {
 	Record      string       `json:"record,omitempty" doc:"Of the act, in the log"`
 	Schema      string       `json:"schema,omitempty"`
 	Files       []PolicyFile `json:"files,omitempty"`
+
+	Exceptions []PolicyException `json:"exceptions,omitempty"`
+	Floors     []PolicyFile      `json:"floors,omitempty" doc:"Statements that no exception makes false"`
 }
 
 // PolicySpec is a set that is to be enforced.
@@ -39,6 +54,9 @@ type PolicySpec struct {
 	Schema string       `json:"schema,omitempty" maxLength:"100000" doc:"The deployment's own entity types and actions"`
 	Files  []PolicyFile `json:"files" maxItems:"100" nullable:"false"`
 	Note   string       `json:"note,omitempty" maxLength:"400"`
+
+	Exceptions []PolicyException `json:"exceptions,omitempty" maxItems:"50"`
+	Floors     []PolicyFile      `json:"floors,omitempty" maxItems:"50" doc:"Files of never statements (*.policy.yaml): they are proved, exceptions included"`
 }
 
 // PolicyReturn says which version is put back.
@@ -91,6 +109,12 @@ func viewPolicy(v ruleset.Version) PolicyVersion {
 	for _, f := range v.Source.Files {
 		out.Files = append(out.Files, PolicyFile(f))
 	}
+	for _, f := range v.Source.Floors {
+		out.Floors = append(out.Floors, PolicyFile(f))
+	}
+	for _, e := range v.Source.Exceptions {
+		out.Exceptions = append(out.Exceptions, PolicyException(e))
+	}
 	return out
 }
 
@@ -119,6 +143,12 @@ func (a *API) publishPolicies(ctx context.Context, c *call, in *publishIn) (*pol
 	for _, f := range in.Body.Files {
 		src.Files = append(src.Files, policy.File(f))
 	}
+	for _, f := range in.Body.Floors {
+		src.Floors = append(src.Floors, policy.File(f))
+	}
+	for _, e := range in.Body.Exceptions {
+		src.Exceptions = append(src.Exceptions, policy.Exception(e))
+	}
 	if src.Hash() != in.Body.Hash {
 		return nil, problem.Newf(problem.Invalid, "policy_hash", "The hash is not that of these policies, which is %s.", src.Hash())
 	}
@@ -144,6 +174,9 @@ func (a *API) publish(ctx context.Context, c *call, v ruleset.Version) (*policyO
 	}
 	set, err := ruleset.Compile(v.Source)
 	if err != nil {
+		return nil, err
+	}
+	if err := ruleset.CheckExceptions(set, v.Source, a.now()); err != nil {
 		return nil, err
 	}
 	v.Hash, v.By = v.Source.Hash(), c.Person.ID

@@ -100,3 +100,61 @@ func TestWhoPublishesPolicies(t *testing.T) {
 	r.want(l.do("POST", "/v1/policies", spec(0, noClients, "")), 401, "insufficient_user_authentication")
 	r.want(l.do("GET", "/v1/policies", nil), 200, "")
 }
+
+// exceptedSpec is spec with exceptions and a file of statements.
+func exceptedSpec(after int64, floor string, all ...policy.Exception) object {
+	src := policy.Default()
+	src.Exceptions = all
+	out := object{"after": after, "exceptions": all, "note": ""}
+	if floor != "" {
+		src.Floors = []policy.File{{Name: "floors.policy.yaml", Text: floor}}
+		out["floors"] = src.Floors
+	}
+	files := []object{}
+	for _, f := range src.Files {
+		files = append(files, object{"name": f.Name, "text": f.Text})
+	}
+	out["files"], out["hash"] = files, src.Hash()
+	return out
+}
+
+// An exception is published with the policies, counts at once for whom it is and
+// for nobody else, is on record where it was used, ends by itself and is never
+// below a floor.
+func TestExceptions(t *testing.T) {
+	r, l := boss(t)
+	other := r.login(r.person("olga", r.admins.ID), everything)
+	e := policy.Exception{ID: "journey", Rule: "admin.write", For: l.person.ID, Owner: "security", Reason: "A key was lost.", Rung: 3, MaxAge: 7200, Until: r.time().Add(24 * time.Hour)}
+	long, low := e, e
+	long.Until = r.time().Add(91 * 24 * time.Hour)
+	low.Rung = 2
+	const floor = "never:\n  - name: nobody writes clients below phr\n    actions: [client.write]\n    below: phr\n"
+	r.want(l.do("POST", "/v1/policies", exceptedSpec(0, "", long)), 400, "exception_too_long")
+	if a := r.want(l.do("POST", "/v1/policies", exceptedSpec(0, floor, low)), 400, "policy_floor"); !strings.Contains(string(a.text), "exception:journey") {
+		t.Errorf("%s", a.text)
+	}
+	r.want(l.do("POST", "/v1/policies", exceptedSpec(0, "never: 7", e)), 400, "policy_floor")
+	nobody := e
+	nobody.For = "nobody"
+	r.want(l.do("POST", "/v1/policies", exceptedSpec(0, floor, nobody)), 400, "policy_invalid")
+	a := r.want(l.do("POST", "/v1/policies", exceptedSpec(0, floor, e)), 201, "")
+	if list := a.body["exceptions"].([]any); len(list) != 1 || list[0].(object)["id"] != "journey" || len(a.body["floors"].([]any)) != 1 {
+		t.Errorf("%s", a.text)
+	}
+
+	// An hour later the rule would ask for a passkey of now; the exception does not.
+	later := func(d time.Duration) {
+		r.pass(d)
+		l.token, other.token = l.mint(everything), other.mint(everything)
+	}
+	later(time.Hour)
+	r.want(l.do("POST", "/v1/clients", aClient("one")), 201, "")
+	r.want(other.do("POST", "/v1/clients", aClient("two")), 401, policy.CodeStepUp)
+	rows, err := r.store.RecordsAfter(t.Context(), "", 1000)
+	r.ok(err)
+	if last := rows[len(rows)-2]; !strings.Contains(string(last.Facts), `"exception:journey"`) {
+		t.Errorf("%s", last.Facts)
+	}
+	later(time.Hour + time.Minute)
+	r.want(l.do("POST", "/v1/clients", aClient("three")), 401, policy.CodeStepUp)
+}

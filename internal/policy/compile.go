@@ -48,6 +48,7 @@ type compiled struct {
 	host   bool               // it is one of the host's
 	member string             // the group that the principal must be in; "": none
 	about  *cedar.Policy      // permit: whether it speaks of the input at all
+	bare   *cedar.Policy      // permit: what a waiver leaves of it; nil: it cannot be waived
 	ways   ways               // to be permitted; or not to be forbidden
 	why    []Reason           // its own, made once
 	others []Reason           // for those who are not in the group
@@ -95,10 +96,11 @@ func compile(src Source, typed bool) (*Set, error) {
 	enforced := slices.DeleteFunc(slices.Clone(c.out), func(p *compiled) bool { return p.Monitor })
 	set := &Set{version: src.Hash()}
 	set.eval, faults = newEngine(s, enforced)
+	faults = append(faults, set.except(src, c.out)...)
 	if len(enforced) < len(c.out) {
 		all, more := newEngine(s, c.out)
 		faults = append(faults, more...)
-		set.monitor = &Set{eval: all, version: set.version}
+		set.monitor = &Set{eval: all, version: set.version, exceptions: set.exceptions}
 	}
 	if len(faults) > 0 {
 		return nil, faults
@@ -315,6 +317,7 @@ func (p *compiled) split() {
 		}
 	}
 	p.about = cedar.NewPolicyFromAST((*publicast.Policy)(about))
+	p.strip()
 }
 
 // conjuncts are the parts of a condition that must all hold. An unless is one.

@@ -19,8 +19,12 @@ func (s *Set) Decide(in Input, can Attainable) Decision {
 	if r, code := factual(in); code != "" {
 		return refused(s.version, code, r)
 	}
+	in.waived = s.waivers(&in, in.Context.Now)
 	d := s.climb(in, can)
 	d.PolicyVersion = s.version
+	if d.Outcome == Allow && len(in.waived) > 0 {
+		d.Reasons = join(d.Reasons, s.used(in))
+	}
 	if d.Outcome == StepUp && in.Context.Challenges >= maxChallenges {
 		d = Decision{Outcome: Deny, Code: CodeTooMany, Review: true, Reasons: d.Reasons, PolicyVersion: s.version}
 	}

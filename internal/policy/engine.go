@@ -106,18 +106,9 @@ func (b *bucket) plan(key bucketKey) (faults Faults) {
 				b.approvals = max(b.approvals, a.n)
 			}
 		}
-		if p.Effect == "permit" {
-			b.candidates = b.candidates.or(p.ways)
-		}
 	}
-	for _, p := range b.policies {
-		if p.Effect == "forbid" {
-			b.candidates = b.candidates.with(ways{nil}.or(p.ways))
-		}
-		if len(b.candidates) > maxCandidates {
-			refuse(FaultLimit, "more than %d different asks would have to be tried", maxCandidates)
-			return faults
-		}
+	if !b.combine() {
+		refuse(FaultLimit, "more than %d different asks would have to be tried", maxCandidates)
 	}
 	return faults
 }
@@ -174,6 +165,9 @@ func (e *engine) evaluate(in Input, explain bool) verdict {
 	b := e.bucket(&in)
 	if b == nil {
 		return verdict{reasons: byDefault}
+	}
+	if len(in.waived) > 0 {
+		return e.fresh(b.waiving(&in), in, explain)
 	}
 	if b.memo == nil {
 		return e.fresh(b, in, explain)
@@ -292,6 +286,9 @@ func (e *engine) candidates(in Input) []assurance.Ask {
 	b := e.bucket(&in)
 	if b == nil {
 		return nil
+	}
+	if len(in.waived) > 0 {
+		b = b.waiving(&in)
 	}
 	out := make([]assurance.Ask, 0, len(b.candidates))
 	for _, way := range b.candidates {

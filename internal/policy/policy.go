@@ -174,6 +174,8 @@ type Input struct {
 	Action    Action
 	Resource  Resource
 	Context   Context
+
+	waived []*Exception // that count for the principal
 }
 
 // Outcome is the kind of answer. The zero value is Deny.
@@ -246,10 +248,11 @@ type Attainable func(assurance.Ask) bool
 
 // Set is a policy set. The zero Set refuses everything.
 type Set struct {
-	eval     evaluator
-	version  string
-	policies []Policy
-	monitor  *Set // the same with the policies in mode monitor; nil if there are none
+	eval       evaluator
+	version    string
+	policies   []Policy
+	exceptions []Exception
+	monitor    *Set // the same with the policies in mode monitor; nil if there are none
 }
 
 // evaluator is what evaluates policies on given facts. It MUST be pure, and MUST

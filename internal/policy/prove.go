@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cedar-policy/cedar-go/types"
@@ -37,23 +38,39 @@ type Proof struct {
 
 // Prove tries every combination of the facts that the policies of the actions
 // can tell apart: each literal that they compare with, and one other.
+//
+// Exceptions count, whether they have ended or not: what is proved is true for
+// those whom they concern, too.
 func (s *Set) Prove(n Never) Proof {
 	var p Proof
+	for i := range s.exceptions {
+		e := &s.exceptions[i]
+		if name, ok := strings.CutPrefix(e.For, groupFor); ok {
+			n.Groups = append(slices.Clip(n.Groups), name)
+		}
+		if e.MaxAge > 0 {
+			n.Ages = append(slices.Clip(n.Ages), e.Instead().MaxAge)
+		}
+	}
 	for _, a := range n.Actions {
 		for _, kind := range Kinds() {
 			if len(n.Kinds) > 0 && !slices.Contains(n.Kinds, kind) {
 				continue
 			}
-			err := s.points(a, kind, n, func(in Input) bool {
-				if !n.Holds(&in) {
-					return true
-				}
-				p.Tried++
-				if v := s.eval.evaluate(in, false); v.allow {
-					p.Counter, p.Allowed = &in, v.reasons
-				}
-				return p.Counter == nil
-			})
+			var err error
+			for _, who := range s.subjects(kind) {
+				err = errors.Join(err, s.points(a, kind, who, n, func(in Input) bool {
+					if !n.Holds(&in) {
+						return true
+					}
+					p.Tried++
+					in.waived = s.waivers(&in, time.Time{})
+					if v := s.eval.evaluate(in, false); v.allow {
+						p.Counter, p.Allowed = &in, join(v.reasons, s.used(in))
+					}
+					return p.Counter == nil
+				}))
+			}
 			if p.Counter != nil {
 				return p
 			}
@@ -63,6 +80,18 @@ func (s *Set) Prove(n Never) Proof {
 		}
 	}
 	return p
+}
+
+// subjects are one of whom nothing is known, and those whom exceptions name.
+func (s *Set) subjects(kind string) []string {
+	out := []string{"usr_somebody"}
+	prefix := map[string]string{KindPerson: "usr_", KindService: "svc_"}[kind]
+	for _, e := range s.exceptions {
+		if prefix != "" && strings.HasPrefix(e.For, prefix) && !slices.Contains(out, e.For) {
+			out = append(out, e.For)
+		}
+	}
+	return out
 }
 
 // Has reports whether the set's schema declares an action.
@@ -83,7 +112,7 @@ type dimension []func(*Input)
 
 // points visits every combination, until visit says no. An action without a
 // policy has none: it is denied whatever the facts.
-func (s *Set) points(a Action, kind string, n Never, visit func(Input) bool) error {
+func (s *Set) points(a Action, kind, who string, n Never, visit func(Input) bool) error {
 	b := s.eval.(*engine).buckets[bucketKey{a, kind}]
 	if b == nil {
 		return nil
@@ -110,7 +139,7 @@ func (s *Set) points(a Action, kind string, n Never, visit func(Input) bool) err
 			return fmt.Errorf("its policies tell more than %d combinations of facts apart", maxTried)
 		}
 	}
-	in := Input{Principal: Entity{Kind: kind, ID: "usr_somebody"}, Action: a, Context: Context{Now: proofTime, Risk: UnknownRisk}}
+	in := Input{Principal: Entity{Kind: kind, ID: who}, Action: a, Context: Context{Now: proofTime, Risk: UnknownRisk}}
 	combine(dims, in, visit)
 	return nil
 }

@@ -19,9 +19,14 @@ import (
 // hundredth otherwise.
 func campaign(t *testing.T) {
 	t.Helper()
-	n := "1000"
+	cases(t, "1000", "100000")
+}
+
+// cases sets how many cases a test tries: so many, or in a campaign so many.
+func cases(t *testing.T, n, full string) {
+	t.Helper()
 	if os.Getenv("COUNTERSIGN_TRUST") != "" {
-		n = "100000"
+		n = full
 	}
 	checks := flag.Lookup("rapid.checks")
 	before := checks.Value.String()

@@ -17,6 +17,11 @@ type Source struct {
 	// schema language; "" if it has none.
 	Schema string `json:"schema,omitempty"`
 	Files  []File `json:"files"`
+	// Exceptions are waivers of rules.
+	Exceptions []Exception `json:"exceptions,omitempty"`
+	// Floors are files of statements that no exception may make false; whoever
+	// publishes a set proves them. This package does not read them.
+	Floors []File `json:"floors,omitempty"`
 }
 
 // File is a file of Cedar policies.
@@ -62,6 +67,7 @@ const (
 	FaultApprovers  = "approvers"   // approvals are counted, and of which group is not said once
 	FaultHost       = "host"        // it is about the host or the server itself
 	FaultNoPolicies = "no_policies" // there is none
+	FaultException  = "exception"   // an exception is of no rule, for nobody, or without an end
 )
 
 // String is the fault as a compiler says it.

@@ -5,11 +5,14 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/notice"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
@@ -105,6 +108,9 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) er
 		}
 		return -1
 	})
+	if m.Exceptions, err = s.exceptions(r.Context(), v); err != nil {
+		return err
+	}
 	lines, _, err := s.Log.Page(r.Context(), v.person.ID, "", lookBackMost)
 	if err != nil {
 		return err
@@ -120,6 +126,28 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) er
 		}
 	}
 	return s.show(w, r, v, view.PathHome, m)
+}
+
+// exceptions are the rules that are waived for somebody, for them to see.
+func (s *Server) exceptions(ctx context.Context, v *visitor) ([]view.Exception, error) {
+	_, facts, err := s.Do.Judge(ctx, act.Intent{Action: policy.SelfRead, Refs: self(v.ses, nil)})
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Do.Exceptions(ctx, facts)
+	if err != nil {
+		return nil, err
+	}
+	var out []view.Exception
+	for _, e := range list {
+		x := view.Exception{Rule: e.Rule.Reason, Instead: policy.Words(e.Instead()), Why: e.Reason, Owner: e.Owner, Until: e.Until}
+		x.Group, _ = strings.CutPrefix(e.For, "group:")
+		if x.Group == e.For {
+			x.Group = ""
+		}
+		out = append(out, x)
+	}
+	return out, nil
 }
 
 // onlyAdministrator reports whether no other live administrator is left.

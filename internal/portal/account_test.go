@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/policy"
+
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
@@ -381,5 +383,36 @@ func TestConfirmationsEnd(t *testing.T) {
 	check(t, err)
 	if !slices.ContainsFunc(lines, func(l audit.Line) bool { return l.Kind == audit.StepUpAsked && l.Refused }) {
 		t.Error("no record that it was asked too often")
+	}
+}
+
+// TestExceptionsAreSeen: whom an exception concerns sees it, with why, who answers
+// for it and what is asked instead, until it ends; others do not.
+func TestExceptionsAreSeen(t *testing.T) {
+	r := newRig(t)
+	b := r.browser()
+	b.setUp()
+	sam := r.browser()
+	sam.accept(b.invite("Sam", "", ""), "Sam", "sam").to(t)
+	src := policy.Default()
+	src.Exceptions = []policy.Exception{
+		{ID: "one", Rule: "risk.high", For: r.person("dana@example.com").ID, Owner: "security", Reason: "The key was lost.", Rung: 2, MaxAge: 3600, Until: r.clock.now().Add(5 * time.Minute)},
+		{ID: "two", Rule: "admin.write", For: "group:administrators", Owner: "ops", Reason: "The night shift.", Rung: 3, MaxAge: 7200, Until: r.clock.now().Add(3 * time.Hour)},
+	}
+	set, err := policy.Compile(src)
+	check(t, err)
+	r.do.Policy = set
+	page := b.get("/account")
+	for _, s := range []string{"Exceptions that concern you", "The key was lost.", "Much here is unusual", "a two-factor sign-in from the last hour", "For you alone", "The night shift.", "For everybody in"} {
+		if !strings.Contains(page.body, s) {
+			t.Errorf("%q is not shown", s)
+		}
+	}
+	if page := sam.get("/account"); strings.Contains(page.body, "Exceptions") {
+		t.Error("somebody sees the exceptions of others")
+	}
+	r.clock.move(6 * time.Minute)
+	if page := b.get("/account"); strings.Contains(page.body, "The key was lost.") || !strings.Contains(page.body, "The night shift.") {
+		t.Error("one that ended is shown, or one that did not is not")
 	}
 }

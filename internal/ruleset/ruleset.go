@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/policy/trial"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -65,6 +66,28 @@ func Compile(src policy.Source) (*policy.Set, error) {
 		return nil, problem.New(problem.Invalid, "policy_invalid", "The policies cannot be enforced: "+err.Error()).Because(err)
 	}
 	return set, nil
+}
+
+// CheckExceptions refuses exceptions that last too long, and a set under which a
+// statement of its floors is not true, exceptions included.
+func CheckExceptions(set *policy.Set, src policy.Source, now time.Time) error {
+	for _, e := range src.Exceptions {
+		if e.Until.After(now.Add(policy.MaxException)) {
+			return problem.Newf(problem.Invalid, "exception_too_long", "The exception %s lasts longer than %d days.", e.ID, int(policy.MaxException.Hours()/24))
+		}
+	}
+	for _, f := range src.Floors {
+		file, err := trial.Parse(f.Name, []byte(f.Text))
+		if err != nil {
+			return problem.New(problem.Invalid, "policy_floor", "A file of statements cannot be read: "+err.Error()).Because(err)
+		}
+		for _, r := range trial.Check(set, file) {
+			if r.Bad() {
+				return problem.Newf(problem.Invalid, "policy_floor", "%s: %s: %s: %s", r.File, r.Name, r.Result, r.Detail)
+			}
+		}
+	}
+	return nil
 }
 
 // Undoable refuses a set under which whoever publishes it, with what they have

@@ -10,6 +10,18 @@ type Overview struct {
 	Passkeys int
 	Sessions int // live ones
 	Apps     int // live grants
+
+	Exceptions []Exception // that concern whoever looks
+}
+
+// Exception is a rule that is waived for somebody, until a time.
+type Exception struct {
+	Rule    string // what is waived, in the words of the rule
+	Instead string // finishes "Instead, this needs …"
+	Group   string // that it is for; "" if it is for the person alone
+	Why     string
+	Owner   string
+	Until   time.Time
 }
 
 // Title implements View.

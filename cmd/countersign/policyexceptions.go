@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign-dev/countersign/internal/policy"
+)
+
+func (a *app) policyExceptions() *cobra.Command {
+	return &cobra.Command{
+		Use:   "exceptions",
+		Short: "List the exceptions from the policies in force",
+		Long: `List the exceptions from the policies in force: for whom which rule is waived, what
+is shown in its place, who answers for it, why, and until when. They are written in
+exceptions.yaml beside the policies, and published with them.`,
+		Args: cobra.NoArgs,
+		RunE: a.do(func(ctx context.Context, _ []string) error {
+			x, err := a.api()
+			if err != nil {
+				return err
+			}
+			v, err := x.inForce(ctx)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				list := v.Exceptions
+				if list == nil {
+					list = []policy.Exception{}
+				}
+				return a.document("policy.exceptions/v1", map[string]any{"version": v.Version, "items": list})
+			}
+			rows := [][]string{}
+			names := map[string]string{}
+			for i := range v.Exceptions {
+				e := &v.Exceptions[i]
+				end := e.Until.Format(time.DateTime)
+				if !a.now().Before(e.Until) {
+					end += " (over)"
+				}
+				rows = append(rows, []string{e.ID, e.Rule, x.nameOf(ctx, names, e.For), policy.Words(e.Instead()), end, e.Owner, e.Reason})
+			}
+			a.table([]string{"ID", "WAIVES", "FOR", "INSTEAD", "UNTIL", "OWNER", "REASON"}, rows)
+			if len(rows) == 0 {
+				a.say("There are none.")
+			}
+			return nil
+		}),
+	}
+}
