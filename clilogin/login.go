@@ -28,6 +28,8 @@ type Prompt struct {
 	StepUp *countersign.Challenge // what a resource asked for; nil for a login
 	Issuer string
 
+	// ByCode says that the server signs devices in by code (Login.Device).
+	ByCode bool
 	// Of a sign-in by code: what the person types, and where; URL has it in it.
 	// "" for others.
 	Code, CodeURL string
@@ -229,7 +231,7 @@ func (p *Profile) through(ctx context.Context, a authorization, back *loopback, 
 		return nil, err
 	}
 	until, _ := ctx.Deadline()
-	if err := a.prompter.Ask(Prompt{URL: address, Port: back.port(), Until: until, StepUp: a.challenge, Issuer: a.meta.Issuer}); err != nil {
+	if err := a.prompter.Ask(Prompt{URL: address, Port: back.port(), Until: until, StepUp: a.challenge, Issuer: a.meta.Issuer, ByCode: a.meta.DeviceAuthorizationEndpoint != ""}); err != nil {
 		return nil, err
 	}
 	code, err := back.wait(ctx)

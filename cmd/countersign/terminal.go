@@ -46,6 +46,9 @@ func (t *terminal) Ask(p clilogin.Prompt) error {
 		}
 		t.app.say("You are on SSH. On the computer with the browser, first run:")
 		t.app.say("  ssh -N -L %d:127.0.0.1:%d %s", p.Port, p.Port, host)
+		if p.ByCode && p.StepUp == nil {
+			t.app.say("Or stop here with Ctrl-C and sign in without a tunnel: countersign login --device")
+		}
 	}
 	if !opens {
 		return nil

@@ -37,7 +37,7 @@ func Check(c Client) error {
 	if err := checkName(c.Name); err != nil {
 		return err
 	}
-	for _, step := range []func(Client) error{checkGrants, checkAuth, checkCertificate, checkRedirects, checkOpenID, checkProfile} {
+	for _, step := range []func(Client) error{checkGrants, checkAuth, checkCertificate, checkRedirects, checkOpenID, checkDevice, checkProfile} {
 		if err := step(c); err != nil {
 			return err
 		}

@@ -22,6 +22,7 @@ func TestDeviceJob(t *testing.T) {
 	n.allowsADevice()
 	n.calls()
 	n.deniesADevice()
+	n.guesses()
 }
 
 var shownCode = regexp.MustCompile(`[2346789BCDFGHJKMPQRTVWXY]{4}-[2346789BCDFGHJKMPQRTVWXY]{4}`)
@@ -93,4 +94,22 @@ func (n *typist) deniesADevice() {
 	if said := p.Said(); !strings.Contains(said, "The sign-in was refused in the browser.") {
 		n.t.Errorf("login --device says %s", said)
 	}
+}
+
+// guesses codes until none is looked at any more.
+func (n *typist) guesses() {
+	n.t.Helper()
+	b := n.browser
+	b.Navigate(n.issuer + "/device")
+	for i := range 12 {
+		code := "3333-333" + string("2346789BCDFG"[i])
+		b.Fill("#user_code", code)
+		b.ClickText("Continue")
+		b.Wait("an answer", `document.readyState === 'complete' && document.querySelector('#user_code')?.defaultValue === %q`, code)
+		if strings.Contains(b.Text("main"), "Too many codes") {
+			n.see("no script device throttled")
+			return
+		}
+	}
+	n.t.Error("codes are looked at without end")
 }
