@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
@@ -179,6 +180,9 @@ func (a *API) vetted(ctx context.Context, s IssuerSpec) (issuer.Issuer, error) {
 		i.Clients = append(i.Clients, c.ID)
 	}
 	for _, uri := range s.Resources {
+		if strings.HasPrefix(uri+"/", a.Issuer+"/") {
+			return i, problem.New(problem.Invalid, "reach_invalid", "This server is managed by who signs in here, not at another issuer's word.")
+		}
 		r, err := a.resourceAt(ctx, uri)
 		if err != nil {
 			return i, err

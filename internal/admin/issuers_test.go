@@ -85,6 +85,7 @@ func TestTrustedIssuersChecked(t *testing.T) {
 		{"algorithms", []string{"none"}, "algorithms_invalid"},
 		{"resources", []string{}, "reach_invalid"},
 		{"resources", []string{"*"}, "resource_unknown"},
+		{"resources", []string{issuer + "/v1"}, "reach_invalid"},
 		{"scopes", []string{"*"}, "scope_invalid"},
 		{"scopes", []string{}, "reach_invalid"},
 		{"clients", []string{"nobody"}, "client_unknown"},

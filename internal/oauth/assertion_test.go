@@ -19,7 +19,10 @@ import (
 	"github.com/countersign-dev/countersign/internal/id"
 	trusted "github.com/countersign-dev/countersign/internal/issuer"
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/store"
 )
 
@@ -374,4 +377,40 @@ func TestAssertionExchanged(t *testing.T) {
 	if n := got(r.nodes[0].store.Ancestors(context.Background(), i.ID))(r); n[0].Kind != lineage.Connection {
 		t.Errorf("its node: %+v", n)
 	}
+}
+
+// An issuer's keys may be where it publishes them: a new one is found at once, one
+// that is gone is not used, and when they cannot be read the server says that, and
+// does not blame the assertion.
+func TestAssertionKeysByAddress(t *testing.T) {
+	r := onSQLite(t)
+	first, second := r.ecKey(), r.ecKey()
+	p := r.publisher(map[string]crypto.Signer{"i1": first})
+	r.nodes[0].server.Published = &jwks.Source{HTTP: p.Client(), Now: r.clock.now}
+	i, c := r.idp(func(s *trusted.Spec) { s.JWKS, s.JWKSURI = nil, p.URL }), r.presenter()
+	i.key = first
+	r.expect("the key there", 200, "", r.post("/oauth/token", presenting(i.says(r, "JWT")), c.auth()))
+	i.key = second
+	r.expect("a key that is not", 400, "invalid_grant", r.post("/oauth/token", presenting(i.says(r, "JWT")), c.auth()))
+	p.body.Store(nil)
+	down := r.idp(func(s *trusted.Spec) { s.JWKS, s.JWKSURI = nil, p.URL+"/other" })
+	r.expect("none to be had", 503, "temporarily_unavailable", r.post("/oauth/token", presenting(down.says(r, "JWT")), c.auth()))
+}
+
+// This server's own resource is not managed at another issuer's word, whatever is
+// registered; and where policy asks for more than the issuer's word is worth, the
+// client is told so.
+func TestAssertionLimits(t *testing.T) {
+	r := onSQLite(t)
+	own := resource.Resource{ID: id.New(id.Resource), URI: issuer + "/v1", Name: "Itself", Scopes: []resource.Scope{{Name: "notes:read", Kind: "read", Default: true}}}
+	r.do(audit.ResourceCreated, resource.Create{Resource: own})
+	i := r.idp(func(s *trusted.Spec) { s.Resources = append(s.Resources, own.ID) })
+	c := r.presenter(func(c *client.Client) { c.Resources = []string{"*"} })
+	r.expect("the control", 200, "", r.post("/oauth/token", presenting(i.says(r, "JWT"), "resource", r.notes.URI), c.auth()))
+	r.expect("this server", 400, "invalid_target", r.post("/oauth/token", presenting(i.says(r, "JWT"), "resource", own.URI), c.auth()))
+	src := policy.Default()
+	src.Files = append(src.Files, policy.File{Name: "x.cedar", Text: "@id(\"strong\") @reason(\"strong\") @public_reason(\"strong\")\nforbid (principal is Person, action == Action::\"token.assert\", resource) unless { context.assurance.rung >= 3 };\n"})
+	r.nodes[0].server.Do.Policy = got(policy.Compile(src))(r)
+	r.expect("strong enough", 200, "", r.post("/oauth/token", presenting(i.says(r, "JWT"), "resource", r.notes.URI), c.auth()))
+	r.expect("not strong enough", 400, "insufficient_user_authentication", r.post("/oauth/token", presenting(i.says(r, "JWT", set("acr", "two")), "resource", r.notes.URI), c.auth()))
 }

@@ -186,7 +186,7 @@ func (g assertionGrant) aim(ctx context.Context, t *tokenRequest, v *vouched) er
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(v.issuer.Resources, res.ID) {
+	if !slices.Contains(v.issuer.Resources, res.ID) || strings.HasPrefix(res.URI+"/", g.s.Issuer+"/") { // nobody else's word manages this server
 		return invalid("invalid_target", "Assertions of this issuer cannot be used for that resource.")
 	}
 	v.target = res
