@@ -19,10 +19,10 @@ func (s *Set) Decide(in Input, can Attainable) Decision {
 	if r, code := factual(in); code != "" {
 		return refused(s.version, code, r)
 	}
-	in.waived = s.waivers(&in, in.Context.Now)
+	in.Waived = s.waivers(&in, in.Context.Now)
 	d := s.climb(in, can)
 	d.PolicyVersion = s.version
-	if d.Outcome == Allow && len(in.waived) > 0 {
+	if d.Outcome == Allow && len(in.Waived) > 0 {
 		d.Reasons = join(d.Reasons, s.used(in))
 	}
 	if d.Outcome == StepUp && in.Context.Challenges >= maxChallenges {

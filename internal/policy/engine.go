@@ -166,7 +166,7 @@ func (e *engine) evaluate(in Input, explain bool) verdict {
 	if b == nil {
 		return verdict{reasons: byDefault}
 	}
-	if len(in.waived) > 0 {
+	if len(in.Waived) > 0 {
 		return e.fresh(b.waiving(&in), in, explain)
 	}
 	if b.memo == nil {
@@ -287,7 +287,7 @@ func (e *engine) candidates(in Input) []assurance.Ask {
 	if b == nil {
 		return nil
 	}
-	if len(in.waived) > 0 {
+	if len(in.Waived) > 0 {
 		b = b.waiving(&in)
 	}
 	out := make([]assurance.Ask, 0, len(b.candidates))

@@ -78,7 +78,7 @@ func (s *Set) waivers(in *Input, at time.Time) (out []*Exception) {
 func (b *bucket) waiving(in *Input) *bucket {
 	out := &bucket{approvals: b.approvals, fixed: b.fixed}
 	for _, p := range b.policies {
-		for _, e := range in.waived {
+		for _, e := range in.Waived {
 			if e.Rule != p.ID {
 				continue
 			}
@@ -175,8 +175,8 @@ func mixed(n ast.IsNode) (found bool) {
 
 // used names the exceptions without which an input would not be allowed.
 func (s *Set) used(in Input) (out []Reason) {
-	waived := in.waived
-	in.waived = nil
+	waived := in.Waived
+	in.Waived = nil
 	if s.judge(in, false).allow {
 		return nil
 	}
@@ -232,9 +232,9 @@ func (s *Set) except(src Source, policies []*compiled) (faults Faults) {
 func (s *Set) tooMany() (faults Faults) {
 	var all Input
 	for i := range s.exceptions {
-		all.waived = append(all.waived, &s.exceptions[i])
+		all.Waived = append(all.Waived, &s.exceptions[i])
 	}
-	if len(all.waived) == 0 {
+	if len(all.Waived) == 0 {
 		return nil
 	}
 	for key, b := range s.eval.(*engine).buckets {

@@ -175,7 +175,9 @@ type Input struct {
 	Resource  Resource
 	Context   Context
 
-	waived []*Exception // that count for the principal
+	// Waived are the exceptions that count for the principal. Decide fills it in,
+	// whatever it holds.
+	Waived []*Exception
 }
 
 // Outcome is the kind of answer. The zero value is Deny.

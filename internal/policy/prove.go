@@ -64,7 +64,7 @@ func (s *Set) Prove(n Never) Proof {
 						return true
 					}
 					p.Tried++
-					in.waived = s.waivers(&in, time.Time{})
+					in.Waived = s.waivers(&in, time.Time{})
 					if v := s.eval.evaluate(in, false); v.allow {
 						p.Counter, p.Allowed = &in, join(v.reasons, s.used(in))
 					}
