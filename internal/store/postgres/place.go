@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -33,11 +34,21 @@ type memory struct {
 
 	mu     sync.Mutex
 	place  store.Place
-	newest []string // records of acts that were acknowledged, a ring
+	newest []acknowledged // a ring
 	next   int
 
 	gone atomic.Pointer[store.WentBack]
 }
+
+// acknowledged is the record of an act that was acknowledged, and when.
+type acknowledged struct {
+	record string
+	at     time.Time
+}
+
+// heldFor is for how long an act is held against the database: records may be pruned
+// when they are a month old.
+const heldFor = 24 * time.Hour
 
 // acknowledge remembers an act that is durable.
 func (m *memory) acknowledge(record string) {
@@ -46,7 +57,7 @@ func (m *memory) acknowledge(record string) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.newest[m.next] = record
+	m.newest[m.next] = acknowledged{record, time.Now()}
 	m.next = (m.next + 1) % len(m.newest)
 }
 
@@ -54,9 +65,9 @@ func (m *memory) acknowledge(record string) {
 func (m *memory) held() (place store.Place, records []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, r := range m.newest {
-		if r != "" {
-			records = append(records, r)
+	for _, a := range m.newest {
+		if a.record != "" && time.Since(a.at) < heldFor {
+			records = append(records, a.record)
 		}
 	}
 	return m.place, records
@@ -130,7 +141,7 @@ func judge(ctx context.Context, conn *pgx.Conn, was, now store.Place, records []
 		return moved, nil
 	}
 	if len(records) == 0 {
-		return "", nil
+		return moved, nil // if it did: there is nothing to vouch with
 	}
 	var there int
 	if err := conn.QueryRow(ctx, `SELECT COUNT(*) FROM audit WHERE id = ANY($1)`, records).Scan(&there); err != nil {

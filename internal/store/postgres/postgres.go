@@ -95,7 +95,7 @@ func connect(ctx context.Context, o Options) (*engine, error) {
 			config.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	e := &engine{queue: int64(o.Queue), memory: memory{lossy: o.AcceptDataLoss, newest: make([]string, config.MaxConns)}}
+	e := &engine{queue: int64(o.Queue), memory: memory{lossy: o.AcceptDataLoss, newest: make([]acknowledged, config.MaxConns)}}
 	if e.queue == 0 {
 		e.queue = 1024
 	}
