@@ -166,7 +166,11 @@ func (a *API) showClient(ctx context.Context, clientID string) (*clientOut, erro
 		return nil, err
 	}
 	v, err := a.viewClient(ctx, c, a.uris(ctx))
-	return &clientOut{"/v1/clients/" + c.ClientID, Tagged{tag(c.Node)}, v}, err
+	at := c.ClientID
+	if !c.Known() { // which may be an address itself
+		at = c.ID
+	}
+	return &clientOut{"/v1/clients/" + at, Tagged{tag(c.Node)}, v}, err
 }
 
 // uris gives the registered spelling of resources by id, remembering them.

@@ -85,7 +85,8 @@ type Admissions interface {
 	Document(ctx context.Context, clientID string) (Document, error)
 	// Documents lists the pinned ones, ordered by address, after one.
 	Documents(ctx context.Context, after string, n int) ([]Document, error)
-	// OfGroup lists the clients of a group that have not ended.
+	// OfGroup lists the clients of a group that have not ended; of *.domain, those of
+	// the domains below it.
 	OfGroup(ctx context.Context, s Source, group string) ([]Client, error)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
@@ -71,7 +72,11 @@ func (s *Store) Documents(ctx context.Context, after string, n int) ([]client.Do
 	return all(ctx, s.db, scanDocument, `SELECT client_id, body, at FROM client_document WHERE client_id > $1 ORDER BY client_id LIMIT $2`, after, int64(n))
 }
 
-// OfGroup implements client.Admissions: at most 1000.
+// OfGroup implements client.Admissions: at most 1000. A domain's name has no
+// character that means something to LIKE.
 func (s *Store) OfGroup(ctx context.Context, source client.Source, group string) ([]client.Client, error) {
+	if below, is := strings.CutPrefix(group, "*."); is {
+		return all(ctx, s.db, scanClient, clientSQL+`WHERE c.source = $1 AND c.grp LIKE $2 AND n.ended_at IS NULL ORDER BY c.id DESC LIMIT 1000`, string(source), "%."+below)
+	}
 	return all(ctx, s.db, scanClient, clientSQL+`WHERE c.source = $1 AND c.grp = $2 AND n.ended_at IS NULL ORDER BY c.id DESC LIMIT 1000`, string(source), group)
 }

@@ -60,6 +60,14 @@ func testAdmissions(t *testing.T, db Database) {
 		t.Errorf("%+v", list)
 	}
 	same(t, len(must(r.s.OfGroup(r.ctx, client.FromDocument, "fp"))(t)), 0)
+	for _, host := range []string{"x.app.example.com", "app.example.com", "notapp.example.com"} {
+		c := self
+		c.ID, c.ClientID, c.Origin = id.New(id.Client), "https://"+host+"/c", client.Origin{Source: client.FromDocument, Group: host}
+		r.do(client.Create{Client: c})
+	}
+	if list := must(r.s.OfGroup(r.ctx, client.FromDocument, "*.app.example.com"))(t); len(list) != 1 || list[0].Group != "x.app.example.com" {
+		t.Errorf("%+v", list)
+	}
 
 	// What was agreed to with one registration is found for the group.
 	p := r.person("dana")
