@@ -43,8 +43,9 @@ type Token struct {
 	AuthTime  time.Time // of the oldest event that ACR needed; zero if not said
 	Act       *Actor    // nil: the subject itself
 	SessionID string
-	Lin       []string // handles of the ancestors whose end ends this token
-	Scheme    string   // "DPoP" if bound to a key, else "Bearer"
+	Details   json.RawMessage // authorization_details: a JSON array (RFC 9396); nil if there are none
+	Lin       []string        // handles of the ancestors whose end ends this token
+	Scheme    string          // "DPoP" if bound to a key, else "Bearer"
 
 	scopes  []string
 	rung    Rung
@@ -92,7 +93,7 @@ func newToken(raw string, c *jose.AccessTokenClaims) *Token {
 	t := &Token{
 		Subject: c.Subject, ClientID: c.ClientID, ID: c.JTI, Audience: c.Audience[0],
 		IssuedAt: c.IssuedAt.Time(), ExpiresAt: c.ExpiresAt.Time(),
-		ACR: c.ACR, AMR: c.AMR, AuthTime: c.AuthTime.Time(), Act: c.Actor, SessionID: c.SessionID,
+		ACR: c.ACR, AMR: c.AMR, AuthTime: c.AuthTime.Time(), Act: c.Actor, SessionID: c.SessionID, Details: c.AuthorizationDetails,
 		Lin: c.Lineage, Scheme: "Bearer", scopes: strings.Fields(c.Scope), rung: ladder.RungOf(c.ACR), raw: raw,
 	}
 	if c.Confirmation != nil && c.Confirmation.JKT != "" { // one bound to a certificate alone is presented as Bearer

@@ -30,12 +30,13 @@ type change struct {
 
 // writable are the members that a PUT carries.
 var writable = map[string][]string{
-	"resource": {"uri", "name", "scopes", "servers", "require_dpop", "delegation_aware"},
+	"resource": {"uri", "name", "scopes", "authorization_details_types", "servers", "require_dpop", "delegation_aware"},
 	"client": {
 		"client_id", "name", "auth_method", "jwks", "redirect_uris", "grant_types", "scopes", "resources", "require_dpop",
 		"require_pushed_authorization_requests", "require_signed_request_object", "jwks_uri",
 		"id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type", "sector_identifier_uri",
-		"post_logout_redirect_uris", "backchannel_logout_uri", "backchannel_logout_session_required", "may_act",
+		"post_logout_redirect_uris", "backchannel_logout_uri", "backchannel_logout_session_required",
+		"authorization_details_types", "may_act",
 	},
 	"webhook": {"name", "url", "events"}, "factor_kind": {"allowed"},
 	"trusted-issuer": writableIssuer,

@@ -32,12 +32,21 @@ type wantKind struct {
 }
 
 type wantResource struct {
-	URI             string       `yaml:"uri" json:"uri"`
-	Name            *string      `yaml:"name" json:"name,omitempty"`
-	Scopes          *[]wantScope `yaml:"scopes" json:"scopes,omitempty"`
-	Servers         *[]string    `yaml:"servers" json:"servers,omitempty"`
-	RequireDPoP     *bool        `yaml:"require_dpop" json:"require_dpop,omitempty"`
-	DelegationAware *bool        `yaml:"delegation_aware" json:"delegation_aware,omitempty"`
+	URI             string         `yaml:"uri" json:"uri"`
+	Name            *string        `yaml:"name" json:"name,omitempty"`
+	Scopes          *[]wantScope   `yaml:"scopes" json:"scopes,omitempty"`
+	DetailsTypes    *[]wantDetails `yaml:"authorization_details_types" json:"authorization_details_types,omitempty"`
+	Servers         *[]string      `yaml:"servers" json:"servers,omitempty"`
+	RequireDPoP     *bool          `yaml:"require_dpop" json:"require_dpop,omitempty"`
+	DelegationAware *bool          `yaml:"delegation_aware" json:"delegation_aware,omitempty"`
+}
+
+// wantDetails is a type of authorization details.
+type wantDetails struct {
+	Name     string            `yaml:"name" json:"name"`
+	Schema   map[string]any    `yaml:"schema" json:"schema"`
+	Narrower map[string]string `yaml:"narrower" json:"narrower,omitempty"`
+	Template string            `yaml:"template" json:"template"`
 }
 
 type wantScope struct {
@@ -74,6 +83,7 @@ type wantClient struct {
 	SectorURI    *string        `yaml:"sector_identifier_uri" json:"sector_identifier_uri,omitempty"`
 	PostLogout   *[]string      `yaml:"post_logout_redirect_uris" json:"post_logout_redirect_uris,omitempty"`
 	Backchannel  *string        `yaml:"backchannel_logout_uri" json:"backchannel_logout_uri,omitempty"`
+	DetailsTypes *[]string      `yaml:"authorization_details_types" json:"authorization_details_types,omitempty"`
 	NeedsSession *bool          `yaml:"backchannel_logout_session_required" json:"backchannel_logout_session_required,omitempty"`
 	SubjectDN    *string        `yaml:"tls_client_auth_subject_dn" json:"tls_client_auth_subject_dn,omitempty"`
 	SanDNS       *string        `yaml:"tls_client_auth_san_dns" json:"tls_client_auth_san_dns,omitempty"`
@@ -254,6 +264,10 @@ func normal(v any) any {
 	case map[string]any:
 		out := map[string]any{}
 		for k, e := range v {
+			if k == "schema" { // every word of it counts
+				out[k] = e
+				continue
+			}
 			if k == "max_age" {
 				if n, ok := seconds(e); ok {
 					e = float64(n)

@@ -397,3 +397,32 @@ func TestParallelUpdates(t *testing.T) {
 		t.Errorf("answers: %v", n)
 	}
 }
+
+// TestDetailsTypes: types of authorization details are part of a resource, come back
+// as they were said, and one that cannot be used is refused.
+func TestDetailsTypes(t *testing.T) {
+	r := newRig(t)
+	l := r.login(r.person("dana", r.admins.ID), everything)
+	schema := object{"type": "object", "additionalProperties": false, "properties": object{"type": object{"const": "payment"}, "amount": object{"type": "number"}}}
+	kind := object{"name": "payment", "schema": schema, "template": "Pay {amount}", "narrower": object{"amount": "at_most"}}
+	a := r.want(l.do("POST", "/v1/resources", object{"uri": "https://pay.example.com", "authorization_details_types": []object{kind}}), 201, "")
+	path := "/v1/resources/" + a.body["id"].(string)
+	have, _ := json.Marshal(r.want(l.do("GET", path, nil), 200, "").body["authorization_details_types"])
+	want, _ := json.Marshal([]object{kind})
+	if string(have) != string(want) {
+		t.Errorf("%s, want %s", have, want)
+	}
+	for name, bad := range map[string]object{
+		"no schema":    {"name": "x", "schema": object{"type": "nothing"}, "template": "x"},
+		"elsewhere":    {"name": "x", "schema": object{"$ref": "https://evil.example/schema"}, "template": "x"},
+		"no sentence":  {"name": "x", "schema": object{}, "template": ""},
+		"hidden words": {"name": "x", "schema": object{}, "template": "Pay \u202e"},
+		"comparison":   {"name": "x", "schema": object{}, "template": "x", "narrower": object{"a": "roughly"}},
+	} {
+		if a := l.do("POST", "/v1/resources", object{"uri": "https://other.example.com", "authorization_details_types": []object{bad}}); a.StatusCode != 400 || a.code() != "details_type_invalid" {
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.code())
+		}
+	}
+	r.want(l.do("POST", "/v1/clients", object{"client_id": "shop", "redirect_uris": []string{"https://shop.example.com/cb"}, "authorization_details_types": []string{"payment"}}), 201, "")
+	r.want(l.do("POST", "/v1/clients", object{"client_id": "shop2", "redirect_uris": []string{"https://shop.example.com/cb"}, "authorization_details_types": []string{"a b"}}), 400, "details_type_invalid")
+}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"reflect"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -38,26 +41,50 @@ type Scope struct {
 
 // ResourceSpec says what a resource is to be.
 type ResourceSpec struct {
-	URI             string   `json:"uri" maxLength:"512" doc:"Its identifier: the audience of tokens; never changes"`
-	Name            string   `json:"name,omitempty" maxLength:"320" doc:"What people see; the uri if left out"`
-	Scopes          []Scope  `json:"scopes,omitempty" maxItems:"200"`
-	Servers         []string `json:"servers,omitempty" maxItems:"50" doc:"client_ids of its enforcement points"`
-	RequireDPoP     bool     `json:"require_dpop,omitempty"`
-	DelegationAware bool     `json:"delegation_aware,omitempty" doc:"Its verifier understands the claim act"`
+	URI             string        `json:"uri" maxLength:"512" doc:"Its identifier: the audience of tokens; never changes"`
+	Name            string        `json:"name,omitempty" maxLength:"320" doc:"What people see; the uri if left out"`
+	Scopes          []Scope       `json:"scopes,omitempty" maxItems:"200"`
+	DetailsTypes    []DetailsType `json:"authorization_details_types,omitempty" maxItems:"50"`
+	Servers         []string      `json:"servers,omitempty" maxItems:"50" doc:"client_ids of its enforcement points"`
+	RequireDPoP     bool          `json:"require_dpop,omitempty"`
+	DelegationAware bool          `json:"delegation_aware,omitempty" doc:"Its verifier understands the claim act"`
 }
 
 // ProtectedResource is a registered resource.
 type ProtectedResource struct {
-	ID              string    `json:"id"`
-	URI             string    `json:"uri"`
-	Name            string    `json:"name"`
-	Scopes          []Scope   `json:"scopes" nullable:"false"`
-	Servers         []string  `json:"servers" nullable:"false" doc:"client_ids"`
-	RequireDPoP     bool      `json:"require_dpop"`
-	DelegationAware bool      `json:"delegation_aware"`
-	ManagedBy       string    `json:"managed_by"`
-	CreatedAt       time.Time `json:"created_at"`
+	ID              string        `json:"id"`
+	URI             string        `json:"uri"`
+	Name            string        `json:"name"`
+	Scopes          []Scope       `json:"scopes" nullable:"false"`
+	DetailsTypes    []DetailsType `json:"authorization_details_types,omitempty"`
+	Servers         []string      `json:"servers" nullable:"false" doc:"client_ids"`
+	RequireDPoP     bool          `json:"require_dpop"`
+	DelegationAware bool          `json:"delegation_aware"`
+	ManagedBy       string        `json:"managed_by"`
+	CreatedAt       time.Time     `json:"created_at"`
 }
+
+// DetailsType is a type of authorization details at a resource (RFC 9396).
+type DetailsType struct {
+	Name     string            `json:"name" maxLength:"100" doc:"The value of type"`
+	Schema   Schema            `json:"schema"`
+	Narrower map[string]string `json:"narrower,omitempty" doc:"By member, as a dotted path, how a narrower element may differ: subset, at_most, at_least or prefix. Every other member has to be equal"`
+	Template string            `json:"template" maxLength:"1200" doc:"The sentence for consent, with members of the element as {dotted.path}"`
+}
+
+// Schema is a JSON Schema as its owner sent it.
+type Schema json.RawMessage
+
+// Schema implements huma.SchemaProvider: an object that is read elsewhere.
+func (Schema) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, Description: "A JSON Schema (2020-12) that refers to nothing outside of itself", AdditionalProperties: true}
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Schema) MarshalJSON() ([]byte, error) { return json.RawMessage(s).MarshalJSON() }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Schema) UnmarshalJSON(b []byte) error { return (*json.RawMessage)(s).UnmarshalJSON(b) }
 
 type (
 	resourceIn struct {
@@ -147,6 +174,9 @@ func (a *API) viewResource(ctx context.Context, r resource.Resource) (ProtectedR
 		}
 		v.Scopes = append(v.Scopes, sc)
 	}
+	for _, t := range r.DetailsTypes {
+		v.DetailsTypes = append(v.DetailsTypes, DetailsType{t.Name, Schema(t.Schema), t.Narrower, t.Template})
+	}
 	for _, s := range r.Servers {
 		c, err := a.Registry.Client(ctx, s)
 		if err != nil {
@@ -185,6 +215,9 @@ func (a *API) described(ctx context.Context, s ResourceSpec) (resource.Resource,
 			}
 		}
 		r.Scopes = append(r.Scopes, out)
+	}
+	for _, t := range s.DetailsTypes {
+		r.DetailsTypes = append(r.DetailsTypes, resource.DetailsType{Name: t.Name, Schema: json.RawMessage(t.Schema), Narrower: t.Narrower, Template: t.Template})
 	}
 	for _, name := range s.Servers {
 		c, err := a.liveClient(ctx, name)
@@ -266,6 +299,7 @@ func changedResource(x, y resource.Resource) []string {
 	}{
 		{"name", x.Name == y.Name},
 		{"scopes", len(x.Scopes) == 0 && len(y.Scopes) == 0 || reflect.DeepEqual(x.Scopes, y.Scopes)},
+		{"authorization_details_types", len(x.DetailsTypes) == 0 && len(y.DetailsTypes) == 0 || reflect.DeepEqual(x.DetailsTypes, y.DetailsTypes)},
 		{"servers", slices.Equal(x.Servers, y.Servers)},
 		{"require_dpop", x.RequireDPoP == y.RequireDPoP},
 		{"delegation_aware", x.DelegationAware == y.DelegationAware},

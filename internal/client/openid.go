@@ -26,6 +26,9 @@ type OpenID struct {
 	// BackchannelURI is told when a session with the client ends (Back-Channel Logout
 	// §2.2).
 	BackchannelURI string `json:"backchannel_logout_uri,omitempty" maxLength:"1024" doc:"Where the app is told that a session ended"`
+	// DetailsTypes are the types of authorization details that the client may ask for;
+	// "*" is any (RFC 9396 §10).
+	DetailsTypes []string `json:"authorization_details_types,omitempty" maxItems:"50" doc:"Types of authorization details it may ask for; * is any"`
 	// BackchannelSession says that the client needs to be told which session; it always
 	// is.
 	BackchannelSession bool `json:"backchannel_logout_session_required,omitempty" doc:"The app needs sid in logout tokens, which are never without"`
@@ -82,6 +85,11 @@ func checkOpenID(c Client) error {
 		}
 		if strings.Contains(u, ":*") || slices.Contains(c.PostLogoutURIs[:i], u) {
 			return invalid("redirect_invalid", "The post_logout_redirect_uri %.200q is named twice, or has a wildcard: it is compared byte by byte.", u)
+		}
+	}
+	for i, name := range c.DetailsTypes {
+		if !ScopeToken(name) || slices.Contains(c.DetailsTypes[:i], name) {
+			return invalid("details_type_invalid", "%.80q is no type of authorization details, or is named twice.", name)
 		}
 	}
 	return checkSector(c)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/secret"
 )
 
@@ -27,6 +28,7 @@ type Grant struct {
 	ACR       string // as reported to the client that asked (mechanisms A18)
 	Proofs    []assurance.Proof
 	Claims    ClaimsAsked // beside those of the scopes
+	Details   []resource.Element
 	CreatedAt time.Time
 	ExpiresAt time.Time
 	UsedAt    time.Time // coarse
@@ -64,22 +66,23 @@ const ReuseGrace = 10 * time.Second
 
 // Code is what an authorization code stands for: the data of a once.Code value.
 type Code struct {
-	Person      string            `json:"person"`
-	Session     string            `json:"session"`
-	Client      string            `json:"client"`
-	Consent     string            `json:"consent,omitempty"`
-	RedirectURI string            `json:"redirect_uri"`
-	Challenge   string            `json:"code_challenge"` // S256
-	JKT         string            `json:"dpop_jkt,omitempty"`
-	Resources   []string          `json:"resources"`
-	Scopes      []string          `json:"scopes"`
-	Elevated    []string          `json:"elevated,omitempty"` // conditional scopes released with this response
-	Until       time.Time         `json:"until,omitzero"`     // end of the elevation (mechanisms A23)
-	Nonce       string            `json:"nonce,omitempty"`
-	Pair        assurance.Pair    `json:"pair"`
-	ACR         string            `json:"acr"`
-	Claims      ClaimsAsked       `json:"claims,omitzero"`
-	Proofs      []assurance.Proof `json:"proofs"`
+	Person      string             `json:"person"`
+	Session     string             `json:"session"`
+	Client      string             `json:"client"`
+	Consent     string             `json:"consent,omitempty"`
+	RedirectURI string             `json:"redirect_uri"`
+	Challenge   string             `json:"code_challenge"` // S256
+	JKT         string             `json:"dpop_jkt,omitempty"`
+	Resources   []string           `json:"resources"`
+	Scopes      []string           `json:"scopes"`
+	Elevated    []string           `json:"elevated,omitempty"` // conditional scopes released with this response
+	Until       time.Time          `json:"until,omitzero"`     // end of the elevation (mechanisms A23)
+	Nonce       string             `json:"nonce,omitempty"`
+	Pair        assurance.Pair     `json:"pair"`
+	ACR         string             `json:"acr"`
+	Claims      ClaimsAsked        `json:"claims,omitzero"`
+	Details     []resource.Element `json:"authorization_details,omitempty"`
+	Proofs      []assurance.Proof  `json:"proofs"`
 }
 
 // Consent is remembered: what a person allowed a client at a resource.
@@ -91,7 +94,10 @@ type Consent struct {
 	Scopes    []string // as Agreed names them
 	Digest    string   // of what the client was, if nobody registered it (client.Origin)
 	At        time.Time
-	Node      lineage.Node
+	// Details were agreed to for one interaction, which For names, and for no other.
+	Details []resource.Element
+	For     string
+	Node    lineage.Node
 }
 
 // Agreed is how a consent names a scope of a resource (its id; "" for identity

@@ -15,27 +15,28 @@ const InteractionLifetime = 10 * time.Minute
 // data of a once.Interaction value. It is bound to the browser that brought it
 // and is spent by the act that answers it.
 type Interaction struct {
-	Client       string        `json:"client"`         // cli_…; "" of one that nobody agreed to yet
-	Name         string        `json:"name,omitempty"` // client_id of one that no administrator registered
-	RedirectURI  string        `json:"redirect_uri"`
-	ResponseMode string        `json:"response_mode"`
-	State        string        `json:"state,omitempty"`
-	Nonce        string        `json:"nonce,omitempty"`
-	Challenge    string        `json:"code_challenge"`
-	JKT          string        `json:"dpop_jkt,omitempty"`
-	Resources    []string      `json:"resources"` // ids, the first is the default
-	Scopes       []string      `json:"scopes"`
-	ACRValues    []string      `json:"acr_values,omitempty"` // known ones, as asked: binding (A18)
-	MaxAge       time.Duration `json:"max_age,omitempty"`    // 0: not asked
-	Fresh        bool          `json:"fresh,omitempty"`      // prompt=login or max_age=0: only proofs after Started count
-	Consent      bool          `json:"consent,omitempty"`    // prompt=consent
-	Explicit     bool          `json:"explicit,omitempty"`   // the scopes were named: a conditional one steps up instead of being withheld
-	LoginHint    string        `json:"login_hint,omitempty"`
-	Subject      string        `json:"subject,omitempty"` // of a valid id_token_hint, or asked for: nobody else is answered about
-	Claims       ClaimsAsked   `json:"claims,omitzero"`
-	Pushed       string        `json:"pushed,omitempty"` // reference of the pushed request it came from: answering spends it
-	Device       *Device       `json:"device,omitempty"` // the device authorization it is about: the answer goes there, not to RedirectURI
-	Started      time.Time     `json:"started"`
+	Client       string             `json:"client"`         // cli_…; "" of one that nobody agreed to yet
+	Name         string             `json:"name,omitempty"` // client_id of one that no administrator registered
+	RedirectURI  string             `json:"redirect_uri"`
+	ResponseMode string             `json:"response_mode"`
+	State        string             `json:"state,omitempty"`
+	Nonce        string             `json:"nonce,omitempty"`
+	Challenge    string             `json:"code_challenge"`
+	JKT          string             `json:"dpop_jkt,omitempty"`
+	Resources    []string           `json:"resources"` // ids, the first is the default
+	Scopes       []string           `json:"scopes"`
+	ACRValues    []string           `json:"acr_values,omitempty"` // known ones, as asked: binding (A18)
+	MaxAge       time.Duration      `json:"max_age,omitempty"`    // 0: not asked
+	Fresh        bool               `json:"fresh,omitempty"`      // prompt=login or max_age=0: only proofs after Started count
+	Consent      bool               `json:"consent,omitempty"`    // prompt=consent
+	Explicit     bool               `json:"explicit,omitempty"`   // the scopes were named: a conditional one steps up instead of being withheld
+	LoginHint    string             `json:"login_hint,omitempty"`
+	Subject      string             `json:"subject,omitempty"` // of a valid id_token_hint, or asked for: nobody else is answered about
+	Claims       ClaimsAsked        `json:"claims,omitzero"`
+	Details      []resource.Element `json:"authorization_details,omitempty"`
+	Pushed       string             `json:"pushed,omitempty"` // reference of the pushed request it came from: answering spends it
+	Device       *Device            `json:"device,omitempty"` // the device authorization it is about: the answer goes there, not to RedirectURI
+	Started      time.Time          `json:"started"`
 }
 
 // Next is what an interaction waits for.
@@ -65,10 +66,18 @@ type Pending struct {
 	Reasons    []string      // in words, for this person
 	Code       string        // of NextDenied
 	Scopes     []Permission  // what consent shows
+	Shown      []Detail      // … and of authorization details, each time
 	Remembered *Consent      // earlier consent, if it covers part of it; for a client that registers itself possibly an earlier registration's
 	Changed    bool          // the app is not any more what it was at the earlier consent
 	Elsewhere  bool          // the device is on another network than the browser, or nobody knows
 	Address    string        // of the browser, where a device asks; "" if unknown
+}
+
+// Detail is an element of authorization details as consent shows it.
+type Detail struct {
+	Resource string // name of the resource
+	Said     []resource.Part
+	Fields   []resource.Field
 }
 
 // Permission is a scope at a resource as consent shows it.

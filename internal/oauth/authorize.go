@@ -189,6 +189,7 @@ func (s *Server) readParameters(ctx context.Context, a *authRequest, f web.Form)
 	for _, step := range []func(context.Context, web.Form) error{
 		a.protocol, a.authentication,
 		func(ctx context.Context, f web.Form) error { return s.targets(ctx, a, f) },
+		func(ctx context.Context, f web.Form) error { return s.details(ctx, a, f) },
 		func(_ context.Context, f web.Form) error { return s.hint(a, f) },
 		func(_ context.Context, f web.Form) error { return a.claims(f) },
 	} {

@@ -108,6 +108,9 @@ func (s *Server) readDevice(ctx context.Context, c client.Client, f web.Form) (g
 	if len(a.prompts) > 0 || f.Has("id_token_hint") {
 		return grant.Device{}, invalid("invalid_request", "prompt and id_token_hint mean nothing here: nobody is in a browser yet.")
 	}
+	if f.Has("authorization_details") {
+		return grant.Device{}, badDetails("A device asks by scopes only.")
+	}
 	host := f.Get("host")
 	if len(host) > maxHost || !utf8.ValidString(host) || strings.ContainsFunc(host, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return grant.Device{}, invalid("invalid_request", "host has at most 64 bytes, all of them printable.")

@@ -322,7 +322,7 @@ func TestDeviceRequestsAreExact(t *testing.T) {
 	}
 	r.nodes[0].server.Device = false
 	r.expect("off", 400, "unsupported_grant_type", r.post("/oauth/token", r.poll(r.app, all)))
-	if m := r.nodes[0].server.describe(client.Openness{}); m["device_authorization_endpoint"] != nil || strings.Contains(fmt.Sprint(m["grant_types_supported"]), "device_code") {
+	if m := r.nodes[0].server.describe(client.Openness{}, nil); m["device_authorization_endpoint"] != nil || strings.Contains(fmt.Sprint(m["grant_types_supported"]), "device_code") {
 		t.Errorf("off, and still told: %v", m)
 	}
 }

@@ -19,7 +19,7 @@ var oauthCodes = map[string]bool{
 	"consent_required": true, "invalid_dpop_proof": true, "use_dpop_nonce": true, "unsupported_token_type": true,
 	"unmet_authentication_requirements": true, "request_not_supported": true, "request_uri_not_supported": true,
 	"registration_not_supported": true, "invalid_request_uri": true, "invalid_request_object": true, "temporarily_unavailable": true, "server_error": true,
-	"insufficient_user_authentication": true, "invalid_client_metadata": true, "invalid_redirect_uri": true, "invalid_software_statement": true,
+	"insufficient_user_authentication": true, "invalid_authorization_details": true, "invalid_client_metadata": true, "invalid_redirect_uri": true, "invalid_software_statement": true,
 	"authorization_pending": true, "slow_down": true, "expired_token": true,
 }
 

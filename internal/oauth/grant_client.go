@@ -30,6 +30,10 @@ func (g clientGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 	if err != nil {
 		return nil, err
 	}
+	details, err := askedDetails(t, res)
+	if err != nil {
+		return nil, err
+	}
 	svc, err := t.rows.service(ctx, c.Service)
 	if err != nil {
 		return nil, err
@@ -52,9 +56,9 @@ func (g clientGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 		life := lifetime(seal.Decision)
 		text, err := g.s.sign(seal, accessToken{
 			subject: svc.Subject, client: c, audience: res.URI, scopes: given, life: life,
-			bound: t.bound(), nodes: seal.Facts.Nodes, mayAct: t.mayAct,
+			bound: t.bound(), nodes: seal.Facts.Nodes, mayAct: t.mayAct, details: details,
 		})
-		return &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}, err
+		return &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given), Details: details}, err
 	}
 	return p, nil
 }

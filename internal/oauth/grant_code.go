@@ -32,14 +32,15 @@ type codeGrant struct{ s *Server }
 // redemption is what a person's answer stands for, with its key, and what
 // redeeming it opens.
 type redemption struct {
-	by     client.GrantType
-	now    time.Time
-	key    once.Key
-	value  once.Value
-	code   grant.Code
-	grant  grant.Grant
-	family *grant.Family
-	first  grant.Token
+	by      client.GrantType
+	now     time.Time
+	key     once.Key
+	value   once.Value
+	code    grant.Code
+	grant   grant.Grant
+	family  *grant.Family
+	first   grant.Token
+	details []resource.Element // of the first token
 }
 
 var errCode = invalid("invalid_grant", "The code is unknown, expired, used before, or was made for another request.")
@@ -134,6 +135,9 @@ func (s *Server) redeem(ctx context.Context, t *tokenRequest, red *redemption, r
 	if err != nil {
 		return nil, err
 	}
+	if red.details, err = detailsFor(t, res, c.Details); err != nil {
+		return nil, err
+	}
 	s.openGrant(red, t)
 	scopes := c.Scopes
 	if len(t.scopes) > 0 { // a token request may only narrow
@@ -185,7 +189,7 @@ func (s *Server) openGrant(red *redemption, t *tokenRequest) {
 	c, now := red.code, red.now.UTC()
 	red.grant = grant.Grant{
 		ID: id.New(id.Grant), Person: c.Person, Client: c.Client, Session: c.Session, Consent: c.Consent,
-		Resources: c.Resources, Scopes: c.Scopes, Pair: c.Pair, ACR: c.ACR, Proofs: c.Proofs, Claims: c.Claims,
+		Resources: c.Resources, Scopes: c.Scopes, Pair: c.Pair, ACR: c.ACR, Proofs: c.Proofs, Claims: c.Claims, Details: c.Details,
 		CreatedAt: now, ExpiresAt: now.Add(grant.FamilyLifetime), UsedAt: now,
 	}
 	if !t.client.Allows(client.RefreshToken) {
@@ -232,12 +236,12 @@ func (s *Server) sealGrant(seal act.Sealing, t *tokenRequest, red *redemption, r
 	life := lifetime(seal.Decision)
 	text, err := s.sign(seal, accessToken{
 		subject: sub, client: t.client.Client, audience: s.audience(res), scopes: given, life: life,
-		bound: t.bound(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR, mayAct: t.mayAct,
+		bound: t.bound(), nodes: nodes, session: c.Session, pair: c.Pair, acr: c.ACR, mayAct: t.mayAct, details: red.details,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}
+	out := &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given), Details: red.details}
 	if red.family != nil {
 		out.RefreshToken = red.first.Text(s.Keys).Reveal()
 	}

@@ -26,7 +26,8 @@ type presentation struct {
 	grant   grant.Grant
 	verdict grant.Verdict
 	next    grant.Token // what is handed out
-	fresh   bool        // the family was read for this try
+	details []resource.Element
+	fresh   bool // the family was read for this try
 }
 
 // codeAhead is of a refresh token with a right tag and of a generation that its
@@ -53,6 +54,9 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 	}
 	res, scopes, err := g.wanted(ctx, t, pr.grant)
 	if err != nil {
+		return nil, err
+	}
+	if pr.details, err = detailsFor(t, res, pr.grant.Details); err != nil {
 		return nil, err
 	}
 	person, err := t.rows.person(ctx, pr.family.Person)
@@ -236,14 +240,14 @@ func (g refreshGrant) seal(seal act.Sealing, t *tokenRequest, pr *presentation, 
 	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
 		subject: sub, client: t.client.Client, audience: g.s.audience(res), scopes: given, life: life,
-		bound: t.bound(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR, mayAct: t.mayAct,
+		bound: t.bound(), nodes: seal.Facts.Nodes, session: gr.Session, pair: gr.Pair, acr: gr.ACR, mayAct: t.mayAct, details: pr.details,
 	})
 	if err != nil {
 		return nil, err
 	}
 	out := &tokenResponse{
 		AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()),
-		Scope: joinScopes(given), RefreshToken: pr.next.Text(g.s.Keys).Reveal(),
+		Scope: joinScopes(given), Details: pr.details, RefreshToken: pr.next.Text(g.s.Keys).Reveal(),
 	}
 	if slices.Contains(gr.Scopes, "openid") && slices.Contains(given, "openid") {
 		out.IDToken, err = g.s.idToken(seal, idTokenFor{subject: sub, who: who, client: t.client.Client, pair: gr.Pair, acr: gr.ACR, session: gr.Session})

@@ -115,6 +115,9 @@ func (s *Server) registered(a *authRequest) error {
 	for _, id := range a.in.Resources {
 		ok = ok && mayUse(a.client, id)
 	}
+	for _, e := range a.in.Details {
+		ok = ok && mayDetail(a.client, e.Type)
+	}
 	if !ok {
 		return invalid("interaction_outdated", "What this app may ask for has changed meanwhile.").WithHint("Go back to the app and start again.")
 	}
@@ -313,7 +316,7 @@ func (s *Server) wanted(a *authRequest, c policy.Context, dec policy.Decision) (
 // consent decides whether the person must be asked, and fills what is shown.
 func (s *Server) consent(ctx context.Context, a *authRequest, in policy.Input, p *grant.Pending) error {
 	p.Next = grant.NextIssue
-	if a.client.FirstParty {
+	if a.client.FirstParty && len(a.in.Details) == 0 {
 		return nil
 	}
 	have, err := s.agreed(ctx, in.Principal.ID, a.client)
@@ -333,6 +336,13 @@ func (s *Server) consent(ctx context.Context, a *authRequest, in policy.Input, p
 	}
 	for _, sc := range p.Scopes {
 		covered = covered && !sc.New
+	}
+	covered = covered || a.client.FirstParty
+	if len(a.in.Details) > 0 { // agreed to for this interaction, or not at all
+		covered = covered && have.For == For(p.Reference) && sameDetails(have.Details, a.in.Details)
+		if p.Shown, err = s.detailsShown(ctx, a); err != nil {
+			return err
+		}
 	}
 	if !covered || (a.in.Consent || a.client.Asks()) && (p.Remembered == nil || p.Remembered.At.Before(a.in.Started)) {
 		p.Next = grant.NextConsent
@@ -465,7 +475,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 func (s *Server) codeFor(ctx context.Context, a *authRequest, ses session.Session, p grant.Pending, f *act.Facts, d policy.Decision) (grant.Code, error) {
 	c := grant.Code{
 		Person: ses.Person, Session: ses.ID, Client: a.client.ID, RedirectURI: a.in.RedirectURI,
-		Challenge: a.in.Challenge, JKT: a.in.JKT, Resources: a.in.Resources, Nonce: a.in.Nonce, Claims: a.in.Claims,
+		Challenge: a.in.Challenge, JKT: a.in.JKT, Resources: a.in.Resources, Nonce: a.in.Nonce, Claims: a.in.Claims, Details: a.in.Details,
 	}
 	if p.Remembered != nil {
 		c.Consent = p.Remembered.ID

@@ -41,6 +41,7 @@ type introspection struct {
 	Confirm   *jose.Confirmation `json:"cnf,omitempty"`
 	Lineage   []string           `json:"lin,omitempty"`
 	SessionID string             `json:"sid,omitempty"`
+	Details   json.RawMessage    `json:"authorization_details,omitempty"`
 
 	Actor      *jose.Actor     `json:"act,omitempty"` // RFC 8693 §4.1
 	MayAct     *jose.Actor     `json:"may_act,omitempty"`
@@ -94,7 +95,7 @@ func describeToken(c *jose.AccessTokenClaims) introspection {
 	out := introspection{
 		Active: true, Scope: c.Scope, ClientID: c.ClientID, TokenType: "Bearer", ExpiresAt: c.ExpiresAt,
 		IssuedAt: c.IssuedAt, Subject: c.Subject, Audience: c.Audience, Issuer: c.Issuer, JTI: c.JTI,
-		ACR: c.ACR, AMR: c.AMR, AuthTime: c.AuthTime, Confirm: c.Confirmation, Lineage: c.Lineage, SessionID: c.SessionID,
+		ACR: c.ACR, AMR: c.AMR, AuthTime: c.AuthTime, Confirm: c.Confirmation, Lineage: c.Lineage, SessionID: c.SessionID, Details: c.AuthorizationDetails,
 		Actor: c.Actor, MayAct: c.MayAct, Assurance: c.Assurance, Delegation: c.Delegation, Depth: c.Depth,
 	}
 	if c.Confirmation != nil && c.Confirmation.JKT != "" {

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
 )
 
 // accessToken is what an access token is to say (contract, RFC 9068).
@@ -25,6 +27,7 @@ type accessToken struct {
 	scopes   []string
 	life     time.Duration
 	bound    binding
+	details  []resource.Element
 	nodes    []lineage.Node // every ancestor that can be revoked alone
 	session  string         // "" for machines
 	pair     assurance.Pair // of a person; zero for machines (F6)
@@ -57,6 +60,11 @@ func (s *Server) sign(seal act.Sealing, t accessToken) (string, error) {
 		Scope: strings.Join(t.scopes, " "), Lineage: lin,
 	}
 	c.Confirmation = t.bound.confirmation()
+	if len(t.details) > 0 {
+		if c.AuthorizationDetails, err = json.Marshal(t.details); err != nil {
+			return "", err
+		}
+	}
 	if t.acr != "" {
 		c.ACR, c.AMR, c.AuthTime = t.acr, t.pair.AMR, date(t.pair.AuthTime)
 	}

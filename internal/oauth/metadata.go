@@ -69,10 +69,14 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	of := fmt.Sprint(open.Documents, open.Registration)
+	types, err := s.detailsTypes(r.Context())
+	if err != nil {
+		return err
+	}
+	of := fmt.Sprint(open.Documents, open.Registration, types)
 	d := s.meta.doc.Load()
 	if d == nil || d.of != of {
-		if d, err = makeDocument(s.describe(open), of); err != nil {
+		if d, err = makeDocument(s.describe(open, types), of); err != nil {
 			return err
 		}
 		s.meta.doc.Store(d)
@@ -95,7 +99,7 @@ func (m *metadataCache) openness(ctx context.Context, s *Server) (client.Opennes
 	return o, err
 }
 
-func (s *Server) describe(open client.Openness) map[string]any {
+func (s *Server) describe(open client.Openness, details []string) map[string]any {
 	auth := s.authMethods()
 	confidential := auth[1:]
 	algs := jose.AssertionAlgorithms
@@ -116,6 +120,7 @@ func (s *Server) describe(open client.Openness) map[string]any {
 		"end_session_endpoint":                                     s.Issuer + "/oauth/logout",
 		"backchannel_logout_supported":                             true,
 		"backchannel_logout_session_supported":                     true,
+		"authorization_details_types_supported":                    details,
 		"scopes_supported":                                         []string{"openid", "profile", "email"},
 		"response_types_supported":                                 []string{"code"},
 		"response_modes_supported":                                 []string{"query", formPost},

@@ -159,6 +159,7 @@ type Server struct {
 	polls    paces
 	verified verifiedCache
 	meta     metadataCache
+	types    knownTypes
 	recent   recentRows
 	handles  handleCache
 

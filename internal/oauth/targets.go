@@ -22,7 +22,7 @@ func (s *Server) targets(ctx context.Context, a *authRequest, f web.Form) error 
 	if err != nil {
 		return err
 	}
-	a.in.Explicit = len(scopes) > 0
+	a.in.Explicit = len(scopes) > 0 || f.Has("authorization_details") // whoever asks by details gets no default scopes
 	for _, res := range list {
 		used := len(f.All("resource")) > 0 || !a.in.Explicit
 		for _, sc := range res.Scopes {

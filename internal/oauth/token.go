@@ -76,13 +76,14 @@ type pendingIssue struct {
 
 // tokenResponse is RFC 6749 §5.1 with OpenID Connect's id_token.
 type tokenResponse struct {
-	AccessToken     string `json:"access_token"`
-	IssuedTokenType string `json:"issued_token_type,omitempty"` // of token exchange (RFC 8693 §2.2.1)
-	TokenType       string `json:"token_type"`
-	ExpiresIn       int64  `json:"expires_in"`
-	Scope           string `json:"scope"`
-	RefreshToken    string `json:"refresh_token,omitempty"`
-	IDToken         string `json:"id_token,omitempty"`
+	AccessToken     string             `json:"access_token"`
+	IssuedTokenType string             `json:"issued_token_type,omitempty"` // of token exchange (RFC 8693 §2.2.1)
+	TokenType       string             `json:"token_type"`
+	ExpiresIn       int64              `json:"expires_in"`
+	Scope           string             `json:"scope"`
+	Details         []resource.Element `json:"authorization_details,omitempty"`
+	RefreshToken    string             `json:"refresh_token,omitempty"`
+	IDToken         string             `json:"id_token,omitempty"`
 }
 
 // grants are the grant types on offer.
@@ -185,6 +186,8 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest
 		return nil, invalid("unsupported_grant_type", "This server does not offer that grant type.")
 	case !c.Allows(name):
 		return nil, invalid("unauthorized_client", "The client is not registered for this grant type.")
+	case (name == client.TokenExchange || name == client.JWTBearer) && f.Has("authorization_details"):
+		return nil, badDetails("This grant type gives no authorization details.")
 	}
 	t.network = grant.NetworkOf(s.ClientAddr(r))
 	if t.key, err = s.dpop(w, r, ""); err != nil {

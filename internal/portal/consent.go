@@ -54,11 +54,26 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if p.Remembered != nil && !slices.ContainsFunc(p.Scopes, func(x grant.Permission) bool { return x.New }) {
+	for _, d := range p.Shown {
+		m.Details = append(m.Details, detail(d))
+	}
+	if p.Remembered != nil && len(p.Shown) == 0 && !slices.ContainsFunc(p.Scopes, func(x grant.Permission) bool { return x.New }) {
 		m.ApprovedAt = p.Remembered.At
 	}
 	leadsOut(w, p)
 	return s.show(w, r, v, "", m)
+}
+
+// detail is an element of authorization details as the page shows it.
+func detail(d grant.Detail) view.Detail {
+	v := view.Detail{Resource: d.Resource}
+	for _, p := range d.Said {
+		v.Said = append(v.Said, view.Said(p))
+	}
+	for _, f := range d.Fields {
+		v.Fields = append(v.Fields, view.Field(f))
+	}
+	return v
 }
 
 // leadsOut lets the forms of a page end up at the app whose interaction it is
@@ -221,7 +236,11 @@ func (s *Server) agree(r *http.Request, v *visitor, p grant.Pending) error {
 	}
 	c.At, c.Digest = s.now(), app.Digest
 	c.Widen(p)
+	c.Details, c.For = p.Details, s.For(p.Reference) // for this time only
 	about := map[string]any{"client": app.ID, "scopes": c.Scopes, "resources": c.Resources, "consent": c.ID}
+	if len(c.Details) > 0 {
+		about["authorization_details"] = c.Details
+	}
 	if !app.Known() {
 		about["client_id"], about["name"] = client.StoredID(app.ClientID), app.Name
 	}

@@ -57,6 +57,9 @@ func Check(r Resource) error {
 			return err
 		}
 	}
+	if err := checkDetails(r.DetailsTypes); err != nil {
+		return err
+	}
 	for i, s := range r.Servers {
 		if s == "" || slices.Contains(r.Servers[:i], s) {
 			return invalid("servers_invalid", "A server is named twice, or has no name.")

@@ -35,6 +35,7 @@ type Resource struct {
 	URI             string // the registered audience; unique
 	Name            string
 	Scopes          []Scope
+	DetailsTypes    []DetailsType
 	Servers         []string // client ids (cli_…) that are its enforcement points: introspection, feed
 	RequireDPoP     bool
 	DelegationAware bool // its verifier understands act (mechanisms G4)

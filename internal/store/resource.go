@@ -11,14 +11,14 @@ func (s *Store) resourceChange(u *unit, c act.Change) bool {
 	switch c := c.(type) {
 	case resource.Create:
 		u.node(c.ID, 0)
-		u.then(`INSERT INTO resource (id, uri, canonical, name, scopes, servers, require_dpop, delegation_aware, managed_by, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		u.then(`INSERT INTO resource (id, uri, canonical, name, scopes, servers, require_dpop, delegation_aware, managed_by, created_at, details)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 			c.ID, c.URI, canonical(c.URI), c.Name, text(c.Scopes), text(c.Servers), flag(c.RequireDPoP), flag(c.DelegationAware),
-			c.ManagedBy, orNow(c.CreatedAt, u.at).UnixMicro())
+			c.ManagedBy, orNow(c.CreatedAt, u.at).UnixMicro(), text(c.DetailsTypes))
 	case resource.Update:
 		u.bump(c.ID)
-		u.changeOne("resource", `UPDATE resource SET name = $1, scopes = $2, servers = $3, require_dpop = $4, delegation_aware = $5, managed_by = $6 WHERE id = $7`,
-			c.Name, text(c.Scopes), text(c.Servers), flag(c.RequireDPoP), flag(c.DelegationAware), c.ManagedBy, c.ID)
+		u.changeOne("resource", `UPDATE resource SET name = $1, scopes = $2, servers = $3, require_dpop = $4, delegation_aware = $5, managed_by = $6, details = $7 WHERE id = $8`,
+			c.Name, text(c.Scopes), text(c.Servers), flag(c.RequireDPoP), flag(c.DelegationAware), c.ManagedBy, text(c.DetailsTypes), c.ID)
 	default:
 		return false
 	}
@@ -34,19 +34,19 @@ func canonical(uri string) string {
 	return uri
 }
 
-const resourceSQL = `SELECT r.uri, r.name, r.scopes, r.servers, r.require_dpop, r.delegation_aware, r.managed_by, r.created_at, ` + nodeCols +
+const resourceSQL = `SELECT r.uri, r.name, r.scopes, r.servers, r.require_dpop, r.delegation_aware, r.managed_by, r.created_at, r.details, ` + nodeCols +
 	` FROM resource r JOIN node n ON n.id = r.id `
 
 func scanResource(row Row) (resource.Resource, error) {
 	var r resource.Resource
 	var n nodeRow
-	var scopes, servers string
+	var scopes, servers, details string
 	var dpop, aware, created int64
-	if err := row.Scan(n.dest(&r.URI, &r.Name, &scopes, &servers, &dpop, &aware, &r.ManagedBy, &created)...); err != nil {
+	if err := row.Scan(n.dest(&r.URI, &r.Name, &scopes, &servers, &dpop, &aware, &r.ManagedBy, &created, &details)...); err != nil {
 		return resource.Resource{}, err
 	}
 	r.ID, r.RequireDPoP, r.DelegationAware, r.CreatedAt, r.Node = n.id, dpop != 0, aware != 0, moment(created), n.node()
-	return r, lists(into(&scopes, &r.Scopes), into(&servers, &r.Servers))
+	return r, lists(into(&scopes, &r.Scopes), into(&servers, &r.Servers), into(&details, &r.DetailsTypes))
 }
 
 // Resource implements resource.Store.

@@ -278,6 +278,13 @@ func cases() []testCase {
 		{"consent-elsewhere", dana(""), elsewhere},
 		{"consent-changed", dana(""), changed},
 		{"consent-registered-again", dana(""), selfMade},
+		{"consent-details", dana(""), Consent{App: webApp, Resource: "Payments", ResourceURL: "https://pay.example.net", Lasts: "until you end it, at most 30 days", Form: form, Details: []Detail{
+			{
+				Resource: "Payments", Said: []Said{{"Pay ", false}, {"120.00", true}, {" ", false}, {"EUR", true}, {" to ", false}, {"Kirchhoff & Söhne, Zweigniederlassung für grenzüberschreitenden Handel", true}},
+				Fields: []Field{{"amount.currency", "EUR"}, {"amount.value", "120.00"}, {"payee", "Kirchhoff & Söhne, Zweigniederlassung für grenzüberschreitenden Handel"}},
+			},
+			{Resource: "Payments", Said: []Said{{"Read the balance of ", false}, {"account \u202e4321", true}}, Fields: []Field{{"account", "account \u202e4321"}}},
+		}}},
 		{"form-post", out(), FormPost{Form: Form{Action: "https://board.example.net/cb?tenant=a", Hidden: []Field{{"code", "cs_code_4fJ"}, {"state", "x"}}}, To: "board.example.net"}},
 		{"done", out(), Done{Headline: "You're signed out", Text: "The session in this browser has ended, and 2 apps with it.", Next: &Link{"Sign in again", PathSignIn}}},
 		{"done-denied", dana(""), Done{Headline: "You said no", Text: "“Release board” got no access. You can close this page.", Commands: []Command{{"To ask again", "countersign login"}}}},
@@ -402,6 +409,7 @@ func evil() []testCase {
 		StepUp{Action: hostile, App: app, From: hostile, Reasons: []string{hostile}, Cancel: &bad, Switch: &bad},
 		StepUp{State: StepUpWrongUser, App: app, For: hostile},
 		StepUp{State: StepUpImpossible, Action: hostile, Missing: hostile, Add: &link},
+		Consent{App: app, Details: []Detail{{Resource: hostile, Said: []Said{{"Pay ", false}, {hostile, true}}, Fields: []Field{{hostile, hostile}}}}, Form: bad},
 		Consent{App: app, Resource: hostile, ResourceURL: hostile, Permissions: []Permission{{Text: hostile, Scope: hostile, Again: hostile}}, Lasts: hostile, Form: bad},
 		DeviceCode{Form: bad, Code: inp, Linked: true},
 		DeviceAsk{App: app, Code: hostile, Host: hostile, From: hostile, Here: hostile, Elsewhere: true, Typed: inp, Resource: hostile, ResourceURL: hostile, Form: bad, Switch: &bad},

@@ -307,6 +307,7 @@ type Consent struct {
 	Resource    string // name of the API
 	ResourceURL string // its identifier
 	Permissions []Permission
+	Details     []Detail  // shown each time, one by one
 	Lasts       string    // in words, "until you sign out of this app, at most 30 days"
 	ApprovedAt  time.Time // nothing changed since they approved it then; zero: first time, or something is New
 	Changed     bool      // they approved it before, and it says now that it is something else
@@ -315,12 +316,26 @@ type Consent struct {
 	Deadline    Deadline
 }
 
+// Detail is one thing that an app asks for in particular. What it supplied is told
+// apart from the words around it.
+type Detail struct {
+	Resource string
+	Said     []Said
+	Fields   []Field // all that it supplied
+}
+
+// Said is a piece of a sentence.
+type Said struct {
+	Text     string
+	Supplied bool
+}
+
 // Title implements View.
 func (m Consent) Title() string {
 	if !m.ApprovedAt.IsZero() {
 		return "Continue to " + name(m.App.Name)
 	}
-	if len(m.Permissions) == 0 {
+	if len(m.Permissions) == 0 && len(m.Details) == 0 {
 		return "Tell " + name(m.App.Name) + " who you are?"
 	}
 	return "Allow " + name(m.App.Name) + "?"
