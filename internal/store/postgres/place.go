@@ -141,7 +141,7 @@ func judge(ctx context.Context, conn *pgx.Conn, was, now store.Place, records []
 		return moved, nil
 	}
 	if len(records) == 0 {
-		return moved, nil // if it did: there is nothing to vouch with
+		return "", nil // nothing was acknowledged here that could be missing
 	}
 	var there int
 	if err := conn.QueryRow(ctx, `SELECT COUNT(*) FROM audit WHERE id = ANY($1)`, records).Scan(&there); err != nil {
