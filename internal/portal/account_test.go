@@ -403,7 +403,7 @@ func TestExceptionsAreSeen(t *testing.T) {
 	check(t, err)
 	r.do.Policy = set
 	page := b.get("/account")
-	for _, s := range []string{"Exceptions that concern you", "The key was lost.", "Much here is unusual", "a two-factor sign-in from the last hour", "For you alone", "The night shift.", "For everybody in"} {
+	for _, s := range []string{"Exceptions that concern you", "The key was lost.", "Much here is unusual", "a two-factor sign-in from the last hour", "For you alone", "Until <time", "The night shift.", "For everybody in"} {
 		if !strings.Contains(page.body, s) {
 			t.Errorf("%q is not shown", s)
 		}
