@@ -69,6 +69,10 @@ type entry struct {
 // ErrUnavailable is in the chain of errors about a set that cannot be had now.
 var ErrUnavailable = errors.New("jwks: the key set cannot be read")
 
+// errNoKeys is a set that was read and has nothing in it: unlike one that cannot be
+// read, it says that what was there before is good no more.
+var errNoKeys = errors.New("the set holds no key that can be used here")
+
 var unavailable = problem.New(problem.Unavailable, "jwks_unavailable", "The keys at jwks_uri cannot be read right now.").
 	WithHint("Check that jwks_uri can be reached from this server and answers with a JWK set.")
 
@@ -161,8 +165,11 @@ func (s *Source) start(e *entry, url string, now time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.reads--
-		if e.reading, e.failed = nil, err; err == nil {
+		switch e.reading, e.failed = nil, err; {
+		case err == nil:
 			e.set, e.until = set, now.Add(age)
+		case errors.Is(err, errNoKeys): // its publisher took them all back
+			e.set = nil
 		}
 		close(done)
 	}()
@@ -192,7 +199,7 @@ func (s *Source) read(ctx context.Context, url string) (*jose.JWKSet, time.Durat
 		return nil, 0, err
 	}
 	if len(set.Keys) == 0 {
-		return nil, 0, errors.New("the set holds no key that can be used here")
+		return nil, 0, errNoKeys
 	}
 	return set, ageOf(res.Header), nil
 }

@@ -256,6 +256,35 @@ func TestSlowPublishersTakeNoMoreThanTheirPlaces(t *testing.T) {
 	}
 }
 
+// A publisher that takes back every key is heard: only a set that cannot be read is
+// outlived by the last one.
+func TestAnEmptiedSetEndsTheLastOne(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	at := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+	p := publish(t, says(setOf(t, "a"), "Cache-Control", "max-age=60"))
+	s := source(p, &at, &mu)
+	for _, step := range []struct {
+		name string
+		h    http.HandlerFunc
+		ok   bool
+	}{
+		{"a key", says(setOf(t, "a"), "Cache-Control", "max-age=60"), true},
+		{"an outage", fails, true},
+		{"no key", says(`{"keys":[]}`), false},
+		{"an outage after that", fails, false},
+		{"a key again", says(setOf(t, "b")), true},
+	} {
+		p.now(step.h)
+		mu.Lock()
+		at = at.Add(2 * time.Minute)
+		mu.Unlock()
+		if _, err := s.Set(t.Context(), p.URL); (err == nil) != step.ok || err != nil && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v", step.name, err)
+		}
+	}
+}
+
 func TestOnlySoManySetsAreKept(t *testing.T) {
 	s := &Source{HTTP: http.DefaultClient}
 	for i := range 2 * maxSets {

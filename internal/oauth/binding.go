@@ -117,7 +117,7 @@ func (s *Server) published(ctx context.Context, c client.Client, leaf *x509.Cert
 	if err != nil {
 		return asClient(err)
 	}
-	if hasCertificate(set, leaf) || c.JWKSURI != "" && hasCertificate(s.Published.Again(ctx, c.JWKSURI, set), leaf) {
+	if hasCertificate(set, leaf) || c.JWKSURI != "" && hasCertificate(s.keySource(c).Again(ctx, c.JWKSURI, set), leaf) {
 		return nil
 	}
 	return errClient

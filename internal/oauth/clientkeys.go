@@ -5,6 +5,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -12,25 +13,36 @@ import (
 // built without a way to fetch them.
 var errKeys = problem.New(problem.Unavailable, "jwks_unavailable", "The client's keys cannot be read right now.")
 
+// keySource is what fetches a client's keys. Whom nobody registered or agreed to has
+// one apart: its places and its memory are anybody's to fill.
+func (s *Server) keySource(c client.Client) *jwks.Source {
+	if c.ID == "" {
+		return s.Announced
+	}
+	return s.Published
+}
+
 // clientKeys are the keys of a client for one verification: by value, or fetched
 // from where it publishes them. A key that is not there is looked for once more.
 func (s *Server) clientKeys(ctx context.Context, c client.Client) (jose.KeySet, error) {
+	from := s.keySource(c)
 	switch {
 	case c.JWKSURI == "":
 		return jose.ParseJWKSet(c.JWKS)
-	case s.Published == nil:
+	case from == nil:
 		return nil, errKeys
 	}
-	return s.Published.Keys(ctx, c.JWKSURI)
+	return from.Keys(ctx, c.JWKSURI)
 }
 
 // clientKeySet is clientKeys as the set it is, without looking for what is missing.
 func (s *Server) clientKeySet(ctx context.Context, c client.Client) (*jose.JWKSet, error) {
+	from := s.keySource(c)
 	switch {
 	case c.JWKSURI == "":
 		return jose.ParseJWKSet(c.JWKS)
-	case s.Published == nil:
+	case from == nil:
 		return nil, errKeys
 	}
-	return s.Published.Set(ctx, c.JWKSURI)
+	return from.Set(ctx, c.JWKSURI)
 }

@@ -176,7 +176,7 @@ func (s *Server) withKeys(ctx context.Context, c client.Client) (client.Client, 
 		return c, nil
 	}
 	now, err := s.asPublished(ctx, c)
-	if err == nil && now.Keyed() {
+	if err == nil { // none: whoever has one of those it had is not that client any more
 		c.JWKS, c.JWKSURI = now.JWKS, now.JWKSURI
 	}
 	return c, err

@@ -139,6 +139,9 @@ type Server struct {
 	// Published fetches the keys that clients publish by address; nil: none is
 	// fetched. Its HTTP client MUST be behind the egress guard.
 	Published *jwks.Source
+	// Announced does the same for clients that nobody registered or agreed to, so that
+	// strangers take none of Published's places and memory; nil: theirs are not fetched.
+	Announced *jwks.Source
 	// Device says that devices may be signed in by code (RFC 8628).
 	Device bool
 	// DeviceNear refuses where device and browser are on different networks.

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
@@ -456,6 +458,51 @@ func TestDocumentWithKeys(t *testing.T) {
 	s.publishes("max-age=60", "jwks", anotherKey, "token_endpoint_auth_method", `"private_key_jwt"`)
 	r.clock.move(2 * time.Minute)
 	r.expect("with a key that was withdrawn", 401, "invalid_client", r.post("/oauth/token", assertion(renew)))
+	// So it does if no other is in its place, and what was stored of it does not count.
+	s.publishes("max-age=60", "jwks", keys, "token_endpoint_auth_method", "")
+	r.clock.move(2 * time.Minute)
+	tok = r.tokens(r.post("/oauth/token", assertion(renew)))
+	renew.Set("refresh_token", tok.RefreshToken)
+	s.publishes("max-age=60")
+	r.clock.move(2 * time.Minute)
+	r.expect("with the last key that was withdrawn", 401, "invalid_client", r.post("/oauth/token", assertion(renew)))
+	r.expect("without any", 401, "invalid_client", r.post("/oauth/token", renew))
+}
+
+// TestStrangersKeys: the keys of clients that nobody agreed to are read apart, so
+// that no number of slow ones keeps a registered client from its own.
+func TestStrangersKeys(t *testing.T) {
+	r := onSQLite(t)
+	r.open(everything)
+	mine := r.ecKey()
+	p := r.publisher(map[string]crypto.Signer{"k1": mine})
+	c := r.jwt
+	c.JWKS, c.JWKSURI = nil, p.URL
+	r.do(audit.ClientUpdated, client.Update{Client: c})
+	release := make(chan struct{})
+	var held atomic.Int64
+	slow := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { held.Add(1); <-release }))
+	t.Cleanup(slow.Close)
+	defer close(release)
+	s := r.nodes[0].server
+	s.Published, s.Announced = &jwks.Source{HTTP: p.Client(), Now: r.clock.now}, &jwks.Source{HTTP: slow.Client(), Now: r.clock.now}
+	object := got(got(jose.NewSigner(mine, "ES256", "k1", jose.TypRequestObject))(r).Sign(map[string]any{}))(r)
+	var wg sync.WaitGroup
+	for i := range 17 { // one more than are read at once
+		id := asString(r.registers(fmt.Sprintf(`{"redirect_uris":["https://app.example/cb"],"token_endpoint_auth_method":"private_key_jwt","jwks_uri":"%s/%d"}`, slow.URL, i))["client_id"])
+		wg.Go(func() {
+			r.authorize(form("client_id", id, "redirect_uri", "https://app.example/cb", "request", object))
+		})
+	}
+	wg.Wait()
+	if held.Load() < 16 {
+		t.Fatalf("%d of the strangers' sets are being read: this shows nothing", held.Load())
+	}
+	j := got(jose.NewSigner(mine, "ES256", "k1", jose.TypClientAssertion))(r)
+	assertion := got(j.Sign(jose.ClientAssertionClaims{
+		Issuer: "jwt", Subject: "jwt", Audience: jose.Audience{issuer}, JTI: "j", IssuedAt: jose.Date(r.clock.now()), ExpiresAt: jose.Date(r.clock.now().Add(time.Minute)),
+	}))(r)
+	r.expect("a registered client meanwhile", 200, "", r.post("/oauth/token", form("grant_type", "client_credentials", "client_assertion_type", assertionType, "client_assertion", assertion)))
 }
 
 const anotherKey = `{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}`

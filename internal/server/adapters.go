@@ -206,14 +206,15 @@ func serves(res resource.Resource, clientID string) bool {
 	return false
 }
 
-// published fetches the key sets that others publish by address.
-func (s *State) keyFetcher() (*jwks.Source, error) {
+// keyFetchers fetch the key sets that others publish by address: one those of whom
+// somebody here registered or agreed to, the other those of strangers.
+func (s *State) keyFetchers() (known, strange *jwks.Source, err error) {
 	egress, err := s.Egress()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	egress.MaxBytes = jwks.MaxBytes
-	return &jwks.Source{HTTP: egress.Client(), Now: s.now}, nil
+	return &jwks.Source{HTTP: egress.Client(), Now: s.now}, &jwks.Source{HTTP: egress.Client(), Now: s.now}, nil
 }
 
 // newAdmin builds the management API.
