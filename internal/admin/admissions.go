@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -206,24 +207,11 @@ func (a *API) setRule(ctx context.Context, c *call, in *ruleIn) (*ruleOut, error
 	if err := client.CheckRule(r); err != nil {
 		return nil, err
 	}
-	affected, err := a.Admissions.OfGroup(ctx, r.Source, r.Group)
+	list, ids, err := a.stands(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	list := []act.Change{client.SetRule{Rule: r}}
-	var ids []string
-	for _, cl := range affected {
-		frozen := !cl.Node.FrozenAt.IsZero()
-		switch {
-		case r.Trust == client.Blocked && !frozen:
-			list = append(list, lineage.Freeze{ID: cl.ID, Why: client.WhyBlocked})
-		case r.Trust != client.Blocked && frozen && cl.Node.Why == client.WhyBlocked:
-			list = append(list, lineage.Thaw{ID: cl.ID})
-		default:
-			continue
-		}
-		ids = append(ids, cl.ID)
-	}
+	list = append([]act.Change{client.SetRule{Rule: r}}, list...)
 	_, err = a.carryOut(ctx, c, change{
 		general: map[string]any{"group": r.Group, "about": in.Body.Kind, "trust": in.Body.Trust, "name": r.Name, "clients": ids},
 		make:    func(*act.Facts) ([]act.Change, error) { return list, nil },
@@ -232,6 +220,35 @@ func (a *API) setRule(ctx context.Context, c *call, in *ruleIn) (*ruleOut, error
 		return nil, err
 	}
 	return &ruleOut{viewRule(r)}, nil
+}
+
+// stands is what a rule changes of the clients that it is about, with their ids:
+// whoever is blocked by it, beside all that is said already, stands still, and
+// whoever is not any more goes on.
+func (a *API) stands(ctx context.Context, r client.Rule) (list []act.Change, ids []string, err error) {
+	rules, err := a.Admissions.Rules(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	rules = slices.DeleteFunc(rules, func(x client.Rule) bool { return x.Source == r.Source && x.Group == r.Group })
+	rules = append(rules, r)
+	affected, err := a.Admissions.Under(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range affected {
+		blocked, frozen := client.TrustOf(c, rules) == client.Blocked, !c.Node.FrozenAt.IsZero()
+		switch {
+		case blocked && !frozen:
+			list = append(list, lineage.Freeze{ID: c.ID, Why: client.WhyBlocked})
+		case !blocked && frozen && c.Node.Why == client.WhyBlocked:
+			list = append(list, lineage.Thaw{ID: c.ID})
+		default:
+			continue
+		}
+		ids = append(ids, c.ID)
+	}
+	return list, ids, nil
 }
 
 func viewDocument(d client.Document) (ClientDocument, error) {

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"strings"
@@ -96,4 +97,52 @@ func TestAdmissions(t *testing.T) {
 	r.want(other.do("PUT", "/v1/client-admission", on), 403, "denied")
 	r.want(other.do("PUT", "/v1/client-rules", object{"kind": "domain", "group": "a.example", "trust": "trusted"}), 403, "denied")
 	r.want(other.do("PUT", "/v1/client-documents", doc("x")), 403, "denied")
+}
+
+// A block stops what is stored of everybody that it blocks: of the domains below the
+// one it names, and of what registered itself and redirects there. One block that is
+// taken back lets nobody go whom another one blocks.
+func TestABlockStopsAllThatItIsAbout(t *testing.T) {
+	r, l := boss(t)
+	seed := func(source client.Source, name, group, redirect string) client.Client {
+		c := client.Client{
+			ID: id.New(id.Client), ClientID: name, Name: "App", AuthMethod: client.AuthNone, RedirectURIs: []string{redirect},
+			GrantTypes: []client.GrantType{client.AuthorizationCode}, ManagedBy: string(source), Origin: client.Origin{Source: source, Group: group},
+		}
+		r.seed("", client.Create{Client: c})
+		return c
+	}
+	at := seed(client.FromDocument, "https://evil.example/c", "evil.example", "https://evil.example/cb")
+	below := seed(client.FromDocument, "https://app.evil.example/c", "app.evil.example", "https://app.evil.example/cb")
+	itself := seed(client.FromItself, client.DynamicPrefix+strings.Repeat("x", 60), strings.Repeat("f", 43), "https://app.evil.example/cb")
+	other := seed(client.FromDocument, "https://notevil.example/c", "notevil.example", "https://notevil.example/cb")
+	say := func(group, trust string) {
+		t.Helper()
+		r.want(l.do("PUT", "/v1/client-rules", object{"kind": "domain", "group": group, "trust": trust}), 200, "")
+	}
+	still := func(what string, want ...client.Client) {
+		t.Helper()
+		for _, c := range []client.Client{at, below, itself, other} {
+			now, err := r.store.Client(context.Background(), c.ID)
+			r.ok(err)
+			stands := false
+			for _, w := range want {
+				stands = stands || w.ID == c.ID
+			}
+			if stands == now.Node.Live() {
+				t.Errorf("%s: %.30s stands still: %v", what, c.ClientID, !now.Node.Live())
+			}
+		}
+	}
+	still("nothing said")
+	say("*.evil.example", "blocked")
+	still("all below are blocked", below, itself)
+	say("app.evil.example", "blocked")
+	say("*.evil.example", "none")
+	still("one is blocked still", below, itself)
+	say("evil.example", "blocked")
+	still("two are", at, below, itself)
+	say("app.evil.example", "none")
+	say("evil.example", "allowed")
+	still("all was taken back")
 }

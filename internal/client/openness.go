@@ -85,9 +85,9 @@ type Admissions interface {
 	Document(ctx context.Context, clientID string) (Document, error)
 	// Documents lists the pinned ones, ordered by address, after one.
 	Documents(ctx context.Context, after string, n int) ([]Document, error)
-	// OfGroup lists the clients of a group that have not ended; of *.domain, those of
-	// the domains below it.
-	OfGroup(ctx context.Context, s Source, group string) ([]Client, error)
+	// Under lists the clients that a rule is about and that have not ended: whom it
+	// blocks, if it is a block.
+	Under(ctx context.Context, r Rule) ([]Client, error)
 }
 
 // TrustOf is what rules say of a client: of its group, or of the domain above it.

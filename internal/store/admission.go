@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/countersign-dev/countersign/internal/act"
@@ -72,11 +73,20 @@ func (s *Store) Documents(ctx context.Context, after string, n int) ([]client.Do
 	return all(ctx, s.db, scanDocument, `SELECT client_id, body, at FROM client_document WHERE client_id > $1 ORDER BY client_id LIMIT $2`, after, int64(n))
 }
 
-// OfGroup implements client.Admissions: at most 1000. A domain's name has no
-// character that means something to LIKE.
-func (s *Store) OfGroup(ctx context.Context, source client.Source, group string) ([]client.Client, error) {
-	if below, is := strings.CutPrefix(group, "*."); is {
-		return all(ctx, s.db, scanClient, clientSQL+`WHERE c.source = $1 AND c.grp LIKE $2 AND n.ended_at IS NULL ORDER BY c.id DESC LIMIT 1000`, string(source), "%."+below)
+// maxUnder is how many clients one rule stops or lets go at most, the newest first.
+const maxUnder = 1000
+
+// Under implements client.Admissions: at most maxUnder. A domain is one of letters,
+// digits, dots and hyphens (client.CheckRule), so that nothing of it is a pattern.
+func (s *Store) Under(ctx context.Context, r client.Rule) ([]client.Client, error) {
+	where, args := `c.source = $1 AND c.grp = $2`, []any{string(r.Source), r.Group}
+	if r.Source == client.FromDocument {
+		host := strings.TrimPrefix(r.Group, "*.")
+		where, args = `(c.source = $1 AND c.grp LIKE $2 OR c.source = $3 AND c.redirect_uris LIKE $4)`,
+			[]any{string(r.Source), "%" + host, string(client.FromItself), "%" + host + "%"}
 	}
-	return all(ctx, s.db, scanClient, clientSQL+`WHERE c.source = $1 AND c.grp = $2 AND n.ended_at IS NULL ORDER BY c.id DESC LIMIT 1000`, string(source), group)
+	list, err := all(ctx, s.db, scanClient, clientSQL+`WHERE `+where+` AND n.ended_at IS NULL ORDER BY c.id DESC`, args...)
+	r.Trust = client.Blocked
+	list = slices.DeleteFunc(list, func(c client.Client) bool { return client.TrustOf(c, []client.Rule{r}) != client.Blocked })
+	return list[:min(len(list), maxUnder)], err
 }

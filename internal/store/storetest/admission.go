@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,17 +57,35 @@ func testAdmissions(t *testing.T, db Database) {
 		t.Errorf("stored as %s", c.ClientID)
 	}
 	refused(t, r.try(client.Create{Client: client.Client{ID: id.New(id.Client), ClientID: long}}), problem.Conflict, "client_id_taken")
-	if list := must(r.s.OfGroup(r.ctx, client.FromItself, "fp"))(t); len(list) != 1 || list[0].ID != self.ID {
-		t.Errorf("%+v", list)
-	}
-	same(t, len(must(r.s.OfGroup(r.ctx, client.FromDocument, "fp"))(t)), 0)
-	for _, host := range []string{"x.app.example.com", "app.example.com", "notapp.example.com"} {
-		c := self
-		c.ID, c.ClientID, c.Origin = id.New(id.Client), "https://"+host+"/c", client.Origin{Source: client.FromDocument, Group: host}
-		r.do(client.Create{Client: c})
-	}
-	if list := must(r.s.OfGroup(r.ctx, client.FromDocument, "*.app.example.com"))(t); len(list) != 1 || list[0].Group != "x.app.example.com" {
-		t.Errorf("%+v", list)
+	web := self
+	web.ID, web.ClientID, web.Group, web.RedirectURIs = id.New(id.Client), long+"w", "fw", []string{"https://in.evil.example/cb"}
+	doc := self
+	doc.ID, doc.ClientID, doc.Source, doc.Group = id.New(id.Client), "https://app.evil.example/c", client.FromDocument, "app.evil.example"
+	r.do(client.Create{Client: web}, client.Create{Client: doc})
+	for _, c := range []struct {
+		source client.Source
+		group  string
+		want   []string
+	}{
+		{client.FromItself, "fp", []string{self.ID}},
+		{client.FromDocument, "fp", nil},
+		{client.FromItself, "app.evil.example", nil},
+		{client.FromDocument, "app.evil.example", []string{doc.ID}},
+		{client.FromDocument, "*.evil.example", []string{web.ID, doc.ID}}, // whatever redirects there, too
+		{client.FromDocument, "in.evil.example", []string{web.ID}},
+		{client.FromDocument, "evil.example", nil},
+		{client.FromDocument, "*.vil.example", nil},
+		{client.FromDocument, "127.0.0.1", nil},
+	} {
+		var ids []string
+		for _, x := range must(r.s.Under(r.ctx, client.Rule{Source: c.source, Group: c.group}))(t) {
+			ids = append(ids, x.ID)
+		}
+		slices.Sort(ids)
+		slices.Sort(c.want)
+		if !slices.Equal(ids, c.want) {
+			t.Errorf("under %s: %q, want %q", c.group, ids, c.want)
+		}
 	}
 
 	// What was agreed to with one registration is found for the group.
