@@ -214,7 +214,9 @@ func (s *State) keyFetchers() (known, strange *jwks.Source, err error) {
 		return nil, nil, err
 	}
 	egress.MaxBytes = jwks.MaxBytes
-	return &jwks.Source{HTTP: egress.Client(), Now: s.now}, &jwks.Source{HTTP: egress.Client(), Now: s.now}, nil
+	public := egress
+	public.Allow = nil // what is within is the operator's to name, not a stranger's
+	return &jwks.Source{HTTP: egress.Client(), Now: s.now}, &jwks.Source{HTTP: public.Client(), Now: s.now}, nil
 }
 
 // newAdmin builds the management API.

@@ -1,0 +1,36 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// Whom nobody registered does not have the server call what the operator lets it
+// reach within.
+func TestStrangersNameNoAddressWithin(t *testing.T) {
+	var calls atomic.Int64
+	within := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		_, _ = io.WriteString(w, `{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}`)
+	}))
+	t.Cleanup(within.Close)
+	s := &State{Config: &config.Config{Egress: config.Egress{Allow: []string{within.Listener.Addr().String()}}}, now: time.Now}
+	known, strange, err := s.keyFetchers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := strange.Set(t.Context(), within.URL); !errors.Is(err, web.ErrEgress) || calls.Load() != 0 {
+		t.Errorf("a stranger's: %v, %d calls", err, calls.Load())
+	}
+	if _, err := known.Set(t.Context(), within.URL); err != nil || calls.Load() != 1 {
+		t.Errorf("the control, a registered client's: %v, %d calls", err, calls.Load())
+	}
+}
