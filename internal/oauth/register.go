@@ -22,6 +22,7 @@ const maxClientID = 3 << 10
 const (
 	registerBurst = 20
 	registerEvery = 3 * time.Second
+	appTimes      = 10 // what one network may, that often: one alone keeps nobody from an app
 	allBurst      = 600
 	allEvery      = 100 * time.Millisecond
 )
@@ -90,7 +91,7 @@ func (s *Server) registration(r *http.Request) (*registeredAnswer, error) {
 		return nil, invalid("invalid_client_metadata", "The registration is too long: name fewer or shorter redirect URIs and keys.")
 	}
 	c := reg.Client(id)
-	if !s.registrations.take("app "+c.Group, now, 10*registerBurst, registerEvery) {
+	if !s.registrations.take("app "+c.Group, now, appTimes*registerBurst, registerEvery/appTimes) {
 		return nil, slow
 	}
 	out := &registeredAnswer{

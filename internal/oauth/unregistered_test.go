@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -581,6 +582,35 @@ func (r *rig) registers(body string) map[string]any {
 }
 
 const nativeApp = `{"client_name":"Inspector","redirect_uris":["http://127.0.0.1:6274/oauth/callback"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`
+
+// TestNobodyIsKeptFromAnApp: the name of an app is anybody's to register, and whoever
+// does so without end from one network keeps nobody else from it.
+func TestNobodyIsKeptFromAnApp(t *testing.T) {
+	r := onSQLite(t)
+	r.open(everything)
+	s := r.nodes[0].server
+	network := 0
+	s.ClientAddr = func(*http.Request) netip.Addr { return netip.AddrFrom4([4]byte{20, 1, byte(network), 1}) }
+	register := func(from int) int {
+		network = from
+		return r.send(0, "POST", "/oauth/register", "application/json", strings.NewReader(nativeApp)).status
+	}
+	for from := range appTimes { // all that there is at once
+		for range registerBurst {
+			register(from)
+		}
+	}
+	if register(100) != 503 {
+		t.Fatal("there is more of the app than it is said: this shows nothing")
+	}
+	for i := range 10 {
+		r.clock.move(registerEvery)
+		register(0)
+		if got := register(101 + i); got != 201 {
+			t.Fatalf("somebody else, after %d times: %d", i+1, got)
+		}
+	}
+}
 
 func TestDynamicRegistration(t *testing.T) {
 	engines(t, 1, func(r *rig) {
