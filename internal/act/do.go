@@ -158,7 +158,9 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	if err != nil {
 		return Outcome{}, err
 	}
-	d.learn(&in, &facts, at)
+	if !eff.Against {
+		d.learn(&in, &facts, at)
+	}
 	return out, nil
 }
 

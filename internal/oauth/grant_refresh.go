@@ -217,7 +217,7 @@ func (g refreshGrant) decide(t *tokenRequest, pr *presentation, given []string, 
 		eff.Changes = []act.Change{grant.Replay{ID: f.ID, Gen: f.Gen}}
 	case grant.Reused:
 		// The act is to end the family; the client is refused.
-		eff.Kind, eff.Leaf = audit.RefreshReused, ""
+		eff.Kind, eff.Leaf, eff.Against = audit.RefreshReused, "", true
 		about["ended"] = true
 		eff.Changes = []act.Change{lineage.End{ID: f.ID, Why: "refresh_reused"}, lineage.End{ID: f.Grant, Why: "refresh_reused"}}
 	case grant.Future: // genuine, and this database has not made it yet (mechanisms I13)

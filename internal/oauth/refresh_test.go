@@ -7,15 +7,19 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/profile"
+	"github.com/countersign-dev/countersign/internal/risk"
 )
 
 // all sends the same form n times at once, spread over the nodes.
@@ -203,6 +207,45 @@ func TestOldGenerations(t *testing.T) {
 type otherKeys struct{ grant.RefreshKeys }
 
 func (otherKeys) Tags() [][]byte { return [][]byte{make([]byte, 32)} }
+
+// TestReuseTeachesNothing: whoever presents a token that was used before is refused,
+// and their network is none that the person was seen at.
+func TestReuseTeachesNothing(t *testing.T) {
+	r := onSQLite(t)
+	p := &profile.Profiles{Store: r.nodes[0].store, Settings: risk.Default()}
+	usual := act.Origin{Asked: true, Shown: true, Device: "laptop", Network: grant.NetworkOf(r.addr), Things: []string{"notes:read"}}
+	at := r.clock.now().Add(-20 * 24 * time.Hour)
+	for range 80 {
+		at = at.Add(3 * time.Hour)
+		p.Learn(r.person.ID, usual, at, true)
+	}
+	r.nodes[0].server.Do.Risk = p
+	strange := func(addr string) bool {
+		t.Helper()
+		o := usual
+		o.Network = grant.NetworkOf(netip.MustParseAddr(addr))
+		a := got(p.Score(context.Background(), r.person.ID, o, r.clock.now().Add(25*time.Hour)))(r)
+		return slices.ContainsFunc(a.Terms, func(x risk.Term) bool { return x.Signal == risk.NewNetwork })
+	}
+	first := r.tokens(r.send(0, "POST", "/oauth/token", formType, strings.NewReader(r.redemption(r.app, r.code(r.app)).Encode())))
+	home := r.addr
+	r.addr = netip.MustParseAddr("203.0.113.9")
+	second := r.tokens(r.refresh(r.app, first.RefreshToken))
+	if strange("203.0.113.9") {
+		t.Fatal("a network that a token was refreshed at is strange: this shows nothing")
+	}
+	r.addr = home
+	r.tokens(r.refresh(r.app, second.RefreshToken))
+	r.clock.move(time.Hour)
+	r.addr = netip.MustParseAddr("192.0.2.66")
+	r.expect("a token that was used before", 400, "invalid_grant", r.refresh(r.app, first.RefreshToken))
+	if !r.recorded(audit.RefreshReused) {
+		t.Fatal("the reuse was not noticed: this shows nothing")
+	}
+	if !strange("192.0.2.66") {
+		t.Error("the network that the old token came from is known")
+	}
+}
 
 func TestRefreshLifetimes(t *testing.T) {
 	engines(t, 1, func(r *rig) {
