@@ -247,6 +247,37 @@ func TestReuseTeachesNothing(t *testing.T) {
 	}
 }
 
+// TestServersAreNotWherePeopleAre: an app that is a server calls from its own network,
+// which others in the same data centre have, too. No person was seen there; on a
+// computer of their own the person is where the app is.
+func TestServersAreNotWherePeopleAre(t *testing.T) {
+	r := onSQLite(t)
+	p := &profile.Profiles{Store: r.nodes[0].store, Settings: risk.Default()}
+	usual := act.Origin{Asked: true, Shown: true, Device: "laptop", Network: grant.NetworkOf(r.addr), Things: []string{"notes:read"}}
+	at := r.clock.now().Add(-20 * 24 * time.Hour)
+	for range 80 {
+		at = at.Add(3 * time.Hour)
+		p.Learn(r.person.ID, usual, at, true)
+	}
+	r.nodes[0].server.Do.Risk = p
+	home := r.addr
+	for i, c := range []struct {
+		client client.Client
+		known  bool
+	}{{r.web, false}, {r.app, true}} {
+		r.addr = home
+		code := r.code(c.client)
+		r.addr = netip.AddrFrom4([4]byte{192, 0, byte(2 + i), 66})
+		r.tokens(r.send(0, "POST", "/oauth/token", formType, strings.NewReader(r.redemption(c.client, code).Encode()), r.auth(c.client)))
+		o := usual
+		o.Network = grant.NetworkOf(r.addr)
+		a := got(p.Score(context.Background(), r.person.ID, o, r.clock.now().Add(25*time.Hour)))(r)
+		if known := !slices.ContainsFunc(a.Terms, func(x risk.Term) bool { return x.Signal == risk.NewNetwork }); known != c.known {
+			t.Errorf("%s: the network is the person's: %v", c.client.ClientID, known)
+		}
+	}
+}
+
 func TestRefreshLifetimes(t *testing.T) {
 	engines(t, 1, func(r *rig) {
 		tok := r.granted(r.app)

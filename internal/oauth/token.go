@@ -210,7 +210,10 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest
 	if err != nil {
 		return nil, grantError(err)
 	}
-	p.From.Asked, p.From.Network, p.From.SignIn = true, t.network, p.Refs.Kind == policy.KindService
+	p.From.Asked, p.From.SignIn = true, p.Refs.Kind == policy.KindService
+	if p.From.SignIn || c.Native || !c.Confidential() { // else it is a server's network, and no person is there
+		p.From.Network = t.network
+	}
 	p.Spend = append(p.Spend, c.spend...)
 	if t.key != nil {
 		p.Spend = append(p.Spend, t.key.spend)
