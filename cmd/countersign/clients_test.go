@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 )
 
 // unregistered answers what the server answers about clients that nobody
@@ -14,11 +15,11 @@ func (i *issuer) unregistered(w http.ResponseWriter, r *http.Request, noun strin
 	}
 	switch r.Method + " " + noun {
 	case "GET clients":
-		answer(w, 200, map[string]any{"items": []map[string]any{
+		answer(w, 200, map[string]any{"items": append(slices.Clone(i.objects["clients"]), []map[string]any{
 			{"id": "cli_1", "client_id": "board", "name": "Board", "managed_by": "apply", "state": "active"},
 			{"id": "cli_2", "client_id": "https://editor.example.com/c", "name": "Editor", "managed_by": "document", "group": "editor.example.com", "state": "active"},
 			{"id": "cli_3", "client_id": "dyn_x", "name": "Inspector\x1b[31m", "managed_by": "dynamic", "group": "fingerprint", "state": "disabled"},
-		}})
+		}...)})
 	case "GET client-admission":
 		answer(w, 200, map[string]any{"metadata_documents": "off", "dynamic_registration": false, "resources": []string{}, "scopes": []string{"notes:read"}})
 	case "PUT client-admission":
