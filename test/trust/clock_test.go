@@ -90,14 +90,14 @@ func TestClockAndRestarts(t *testing.T) {
 		day := 24 * time.Hour
 		c := &clock{step: -3 * day} // keys are older than any clock here
 		w := newWorld(t, t.TempDir(), dsn, c.now)
-		c.set(0)
+		c.set(-2 * time.Minute)
 		st := w.state(c.now)
 		link, err := st.SetupLink(context.Background(), policy.KindSystem)
 		check(t, errors.Join(err, st.Close()))
 		w.setup = link
 		w.keyed.Now, w.api.Now = c.now, c.now
 		stop := w.here(c, false)
-		list := w.graveyard()
+		list := w.graveyard(c)
 		tried, revived := 0, 0
 		try := func(when string) {
 			t.Helper()
@@ -137,7 +137,8 @@ func TestClockAndRestarts(t *testing.T) {
 }
 
 // graveyard makes one of each kind of thing that can be used up or ended.
-func (w *world) graveyard() (list []dead) {
+// It begins two minutes ago and ends now.
+func (w *world) graveyard(c *clock) (list []dead) {
 	w.t.Helper()
 	bury := func(what string, again func() error) {
 		list = append(list, dead{what, func() (bool, error) { err := again(); return err == nil, err }})
@@ -158,6 +159,17 @@ func (w *world) graveyard() (list []dead) {
 		check(w.t, err)
 		return tokens, r, back.Get("code")
 	}
+	// A refresh token of two generations ago whose window is over; trying it ends its
+	// family.
+	first, _, _ := token(b)
+	next, err := w.app.Refresh(first.Refresh)
+	check(w.t, err)
+	last, err := w.app.Refresh(next.Refresh)
+	check(w.t, err)
+	bury("an old generation", func() error { _, err := w.app.Refresh(first.Refresh); return err })
+	bury("the family of which an old generation was used", func() error { _, err := w.app.Refresh(last.Refresh); return err })
+	c.set(0)
+
 	_, r, code := token(b)
 	bury("a code", func() error { _, err := w.app.Redeem(r, code); return err })
 
@@ -171,15 +183,6 @@ func (w *world) graveyard() (list []dead) {
 	_, err = w.app.Form("/oauth/revoke", url.Values{"token": {revoked.Refresh}})
 	check(w.t, err)
 	w.buryTokens("a revoked grant", revoked, &list)
-
-	// A refresh token of two generations ago; trying it ends its family.
-	first, _, _ := token(b)
-	next, err := w.app.Refresh(first.Refresh)
-	check(w.t, err)
-	last, err := w.app.Refresh(next.Refresh)
-	check(w.t, err)
-	bury("an old generation", func() error { _, err := w.app.Refresh(first.Refresh); return err })
-	bury("the family of which an old generation was used", func() error { _, err := w.app.Refresh(last.Refresh); return err })
 
 	other := actor.New(w.issuer, b.Key)
 	w.t.Cleanup(other.Close)
