@@ -101,16 +101,9 @@ func VerifyAccessToken(token string, keys KeySet, want AccessTokenWant) (*Access
 	if algs == nil {
 		algs = onlyES256
 	}
-	o, fault := r.open(token, algs, MaxToken)
-	if fault == nil {
-		fault = r.verify(o, keys)
-	}
+	top, fault := r.signed(token, keys, algs, MaxToken)
 	if fault != nil {
 		return nil, fault
-	}
-	top, ok := readObject(o.payload)
-	if !ok {
-		return nil, r.malformed("has claims that are not strict JSON")
 	}
 	c := claims{object: top}
 	t := readAccessToken(&c)

@@ -74,16 +74,9 @@ func VerifyClientAssertion(assertion string, keys KeySet, want ClientAssertionWa
 	if algs == nil {
 		algs = AssertionAlgorithms
 	}
-	o, fault := r.open(assertion, algs, MaxToken)
-	if fault == nil {
-		fault = r.verify(o, keys)
-	}
+	top, fault := r.signed(assertion, keys, algs, MaxToken)
 	if fault != nil {
 		return ClientAssertion{}, fault
-	}
-	top, ok := readObject(o.payload)
-	if !ok {
-		return ClientAssertion{}, r.malformed("has claims that are not strict JSON")
 	}
 	c := claims{object: top}
 	iss, sub, aud, jti := c.str("iss"), c.str("sub"), c.audience(), c.str("jti")

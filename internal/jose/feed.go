@@ -78,16 +78,9 @@ func VerifyFeedFrame(frame string, keys KeySet, want FeedWant) (*FeedFrame, erro
 	if size == 0 {
 		size = DefaultFeedBytes
 	}
-	o, fault := r.open(frame, algs, size)
-	if fault == nil {
-		fault = r.verify(o, keys)
-	}
+	top, fault := r.signed(frame, keys, algs, size)
 	if fault != nil {
 		return nil, fault
-	}
-	top, ok := readObject(o.payload)
-	if !ok {
-		return nil, r.malformed("has claims that are not strict JSON")
 	}
 	c := &claims{object: top}
 	f := &FeedFrame{

@@ -88,16 +88,9 @@ func VerifyGrantAssertion(assertion string, keys KeySet, want GrantAssertionWant
 	if algs == nil {
 		algs = AssertionAlgorithms
 	}
-	o, fault := r.open(assertion, algs, MaxToken)
-	if fault == nil {
-		fault = r.verify(o, keys)
-	}
+	top, fault := r.signed(assertion, keys, algs, MaxToken)
 	if fault != nil {
 		return GrantAssertion{}, fault
-	}
-	top, ok := readObject(o.payload)
-	if !ok {
-		return GrantAssertion{}, r.malformed("has claims that are not strict JSON")
 	}
 	c := claims{object: top}
 	iss, aud, exp, iat := c.str("iss"), c.audience(), c.date("exp"), c.date("iat")

@@ -78,16 +78,9 @@ func (r *row) idToken(token string, keys KeySet, want IDTokenWant) (*IDTokenClai
 	if algs == nil {
 		algs = onlyES256
 	}
-	o, fault := r.open(token, algs, MaxToken)
-	if fault == nil {
-		fault = r.verify(o, keys)
-	}
+	top, fault := r.signed(token, keys, algs, MaxToken)
 	if fault != nil {
 		return nil, nil, fault
-	}
-	top, ok := readObject(o.payload)
-	if !ok {
-		return nil, nil, r.malformed("has claims that are not strict JSON")
 	}
 	c := &claims{object: top}
 	t := &IDTokenClaims{

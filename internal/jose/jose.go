@@ -141,6 +141,23 @@ func (r *row) accepts(typ string, present bool) bool {
 	return slices.ContainsFunc(r.typs, func(t string) bool { return strings.EqualFold(t, typ) })
 }
 
+// signed opens a token of at most size bytes, checks its signature, and reads its
+// claims, in this order.
+func (r *row) signed(token string, keys KeySet, algs []string, size int) (object, *problem.Error) {
+	o, fault := r.open(token, algs, size)
+	if fault == nil {
+		fault = r.verify(o, keys)
+	}
+	if fault != nil {
+		return nil, fault
+	}
+	top, ok := readObject(o.payload)
+	if !ok {
+		return nil, r.malformed("has claims that are not strict JSON")
+	}
+	return top, nil
+}
+
 // verify finds the key and checks the signature.
 func (r *row) verify(o *opened, keys KeySet) *problem.Error {
 	key, ok := keys.Key(o.kid, o.alg)

@@ -49,16 +49,9 @@ func VerifyRequestObject(object string, keys KeySet, want RequestObjectWant) (Re
 	if algs == nil {
 		algs = AssertionAlgorithms
 	}
-	o, fault := r.open(object, algs, MaxToken)
-	if fault == nil {
-		fault = r.verify(o, keys)
-	}
+	top, fault := r.signed(object, keys, algs, MaxToken)
 	if fault != nil {
 		return RequestObject{}, fault
-	}
-	top, ok := readObject(o.payload)
-	if !ok {
-		return RequestObject{}, r.malformed("has claims that are not strict JSON")
 	}
 	c := claims{object: top}
 	iss, aud, client, jti := c.str("iss"), c.audience(), c.str("client_id"), c.str("jti")
