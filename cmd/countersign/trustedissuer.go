@@ -127,17 +127,23 @@ func (x *api) trusted(ctx context.Context, name string) (issuerItem, error) {
 	return issuerItem{}, &failure{exit: exitError, code: "issuer_not_found", message: "There is no trusted issuer " + clean(name) + ".", fix: "countersign issuer list"}
 }
 
+// trusted opens the API and finds a trusted issuer there.
+func (a *app) trusted(ctx context.Context, name string) (*api, issuerItem, error) {
+	x, err := a.api()
+	if err != nil {
+		return nil, issuerItem{}, err
+	}
+	i, err := x.trusted(ctx, name)
+	return x, i, err
+}
+
 func subjectsOf(i issuerItem) string {
 	return "/trusted-issuers/" + url.PathEscape(i.ID) + "/subjects"
 }
 
 func (a *app) issuerSubjects() *cobra.Command {
 	return &cobra.Command{Use: "subjects ISSUER", Short: "List which of an issuer's subjects is which person", Args: cobra.ExactArgs(1), RunE: a.do(func(ctx context.Context, args []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		i, err := x.trusted(ctx, args[0])
+		x, i, err := a.trusted(ctx, args[0])
 		if err != nil {
 			return err
 		}
@@ -168,11 +174,7 @@ person is told.`,
 	}
 	c.Flags().StringVar(&tenant, "tenant", "", "the tenant that the issuer's assertions say")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		i, err := x.trusted(ctx, args[0])
+		x, i, err := a.trusted(ctx, args[0])
 		if err != nil {
 			return err
 		}
@@ -197,11 +199,7 @@ func (a *app) issuerUnlink() *cobra.Command {
 	c := &cobra.Command{Use: "unlink ISSUER SUBJECT", Short: "End that a subject of an issuer is somebody here, with what was given by it", Args: cobra.ExactArgs(2)}
 	c.Flags().StringVar(&tenant, "tenant", "", "the tenant that the issuer's assertions say")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		i, err := x.trusted(ctx, args[0])
+		x, i, err := a.trusted(ctx, args[0])
 		if err != nil {
 			return err
 		}
@@ -232,11 +230,7 @@ func (a *app) issuerRemove() *cobra.Command {
 	c := &cobra.Command{Use: "remove ISSUER", Short: "Trust an issuer no more: what was given at its word ends", Args: cobra.ExactArgs(1)}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		i, err := x.trusted(ctx, args[0])
+		x, i, err := a.trusted(ctx, args[0])
 		if err != nil {
 			return err
 		}
