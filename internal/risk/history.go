@@ -113,28 +113,7 @@ func (h *History) see(k kind, s string, at, known time.Time) {
 	if s == "" {
 		return
 	}
-	if i := h.find(k, s); i >= 0 {
-		h.sights[i].last = at
-		if known.Before(h.sights[i].known) {
-			h.sights[i].known = known
-		}
-		return
-	}
-	n, oldest := 0, -1
-	for i := range h.sights {
-		if h.sights[i].kind != k {
-			continue
-		}
-		if n++; oldest < 0 || h.sights[i].last.Before(h.sights[oldest].last) {
-			oldest = i
-		}
-	}
-	fresh := sight{kind: k, key: hash(k, s), known: known, last: at}
-	if n >= room[k] {
-		h.sights[oldest] = fresh
-		return
-	}
-	h.sights = append(h.sights, fresh)
+	h.join(sight{kind: k, key: hash(k, s), known: known, last: at})
 }
 
 // trial is how long something that was seen without proof counts as new still:
@@ -227,7 +206,8 @@ func (h *History) Merge(o *History) {
 	}
 }
 
-// join adds a sight of another history.
+// join adds a sight. Of too many of its kind, those that were not seen for longest
+// are forgotten.
 func (h *History) join(s sight) {
 	n, oldest := 0, -1
 	for i := range h.sights {
