@@ -85,7 +85,7 @@ var compiles = map[string][]string{
 // base.
 var reaches = map[string][]string{
 	".":   {"internal/assurance"},
-	"pep": {".", "internal/assurance", "internal/policy"},
+	"pep": {".", "internal/assurance", "internal/policy", "internal/risk"},
 }
 
 type listed struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/risk"
 )
 
 // The kinds of principal. A client is not one: it is software that asks on
@@ -71,10 +72,10 @@ type Risk struct {
 
 // The bands of risk.
 const (
-	RiskLow     = "low"
-	RiskMedium  = "medium"
-	RiskHigh    = "high"
-	RiskExtreme = "extreme"
+	RiskLow     = risk.Low
+	RiskMedium  = risk.Medium
+	RiskHigh    = risk.High
+	RiskExtreme = risk.Extreme
 )
 
 // bands are the bands of risk, ascending.
