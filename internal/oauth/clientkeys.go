@@ -25,14 +25,10 @@ func (s *Server) keySource(c client.Client) *jwks.Source {
 // clientKeys are the keys of a client for one verification: by value, or fetched
 // from where it publishes them. A key that is not there is looked for once more.
 func (s *Server) clientKeys(ctx context.Context, c client.Client) (jose.KeySet, error) {
-	from := s.keySource(c)
-	switch {
-	case c.JWKSURI == "":
-		return jose.ParseJWKSet(c.JWKS)
-	case from == nil:
-		return nil, errKeys
+	if from := s.keySource(c); c.JWKSURI != "" && from != nil {
+		return from.Keys(ctx, c.JWKSURI)
 	}
-	return from.Keys(ctx, c.JWKSURI)
+	return s.clientKeySet(ctx, c)
 }
 
 // clientKeySet is clientKeys as the set it is, without looking for what is missing.
