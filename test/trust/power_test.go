@@ -335,19 +335,28 @@ func (l *ledger) look(state *disk.State, last disk.Event, point int, loss disk.L
 		}
 	}
 	known := slices.DeleteFunc(slices.Clone(l.told), func(e told) bool { return e.pos > last.End })
-	if err := l.hold(dir, known, &f, complain); err != nil {
+	if err := l.hold(dir, known, l.moment(last.End), &f, complain); err != nil {
 		f.broken++
 		complain("%v", err)
 	}
 	return f
 }
 
-// hold opens the deployment of a disk and holds it against what was told.
-func (l *ledger) hold(dir string, known []told, f *findings, complain func(string, ...any)) (err error) {
-	ctx, now := context.Background(), l.told[0].at
-	if len(known) > 0 {
-		now = known[len(known)-1].at
+// moment is a time after all that is written at a position of the recording: when
+// somebody was next told something. What was written and not told yet is no later, as
+// it would seem to be by the time of who was told last.
+func (l *ledger) moment(pos int64) (at time.Time) {
+	for _, e := range l.told {
+		if at = e.at; e.pos > pos {
+			break
+		}
 	}
+	return at
+}
+
+// hold opens the deployment of a disk, at a time, and holds it against what was told.
+func (l *ledger) hold(dir string, known []told, now time.Time, f *findings, complain func(string, ...any)) (err error) {
+	ctx := context.Background()
 	cfg, err := config.Parse([]byte(strings.ReplaceAll(l.text, l.dir, dir)), nil)
 	if err != nil {
 		return err
