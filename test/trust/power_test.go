@@ -112,6 +112,18 @@ func newLedger(t *testing.T) *ledger {
 	return l
 }
 
+// kill ends the server as a power cut would, and the recording with it.
+func (l *ledger) kill() {
+	l.t.Helper()
+	check(l.t, l.rec.Kill(l.run.PID()))
+	select {
+	case <-l.run.Exited():
+		l.run = nil
+	case <-time.After(20 * time.Second):
+		l.t.Fatalf("the server is not gone: %s", tail(l.run.Said()))
+	}
+}
+
 // note keeps what somebody was told.
 func (l *ledger) note(e told) {
 	pos, err := l.rec.Position()

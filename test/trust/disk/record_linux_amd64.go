@@ -34,6 +34,7 @@ const (
 	roleProgram   = "program"
 	faultSuffix   = ".fault"
 	exitNoTracing = 97
+	killSignal    = syscall.SIGUSR1 // to the one that traces
 )
 
 // New begins a recording of a folder, all of which is durable. The recording is
@@ -64,6 +65,11 @@ func (r *Recorder) Command(cmd *exec.Cmd) (*exec.Cmd, error) {
 	c.Env = append(cmd.Environ(), roleVariable+"="+roleTracer, dirVariable+"="+r.dir, logVariable+"="+r.log)
 	return c, nil
 }
+
+// Kill ends the command as a power cut would, between two calls that are
+// recorded: pid is that of what Command gave. To kill that one itself may end the
+// command within a call that is then on the disk and not in the recording.
+func (r *Recorder) Kill(pid int) error { return syscall.Kill(pid, killSignal) }
 
 // Position is how long the recording is. Whatever somebody was told before this
 // call rests on events that end before it.

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 )
@@ -98,6 +99,10 @@ type tracer struct {
 	dir   string
 	log   *os.File
 	fault string // the file that says what fails
+	// calling is held from the beginning of a call until it is recorded: a program
+	// that is killed meanwhile may have done what nobody wrote down. A thread that
+	// is killed where it stopped does not make its call.
+	calling sync.Mutex
 }
 
 func (tr *tracer) run(log string, args []string) (code int, err error) {
@@ -127,10 +132,15 @@ func (tr *tracer) run(log string, args []string) (code int, err error) {
 		return 0, err
 	}
 	told := make(chan os.Signal, 4)
-	signal.Notify(told, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM, killSignal)
 	go func() {
 		for sig := range told {
+			if sig == killSignal {
+				sig = os.Kill
+			}
+			tr.calling.Lock()
 			_ = cmd.Process.Signal(sig) // it may be gone
+			tr.calling.Unlock()
 		}
 	}()
 	return tr.follow(pid)
@@ -157,7 +167,10 @@ func (tr *tracer) follow(pid int) (code int, err error) {
 		deliver := ws.StopSignal()
 		switch {
 		case deliver == syscall.SIGTRAP && ws.TrapCause() == eventSeccomp:
-			if err := tr.call(tid); err != nil && !gone(err) {
+			tr.calling.Lock()
+			err := tr.call(tid)
+			tr.calling.Unlock()
+			if err != nil && !gone(err) {
 				return 0, err
 			}
 			continue
