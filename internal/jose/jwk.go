@@ -184,7 +184,7 @@ func publicKey(o object) (crypto.PublicKey, error) {
 			return nil, errKey
 		}
 		key := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
-		if key.N.Bit(0) == 0 || key.E < 3 || key.E&1 == 0 || key.E > 1<<31-1 || !fits(key, PS256) {
+		if key.N.Bit(0) == 0 || key.E < 3 || key.E&1 == 0 || key.E > 1<<31-1 || !fits(key, PS256) || factorable(key.N) {
 			return nil, errKey
 		}
 		return key, nil
