@@ -75,6 +75,8 @@ type Effect struct {
 	Leaf    string       // lineage node of what was issued, for introspection
 	Parts   []audit.Part // beside the general part
 	Detail  any          // members of the general part's facts, e.g. scopes
+	Asks    []Prompt     // that the act puts before people
+	Answers []Answer     // that it gives to such
 	// Against says that who asked is refused, and that this is what was done: it tells
 	// nothing of what the actor does.
 	Against bool

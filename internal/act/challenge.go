@@ -18,6 +18,8 @@ import (
 const (
 	maxChallenges = 2
 	challengeSpan = 5 * time.Minute
+	// promptLife is how long a step-up waits for its person.
+	promptLife = 10 * time.Minute
 )
 
 // Challenge is a step-up that is about to be asked for.
@@ -26,6 +28,9 @@ type Challenge struct {
 	Client          string // by id; "" for the account's own pages
 	Class           string // what counts as the same: the ask and what it is for
 	Ref             string // of the request, for the person and the record
+	For             string // the interaction, as in Intent.For
+	Device          string // that the browser shows, "" if none
+	Band            string // of risk now, "" if none was scored
 }
 
 // Marks reads single-use values. The error for one that is not there is
@@ -70,6 +75,7 @@ func (d *Doer) Challenge(ctx context.Context, marks Marks, c Challenge) error {
 	in.Changes = func(*Facts, policy.Decision) (Effect, error) {
 		eff := Effect{Parts: []audit.Part{{Person: c.Person, Body: about}}}
 		if recent < maxChallenges {
+			eff.Asks = []Prompt{{Person: c.Person, Ref: Transaction(c.For, c.Session, c.Device), Until: now.Add(promptLife), Band: c.Band}}
 			return eff, nil
 		}
 		p := problem.New(problem.Denied, policy.CodeTooMany, "This was asked for too often without success. Reference "+c.Ref)

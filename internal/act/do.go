@@ -44,8 +44,10 @@ type Doer struct {
 	// Checkpoint waits until a record is under a signed checkpoint; acts of
 	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
 	Checkpoint func(ctx context.Context, recordID string) error
-	Risk       Scorer           // nil: no risk is scored
-	Now        func() time.Time // nil: time.Now
+	Risk       Scorer // nil: no risk is scored
+	// Slow holds an answer back, or until ctx ends; nil: by the clock of the machine.
+	Slow func(ctx context.Context, long time.Duration)
+	Now  func() time.Time // nil: time.Now
 
 	facts factsCache
 }
@@ -140,6 +142,9 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 		rec.Kind = eff.Kind
 	}
 	rec.Leaf, out.kind = eff.Leaf, rec.Kind
+	if err := d.prompts(ctx, &eff, at); err != nil {
+		return Outcome{}, fmt.Errorf("%s: prompts: %w", in.Action, err)
+	}
 	if d.scores(&in) {
 		if c := d.Risk.Keep(in.Refs.Actor, at); c != nil {
 			eff.Changes = append(eff.Changes[:len(eff.Changes):len(eff.Changes)], c)
@@ -303,6 +308,7 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Row: row}); err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
+	d.probed(ctx, &in, f, rec.At)
 	return p
 }
 
@@ -362,8 +368,8 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 		rf.Methods = append(rf.Methods, string(p.Method))
 	}
 	rf.Reasons = policiesOf(dec.Reasons)
-	if f.Risk.Band != risk.Low {
-		rf.Risk = f.Risk.Band
+	if worst := f.Risk.Worst(); worst != risk.Low {
+		rf.Risk = worst
 		for _, t := range f.Risk.Terms {
 			rf.Signals = append(rf.Signals, string(t.Signal))
 		}

@@ -3,9 +3,11 @@ package act
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/risk"
 )
@@ -21,6 +23,35 @@ type Origin struct {
 	Things  []string // what it touches beside the act's action and scopes
 	// TokenAge is how long ago the credential that is used was given out.
 	TokenAge time.Duration
+	// Transaction names what the act is a part of; Do fills it in.
+	Transaction string
+}
+
+// Prompt is a question that is put before a person: to prove that it is them, or to
+// allow something. What is not answered until Until, and what is answered with a
+// no, speaks of somebody who prompts until a person gives in. An act that asks says
+// so in its Effect, and so does the one that answers.
+type Prompt struct {
+	Person string
+	Ref    string // of the transaction: the answer has the same
+	Until  time.Time
+	Band   string // of risk when it was asked (mechanisms A14); "": none was scored
+}
+
+// Answer is what became of the open prompts of a transaction.
+type Answer struct {
+	Person string
+	Ref    string
+	Denied bool
+}
+
+// Transaction names the prompts of one interaction in one session, on the device that
+// was shown: of who has a session's cookie alone, its owner's are others.
+func Transaction(interaction, session, device string) string {
+	if interaction == "" || session == "" {
+		return ""
+	}
+	return interaction + " " + session + " " + device
 }
 
 // Scorer says how unusual an act is by what its actor did before.
@@ -35,9 +66,16 @@ type Scorer interface {
 	Learn(actor string, o Origin, at time.Time, proved bool)
 	// Miss remembers a wrong proof. actor is "" if it is nobody's.
 	Miss(actor, network string, at time.Time)
+	// Asked and Answered remember what became of prompts. Said twice they change
+	// nothing more.
+	Asked(ctx context.Context, p Prompt, at time.Time) error
+	Answered(ctx context.Context, a Answer, at time.Time) error
+	// Refused remembers that an actor was refused an action, and reports whether
+	// that makes too many below one of the nodes (mechanisms A12).
+	Refused(actor string, nodes []string, action string, at time.Time) bool
 }
 
-// proofRecent is how old a proof may be to speak for what it comes with.
+// proofRecent is how old the proofs may be that an act's own make up a sign-in with.
 const proofRecent = 15 * time.Minute
 
 // scores reports whether the risk of an intent is scored.
@@ -50,6 +88,7 @@ func origin(in *Intent) Origin {
 	o := in.From
 	o.Things = slices.Clone(o.Things)
 	o.Things = append(o.Things, string(in.Action))
+	o.Transaction = Transaction(in.For, in.Refs.Session, in.From.Device)
 	for _, s := range in.Refs.Scopes {
 		o.Things = append(o.Things, in.Refs.Resource+" "+s)
 	}
@@ -64,6 +103,9 @@ func (d *Doer) score(ctx context.Context, in *Intent, f *Facts, at time.Time) (r
 	a, err := d.Risk.Score(ctx, in.Refs.Actor, origin(in), at)
 	if err == nil {
 		f.Input.Context.Risk = policy.Risk{Known: true, Band: a.Band}
+		if a.Before != "" {
+			f.Input.Context.RiskBefore = policy.Risk{Known: true, Band: a.Before}
+		}
 	}
 	return a, err
 }
@@ -71,11 +113,11 @@ func (d *Doer) score(ctx context.Context, in *Intent, f *Facts, at time.Time) (r
 // unusual adds the words of an assessment to a decision that would be another one
 // without it.
 func unusual(set *policy.Set, f *Facts, in *Intent, dec policy.Decision, a risk.Assessment) policy.Decision {
-	if dec.Outcome == policy.Allow || a.Band == "" || a.Band == risk.Low {
+	if dec.Outcome == policy.Allow || a.Worst() == "" || a.Worst() == risk.Low {
 		return dec
 	}
 	calm := f.Input
-	calm.Context.Risk.Band = policy.RiskLow
+	calm.Context.Risk.Band, calm.Context.RiskBefore = policy.RiskLow, policy.Risk{}
 	if without := set.Decide(calm, in.Attainable); without.Outcome == dec.Outcome && without.Ask == dec.Ask {
 		return dec
 	}
@@ -91,8 +133,77 @@ func (d *Doer) learn(in *Intent, f *Facts, at time.Time) {
 	if !d.scores(in) {
 		return
 	}
-	proved := in.Refs.Kind == policy.KindPerson && slices.ContainsFunc(f.Input.Context.Assurance.Pairs, func(p assurance.Pair) bool {
+	// A proof of a moment ago was of another place, for all that is known here.
+	proved := in.Refs.Kind == policy.KindPerson && len(in.Proofs) > 0 && slices.ContainsFunc(f.Input.Context.Assurance.Pairs, func(p assurance.Pair) bool {
 		return p.Rung >= assurance.Multi && at.Sub(p.AuthTime) <= proofRecent
 	})
 	d.Risk.Learn(in.Refs.Actor, origin(in), at, proved)
+}
+
+// prompts has the scorer remember what an act asks and answers, and gives the
+// changes that keep it.
+func (d *Doer) prompts(ctx context.Context, eff *Effect, at time.Time) error {
+	if d.Risk == nil {
+		return nil
+	}
+	var whose []string
+	for _, p := range eff.Asks {
+		if err := d.Risk.Asked(ctx, p, at); err != nil {
+			return err
+		}
+		whose = append(whose, p.Person)
+	}
+	for _, a := range eff.Answers {
+		if err := d.Risk.Answered(ctx, a, at); err != nil {
+			return err
+		}
+		whose = append(whose, a.Person)
+	}
+	slices.Sort(whose)
+	for _, person := range slices.Compact(whose) {
+		if c := d.Risk.Keep(person, at); c != nil {
+			eff.Changes = append(eff.Changes[:len(eff.Changes):len(eff.Changes)], c)
+		}
+	}
+	return nil
+}
+
+// slowness is how long the answer to who probes is held back (mechanisms A12).
+const slowness = time.Second
+
+// probed counts a refusal below the nodes that one actor answers for, and holds the
+// answer back where there were too many.
+func (d *Doer) probed(ctx context.Context, in *Intent, f *Facts, at time.Time) {
+	if d.Risk == nil || in.Refs.Actor == "" || in.Refs.Kind != policy.KindPerson && in.Refs.Kind != policy.KindService && in.Refs.Kind != policy.KindAgent {
+		return
+	}
+	what := []string{string(in.Action), in.Refs.Resource}
+	for _, more := range [][]string{in.Refs.Resources, in.Refs.Scopes, in.Refs.Target} {
+		what = append(append(what, "\x00"), more...)
+	}
+	var nodes []string
+	for i := range f.Nodes {
+		switch f.Nodes[i].Kind {
+		case lineage.Client, lineage.Resource, lineage.Group: // others are below them, too
+		default:
+			nodes = append(nodes, f.Nodes[i].ID)
+		}
+	}
+	if !d.Risk.Refused(in.Refs.Actor, nodes, strings.Join(what, "\x00"), at) {
+		return
+	}
+	if d.Slow == nil {
+		wait(ctx, slowness)
+		return
+	}
+	d.Slow(ctx, slowness)
+}
+
+func wait(ctx context.Context, long time.Duration) {
+	t := time.NewTimer(long)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
 }

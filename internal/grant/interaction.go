@@ -63,6 +63,7 @@ type Pending struct {
 	App        client.Client
 	Next       Next
 	Ask        assurance.Ask // of NextStepUp and NextImpossible
+	Band       string        // of risk, as it was judged; "" if none is scored
 	Reasons    []string      // in words, for this person
 	Code       string        // of NextDenied
 	Scopes     []Permission  // what consent shows

@@ -7,17 +7,18 @@ import (
 	"strings"
 
 	"github.com/countersign-dev/countersign/internal/act"
-	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/session"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // count remembers that a person is asked for a step-up, and refuses the one too
 // many. What counts as the same is the ask and the scopes (mechanisms A15).
-func (s *Server) count(r *http.Request, a *authRequest, ses session.Session, ask assurance.Ask) error {
+func (s *Server) count(r *http.Request, a *authRequest, ses session.Session, p *grant.Pending) error {
+	ask := p.Ask
 	scopes := slices.Sorted(slices.Values(a.in.Scopes))
 	return s.Do.Challenge(r.Context(), s.State, act.Challenge{
-		Person: ses.Person, Session: ses.ID, Client: a.client.ID, Ref: web.RecordOf(r).Ref(),
+		Person: ses.Person, Session: ses.ID, Client: a.client.ID, Ref: web.RecordOf(r).Ref(), For: For(p.Reference), Device: s.Browser.Origin(r).Device, Band: p.Band,
 		Class: strconv.Itoa(int(ask.Rung)) + " " + ask.MaxAge.String() + " " + strings.Join(scopes, " "),
 	})
 }

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"crypto/hmac"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -128,6 +129,7 @@ func (s *Server) claimDevice(r *http.Request, ses session.Session, d grant.Devic
 					Purpose: once.DeviceOpened, Key: key, Bound: ses.Person, Data: data, MadeAt: f.Input.Context.Now, ExpiresAt: d.Until,
 				}}},
 				Parts: []audit.Part{{Person: ses.Person, Body: about}},
+				Asks:  []act.Prompt{{Person: ses.Person, Ref: devicePrompt(key), Until: d.Until}},
 			}, nil
 		},
 	})
@@ -135,6 +137,11 @@ func (s *Server) claimDevice(r *http.Request, ses session.Session, d grant.Devic
 		return s.claimed(r.Context(), ses, key)
 	}
 	return oneOfGone(err, deviceExpired(d))
+}
+
+// devicePrompt names what a person is asked by a device.
+func devicePrompt(key once.Key) string {
+	return "device " + base64.RawURLEncoding.EncodeToString(key[:])
 }
 
 // claimed lets the person who entered a code go on with it, and nobody else.
@@ -298,8 +305,9 @@ func (s *Server) approveDevice(r *http.Request, a *authRequest, ses session.Sess
 			return act.Effect{}, err
 		}
 		eff := act.Effect{
-			Detail: map[string]any{"scopes": c.Scopes, "elevated": c.Elevated, "acr": c.ACR},
-			Parts:  []audit.Part{{Person: ses.Person, Body: s.aboutDevice(a, ses, p)}},
+			Detail:  map[string]any{"scopes": c.Scopes, "elevated": c.Elevated, "acr": c.ACR},
+			Parts:   []audit.Part{{Person: ses.Person, Body: s.aboutDevice(a, ses, p)}},
+			Answers: []act.Answer{{Person: ses.Person, Ref: devicePrompt(key)}},
 		}
 		if !a.client.FirstParty {
 			agreed := grant.Consent{ID: id.New("cns_"), Person: ses.Person, Client: a.client.ID}
@@ -363,7 +371,10 @@ func (s *Server) denyDevice(ctx context.Context, a *authRequest, ses session.Ses
 		Action: policy.DeviceDeny, Kind: audit.DeviceDenied, Spend: []once.Spend{{Purpose: once.DeviceOpened, Key: key}},
 		Refs: act.Refs{Kind: policy.KindPerson, Actor: ses.Person, Session: ses.ID, Owner: ses.Person},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			return act.Effect{Changes: []act.Change{put}, Parts: []audit.Part{{Person: ses.Person, Body: s.aboutDevice(a, ses, grant.Pending{})}}}, nil
+			return act.Effect{
+				Changes: []act.Change{put}, Parts: []audit.Part{{Person: ses.Person, Body: s.aboutDevice(a, ses, grant.Pending{})}},
+				Answers: []act.Answer{{Person: ses.Person, Ref: devicePrompt(key), Denied: true}},
+			}, nil
 		},
 	})
 	if used, ok := act.Spent(err); ok {

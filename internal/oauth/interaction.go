@@ -166,7 +166,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, a *authRequest, ses
 		return s.authError(w, r, a, promptNone(p.Next))
 	}
 	if p.Next == grant.NextStepUp && !(a.in.Fresh && p.Ask == presence) {
-		if err := s.count(r, a, ses, p.Ask); err != nil {
+		if err := s.count(r, a, ses, &p); err != nil {
 			return s.authError(w, r, a, err)
 		}
 	}
@@ -224,6 +224,7 @@ func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, re
 	if err != nil {
 		return p, err
 	}
+	p.Band = facts.Risk.Band
 	if dec.Outcome != policy.Allow {
 		for _, r := range dec.Reasons {
 			p.Reasons = append(p.Reasons, r.Text)

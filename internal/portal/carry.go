@@ -74,11 +74,11 @@ func withQuery(path string, pairs ...string) string {
 }
 
 // confirmFirst sends the browser to confirm that it is the person, before the
-// act, and to a page of ours then. why is a key of ownActions. Whoever comes back
+// act, and to a page of ours then. why is a key of ownActions, band that of risk now. Whoever comes back
 // again and again without having confirmed is told to wait (mechanisms A15).
-func (s *Server) confirmFirst(w http.ResponseWriter, r *http.Request, in act.Intent, page, why string) error {
+func (s *Server) confirmFirst(w http.ResponseWriter, r *http.Request, in act.Intent, band, page, why string) error {
 	err := s.Do.Challenge(r.Context(), s.Store, act.Challenge{
-		Person: in.Refs.Actor, Session: in.Refs.Session, Class: string(in.Action), Ref: web.RecordOf(r).Ref(),
+		Person: in.Refs.Actor, Session: in.Refs.Session, Class: string(in.Action), Ref: web.RecordOf(r).Ref(), For: in.For, Device: in.From.Device, Band: band,
 	})
 	if p := problem.From(err); p != nil && p.Code == policy.CodeTooMany {
 		throttled := problem.New(problem.Throttled, p.Code, "You were asked twice in the last five minutes to confirm that it's you for this.").Because(err)
@@ -97,14 +97,14 @@ func (s *Server) confirmFirst(w http.ResponseWriter, r *http.Request, in act.Int
 // error. Whether the act is done is decided again by the act (mechanisms A13).
 func (s *Server) may(w http.ResponseWriter, r *http.Request, in act.Intent, page, why string) (ok bool, err error) {
 	in.For, in.From = portalItself, s.Origin(r)
-	dec, _, err := s.Do.Judge(r.Context(), in)
+	dec, facts, err := s.Do.Judge(r.Context(), in)
 	switch {
 	case err != nil:
 		return false, err
 	case dec.Outcome == policy.Allow:
 		return true, nil
 	case dec.Outcome == policy.StepUp:
-		return false, s.confirmFirst(w, r, in, page, why)
+		return false, s.confirmFirst(w, r, in, facts.Risk.Band, page, why)
 	}
 	return false, dec.Problem(s.Ladder)
 }
@@ -114,7 +114,7 @@ func (s *Server) may(w http.ResponseWriter, r *http.Request, in act.Intent, page
 // false without an error.
 func (s *Server) perform(w http.ResponseWriter, r *http.Request, in act.Intent, page, why string) (ok bool, err error) {
 	in.For, in.From = portalItself, s.Origin(r)
-	dec, _, err := s.Do.Judge(r.Context(), in)
+	dec, facts, err := s.Do.Judge(r.Context(), in)
 	if err != nil {
 		return false, err
 	}
@@ -122,7 +122,7 @@ func (s *Server) perform(w http.ResponseWriter, r *http.Request, in act.Intent, 
 		_, err = s.Do.Do(r.Context(), in)
 	}
 	if dec.Outcome == policy.StepUp || errors.Is(err, problem.StepUp) {
-		return false, s.confirmFirst(w, r, in, page, why)
+		return false, s.confirmFirst(w, r, in, facts.Risk.Band, page, why)
 	}
 	return err == nil, err
 }

@@ -448,12 +448,14 @@ func (s *Server) stepUpFinish(w http.ResponseWriter, r *http.Request) error {
 	}
 	refs := self(v.ses, []string{v.ses.ID})
 	refs.Credential = []string{got.Use.ID}
+	from := s.Origin(r)
 	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.SessionProve, Kind: audit.StepUpDone, Refs: refs, For: proof.For, Proofs: []assurance.Proof{proof}, Spend: []once.Spend{got.Spend},
+		Action: policy.SessionProve, Kind: audit.StepUpDone, Refs: refs, For: proof.For, From: from, Proofs: []assurance.Proof{proof}, Spend: []once.Spend{got.Spend},
 		Changes: func(f *act.Facts, _ policy.Decision) (act.Effect, error) {
 			return act.Effect{
 				Changes: append([]act.Change{session.Prove{ID: v.ses.ID, Proofs: merged(v.ses.Proofs, s.now(), proof)}, got.Use}, pardoned(v.person.Username, v.person.ID)...),
 				Parts:   []audit.Part{{Person: v.person.ID, Body: map[string]any{"session": v.ses.ID, "with": "passkey", "for": map[bool]string{true: "app", false: "account"}[tx != ""]}}},
+				Answers: []act.Answer{{Person: v.person.ID, Ref: act.Transaction(proof.For, v.ses.ID, from.Device)}},
 			}, nil
 		},
 	})

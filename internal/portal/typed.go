@@ -313,14 +313,16 @@ func (s *Server) proveTyped(r *http.Request, v *visitor, tx string, proofs []ass
 		proofs[i].For = purpose
 		refs.Credential = append(refs.Credential, proofs[i].Credential)
 	}
+	from := s.Origin(r)
 	_, err := s.Do.Do(r.Context(), act.Intent{
-		Action: policy.SessionProve, Kind: audit.StepUpDone, Refs: refs, For: purpose, Proofs: proofs,
+		Action: policy.SessionProve, Kind: audit.StepUpDone, Refs: refs, For: purpose, From: from, Proofs: proofs,
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
 				Changes: append(changes, session.Prove{ID: v.ses.ID, Proofs: merged(v.ses.Proofs, s.now(), proofs...)}),
 				Parts: []audit.Part{{Person: v.person.ID, Body: map[string]any{
 					"session": v.ses.ID, "with": "password and code", "for": map[bool]string{true: "app", false: "account"}[tx != ""],
 				}}},
+				Answers: []act.Answer{{Person: v.person.ID, Ref: act.Transaction(purpose, v.ses.ID, from.Device)}},
 			}, nil
 		},
 	})

@@ -40,6 +40,7 @@ type Profiles struct {
 	Place func(netip.Prefix) risk.Place
 
 	crowd   risk.Crowd
+	probes  risk.Probes
 	mu      sync.Mutex
 	entries map[string]*entry
 }
@@ -123,6 +124,9 @@ func (p *Profiles) Score(ctx context.Context, actor string, o act.Origin, at tim
 	e := p.entry(actor, at)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if o.Transaction != "" { // which another process may have begun a moment ago
+		e.readAt = time.Time{}
+	}
 	if err := p.fresh(ctx, e, actor, at); err != nil {
 		return risk.Assessment{}, err
 	}
@@ -157,6 +161,48 @@ func (p *Profiles) Learn(actor string, o act.Origin, at time.Time, proved bool) 
 	e.news = true
 }
 
+// Asked implements act.Scorer.
+func (p *Profiles) Asked(ctx context.Context, q act.Prompt, at time.Time) error {
+	return p.note(ctx, q.Person, at, func(h *risk.History) bool { h.Asked(q.Ref, at, q.Until, q.Band); return true })
+}
+
+// Answered implements act.Scorer.
+func (p *Profiles) Answered(ctx context.Context, a act.Answer, at time.Time) error {
+	return p.note(ctx, a.Person, at, func(h *risk.History) bool { return h.Answered(a.Ref, at, a.Denied) })
+}
+
+// note changes a history that is read again before: another process may have asked
+// what is answered here.
+func (p *Profiles) note(ctx context.Context, actor string, at time.Time, change func(*risk.History) bool) error {
+	e := p.entry(actor, at)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.readAt = time.Time{}
+	if err := p.fresh(ctx, e, actor, at); err != nil {
+		return err
+	}
+	if change(&e.history) {
+		e.news, e.notable = true, true
+	}
+	return nil
+}
+
+// Refused implements act.Scorer.
+func (p *Profiles) Refused(actor string, nodes []string, action string, at time.Time) (probing bool) {
+	for _, n := range nodes {
+		probing = p.probes.Refused(n, action, at) || probing
+	}
+	if !probing {
+		return false
+	}
+	e := p.entry(actor, at)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.history.Probed(at)
+	e.news, e.notable = true, true
+	return true
+}
+
 // Miss implements act.Scorer.
 func (p *Profiles) Miss(actor, network string, at time.Time) {
 	o := act.Origin{Network: network}
@@ -176,7 +222,7 @@ func (p *Profiles) Miss(actor, network string, at time.Time) {
 // event is an origin in the terms of risk. Loopback is no network: it says that
 // whoever asks is on this machine, or that a proxy does not say who asks.
 func (p *Profiles) event(o act.Origin, at time.Time) risk.Event {
-	x := risk.Event{At: at, Network: o.Network, NoDevice: !o.Shown, Device: o.Device, Things: o.Things, TokenAge: o.TokenAge}
+	x := risk.Event{At: at, Network: o.Network, NoDevice: !o.Shown, Device: o.Device, Things: o.Things, TokenAge: o.TokenAge, Transaction: o.Transaction}
 	if o.SignIn {
 		x.Did = risk.SignIn
 	}

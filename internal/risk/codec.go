@@ -4,11 +4,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"time"
 )
 
-// form is the first byte of what MarshalBinary writes.
-const form = 1
+// form is the first byte of what MarshalBinary writes; the one before had no prompts and no probing.
+const (
+	form       = 2
+	formBefore = 1
+)
 
 var errHistory = errors.New("not a history of this form")
 
@@ -35,6 +39,12 @@ func (h *History) MarshalBinary() ([]byte, error) {
 		b = binary.BigEndian.AppendUint64(b, s.key)
 		b = putTime(b, s.known, s.last)
 	}
+	b = putTime(b, h.probed)
+	b = append(b, byte(len(h.prompts)))
+	for _, p := range h.prompts {
+		b = binary.BigEndian.AppendUint64(b, p.key)
+		b = append(putTime(b, p.asked, p.due), byte(p.end), p.band)
+	}
 	return b, nil
 }
 
@@ -46,7 +56,8 @@ func (h *History) UnmarshalBinary(b []byte) error {
 		return nil
 	}
 	r := reader{b: b}
-	if r.byte() != form {
+	was := r.byte()
+	if was != form && was != formBefore {
 		return errHistory
 	}
 	var n History
@@ -76,11 +87,28 @@ func (h *History) UnmarshalBinary(b []byte) error {
 		}
 		n.sights = append(n.sights, s)
 	}
+	if was == form && !n.readPrompts(&r) {
+		return errHistory
+	}
 	if r.short || len(r.b) != 0 || !finite(n.where.Latitude) || !finite(n.where.Longitude) {
 		return errHistory
 	}
 	*h = n
 	return nil
+}
+
+// readPrompts reads the prompts, and when it probed; ok is false of what MarshalBinary never writes.
+func (h *History) readPrompts(r *reader) (ok bool) {
+	h.probed = r.time()
+	count := int(r.byte())
+	for range count {
+		p := prompt{key: r.uint64(), asked: r.time(), due: r.time(), end: end(r.byte()), band: r.byte()}
+		if p.end >= ends || int(p.band) >= len(bands) || r.short {
+			return false
+		}
+		h.prompts = append(h.prompts, p)
+	}
+	return count <= maxPrompts && slices.IsSortedFunc(h.prompts, func(a, b prompt) int { return a.asked.Compare(b.asked) })
 }
 
 // putTime writes times to the second, 0 for none.

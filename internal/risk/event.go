@@ -44,4 +44,7 @@ type Event struct {
 	// TokenAge is how long ago the credential that is used was given out; 0 if none
 	// is.
 	TokenAge time.Duration
+	// Transaction names what this is a part of, "" if it stands alone: what a prompt
+	// of it caused does not count against it (mechanisms A14).
+	Transaction string
 }

@@ -46,6 +46,8 @@ type History struct {
 	counted time.Time
 	failed  window
 	asked   window // prompts that nobody answered
+	prompts []prompt
+	probed  time.Time // when too much of it was refused
 }
 
 // window counts what happened in the last hour, roughly: it leaks evenly.
@@ -175,6 +177,10 @@ func (h *History) News(e Event) bool {
 // Merge adds what another history of the same actor knows, which another process
 // kept. What both know is not counted twice.
 func (h *History) Merge(o *History) {
+	h.Probed(o.probed)
+	for _, p := range o.prompts {
+		h.asks(p)
+	}
 	if o.began.IsZero() && o.failed.n == 0 && o.asked.n == 0 {
 		return
 	}

@@ -87,7 +87,7 @@ func measure(s risk.Settings, c population.Config, places bool) rates {
 				over[x.Case] = true
 				continue
 			}
-			h.Learn(x.Event, person && rung >= 2 && age <= recent)
+			h.Learn(x.Event, person && rung >= 2 && age == 0) // a proof is of where it was given
 			continue
 		}
 		d := day{x.Actor, int(x.At.Unix() / 86400)}
@@ -107,7 +107,7 @@ func measure(s risk.Settings, c population.Config, places bool) rates {
 		if a.Band == risk.Extreme {
 			blocked[d] = true
 		}
-		h.Learn(x.Event, person && x.At.Sub(proved[x.Actor]) <= recent)
+		h.Learn(x.Event, person && x.At.Equal(proved[x.Actor]))
 	}
 	for d := range days {
 		if d.actor < c.People {

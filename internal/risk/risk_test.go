@@ -101,7 +101,8 @@ func TestSignals(t *testing.T) {
 				h.Learn(f, false)
 			}
 		}, 0, nil, "prompts+50", risk.Medium},
-		{"a network from which others are tried", func(*risk.History, *risk.Event) {}, 8, nil, "network_attacks+45", risk.Medium},
+		{"a network from which others are tried", func(_ *risk.History, e *risk.Event) { e.Network = "192.0.2.0/24" }, 8, nil, "new_network+15 network_attacks+45", risk.High},
+		{"… which is one's own, shared with many", func(*risk.History, *risk.Event) {}, 16, nil, "network_attacks+23", risk.Low},
 		{"an old token adds to what is unusual", func(_ *risk.History, e *risk.Event) { e.TokenAge, e.Network = 9*time.Hour, "192.0.2.0/24" }, 0, nil, "new_network+15 old_token+5", risk.Low},
 		{"… and alone says nothing", func(_ *risk.History, e *risk.Event) { e.TokenAge = 9 * time.Hour }, 0, nil, "", risk.Low},
 		{"a managed device weighs against it", func(_ *risk.History, e *risk.Event) { e.Device, e.Managed = "other", true }, 0, nil, "new_device+45 managed_device-10", risk.Medium},
@@ -240,7 +241,7 @@ func FuzzHistory(f *testing.F) {
 		if _, err := h.MarshalBinary(); err != nil {
 			t.Error(err)
 		}
-		if len(b) > 0 {
+		if len(b) > 0 && b[0] != 1 { // what was kept in the form before is written in this one
 			again, _ := func() ([]byte, error) { var h risk.History; _ = h.UnmarshalBinary(b); return h.MarshalBinary() }()
 			if !bytes.Equal(again, b) {
 				t.Error("written differently than read")

@@ -3,6 +3,7 @@ package risk
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -21,6 +22,7 @@ const (
 	Failures         Signal = "failures"        // of this actor, lately
 	NetworkAttacks   Signal = "network_attacks" // several actors failed from this network: stuffing, spraying
 	Prompts          Signal = "prompts"         // that nobody answered
+	Probing          Signal = "probing"         // much was tried that is refused
 	OldToken         Signal = "old_token"
 	TrustedNetwork   Signal = "trusted_network"
 	ManagedDevice    Signal = "managed_device"
@@ -48,6 +50,18 @@ type Assessment struct {
 	Score int
 	Band  string
 	Terms []Term
+	// Before is the highest band at which the event's transaction was challenged, "" if
+	// it was not.
+	Before string
+}
+
+// Worst is the higher of the band and of the one before, "" of the zero Assessment
+// (mechanisms A14).
+func (a *Assessment) Worst() string {
+	if a.Band == "" {
+		return ""
+	}
+	return bands[max(slices.Index(bands, a.Band), slices.Index(bands, a.Before), 0)]
 }
 
 // Report is what somebody outside said of an actor, a device or a network. It
@@ -71,7 +85,7 @@ func Default() Settings {
 	return Settings{
 		Points: map[Signal]int{
 			NewDevice: 45, NewNetwork: 15, NewCountry: 25, ImpossibleTravel: 30, UnusualHour: 15, FirstUse: 40, UnusualVolume: 30,
-			Failures: 20, NetworkAttacks: 45, Prompts: 50, OldToken: 5, TrustedNetwork: -20, ManagedDevice: -10, Reported: 100,
+			Failures: 20, NetworkAttacks: 45, Prompts: 50, Probing: 45, OldToken: 5, TrustedNetwork: -20, ManagedDevice: -10, Reported: 100,
 		},
 		Machine: map[Signal]int{NewNetwork: 40, NewCountry: 40, FirstUse: 60, UnusualVolume: 40, ImpossibleTravel: 0, TrustedNetwork: 0},
 		Medium:  35, High: 60, Extreme: 85,
@@ -140,7 +154,7 @@ func (s Settings) Score(h *History, e Event, failing int, reports []Report) Asse
 		}
 	}
 	c.out.Score = max(0, c.out.Score)
-	c.out.Band = s.Band(c.out.Score)
+	c.out.Band, c.out.Before = s.Band(c.out.Score), h.before(e.Transaction, e.At)
 	return c.out
 }
 
@@ -208,10 +222,17 @@ func (c *scoring) pressure(h *History, e Event, failing int) {
 	if n := h.failed.now(e.At); n >= 4 {
 		c.add(Failures, float64(n)/12, "%.0f proofs of this account were wrong in the last hour.", n)
 	}
-	if n := h.asked.now(e.At); n >= 2 {
-		c.add(Prompts, float64(n)/5, "%.0f prompts that nobody answered in the last hour.", n)
+	if n := h.asked.now(e.At) + h.ignored(e.At, e.Transaction); n >= 2 {
+		c.add(Prompts, float64(n)/5, "%.0f prompts in the last hour that nobody answered, or with a no.", n)
+	}
+	if !h.probed.IsZero() && e.At.Sub(h.probed) < span {
+		c.add(Probing, 1, "More than %d different things were asked for and refused within five minutes.", ProbingAt)
 	}
 	if failing >= 3 && !e.Trusted {
-		c.add(NetworkAttacks, float64(failing)/8, "%d accounts were tried from this network in vain.", failing)
+		share := min(1, float64(failing)/8)
+		if h.knows(network, e.Network, e.At) { // whom others share a network with, they do not make a suspect
+			share /= 2
+		}
+		c.add(NetworkAttacks, share, "%d accounts were tried from this network in vain.", failing)
 	}
 }

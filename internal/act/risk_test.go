@@ -1,0 +1,213 @@
+package act_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/profile"
+	"github.com/countersign-dev/countersign/internal/risk"
+	"github.com/countersign-dev/countersign/internal/session"
+)
+
+// scored is a Doer, one of several replicas, that scores risk.
+func (r *rig) scored() *act.Doer {
+	d := r.doer()
+	d.Risk = &profile.Profiles{Store: r.store, Settings: risk.Default()}
+	d.Slow = func(context.Context, time.Duration) {}
+	return d
+}
+
+// reads is what somebody asks in a browser.
+func reads(p account.Person, s session.Session, transaction string) act.Intent {
+	return act.Intent{
+		Action: policy.SelfRead, Kind: audit.TokenRefused, For: transaction, From: act.Origin{Asked: true},
+		Refs: act.Refs{Kind: policy.KindPerson, Actor: p.ID, Session: s.ID, Owner: p.ID},
+	}
+}
+
+// band is what a decision of one's own account is made on.
+func (r *rig) band(d *act.Doer, in act.Intent) (now, before string) {
+	r.t.Helper()
+	_, f, err := d.Judge(context.Background(), in)
+	r.ok(err)
+	return f.Input.Context.Risk.Band, f.Input.Context.RiskBefore.Band
+}
+
+// TestA14BandOfTheChallenge is mechanisms A14: for one transaction the band of its
+// challenge stays, at every replica at once; its own prompts do not count in it; and
+// failures do.
+func TestA14BandOfTheChallenge(t *testing.T) {
+	r := newRig(t)
+	p := r.person("dana")
+	s := r.session(p.ID, r.proof(p.ID))
+	one, two := r.scored(), r.scored()
+	if now, before := r.band(two, reads(p, s, "tx")); now != risk.Low || before != "" {
+		t.Fatalf("%q after %q before anything happened", now, before)
+	}
+	r.ok(one.Challenge(t.Context(), r.store, act.Challenge{Person: p.ID, Session: s.ID, Class: "read", Ref: "REF", For: "tx", Band: risk.High}))
+	for _, tc := range []struct{ tx, before string }{{"tx", risk.High}, {"another", ""}, {"", ""}} {
+		if now, before := r.band(two, reads(p, s, tc.tx)); now != risk.Low || before != tc.before {
+			t.Errorf("%q: %q after %q", tc.tx, now, before)
+		}
+	}
+	dec, _, err := two.Judge(t.Context(), reads(p, s, "tx"))
+	r.ok(err)
+	if dec.Outcome != policy.Allow { // the proof of a moment ago outweighs it
+		t.Errorf("%v %v", dec.Outcome, dec.Reasons)
+	}
+	r.pass(16 * time.Minute) // and after that it does not
+	dec, _, err = two.Judge(t.Context(), reads(p, s, "tx"))
+	r.ok(err)
+	if dec.Outcome != policy.StepUp || dec.Reasons[0].Policy != "risk.high" {
+		t.Errorf("%v %v", dec.Outcome, dec.Reasons)
+	}
+	if dec, _, err = two.Judge(t.Context(), reads(p, s, "another")); err != nil || dec.Outcome != policy.Allow {
+		t.Errorf("another transaction: %v %v", dec.Outcome, err)
+	}
+	for range 12 { // wrong proofs count, whatever the transaction
+		two.Risk.Miss(p.ID, "", r.time())
+	}
+	_, f, err := two.Judge(t.Context(), reads(p, s, "tx"))
+	r.ok(err)
+	if len(f.Risk.Terms) != 1 || f.Risk.Terms[0].Signal != risk.Failures {
+		t.Errorf("%+v", f.Risk.Terms)
+	}
+}
+
+// TestPromptsCount: step-ups that nobody answers are counted by every replica; those
+// that were answered, at whichever, are not.
+func TestPromptsCount(t *testing.T) {
+	r := newRig(t)
+	p := r.person("dana")
+	s := r.session(p.ID, r.proof(p.ID))
+	one, two := r.scored(), r.scored()
+	prompt := func(tx string) {
+		r.ok(one.Challenge(t.Context(), r.store, act.Challenge{Person: p.ID, Session: s.ID, Class: tx, Ref: "REF", For: tx, Band: risk.Low}))
+	}
+	signals := func() (out []risk.Signal) {
+		_, f, err := two.Judge(t.Context(), reads(p, s, ""))
+		r.ok(err)
+		for _, x := range f.Risk.Terms {
+			out = append(out, x.Signal)
+		}
+		return out
+	}
+	for i := range 5 {
+		prompt(fmt.Sprint("answered", i))
+		answer := system()
+		answer.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
+			return act.Effect{Answers: []act.Answer{{Person: p.ID, Ref: act.Transaction(fmt.Sprint("answered", i), s.ID, "")}}}, nil
+		}
+		_, err := two.Do(t.Context(), answer)
+		r.ok(err)
+		prompt(fmt.Sprint("ignored", i))
+	}
+	if got := signals(); got != nil {
+		t.Errorf("%v while they wait", got)
+	}
+	r.pass(11 * time.Minute)
+	if got := signals(); len(got) != 1 || got[0] != risk.Prompts {
+		t.Errorf("%v when nobody answered", got)
+	}
+	_, f, err := two.Judge(t.Context(), reads(p, s, ""))
+	r.ok(err)
+	if want := "5 prompts in the last hour that nobody answered, or with a no."; f.Risk.Terms[0].Words != want {
+		t.Errorf("%q, want %q", f.Risk.Terms[0].Words, want)
+	}
+	r.pass(time.Hour)
+	if got := signals(); got != nil {
+		t.Errorf("%v an hour later", got)
+	}
+}
+
+// TestA12Probing is mechanisms A12: the twenty-first distinct refused action in five
+// minutes is answered slowly and makes a signal, below the same session only.
+func TestA12Probing(t *testing.T) {
+	r := newRig(t)
+	p, other := r.person("dana"), r.person("sam")
+	s, theirs := r.session(p.ID, r.proof(p.ID)), r.session(other.ID, r.proof(other.ID))
+	d := r.scored()
+	slowed := 0
+	d.Slow = func(context.Context, time.Duration) { slowed++ }
+	refused := func(who account.Person, s session.Session, target string) {
+		in := reads(who, s, "")
+		in.Action, in.Refs.Owner, in.Refs.Target = policy.PersonDisable, "", []string{target}
+		_, err := d.Do(t.Context(), in)
+		if problem.From(err) == nil {
+			t.Fatalf("not refused: %v", err)
+		}
+	}
+	targets := make([]string, 21)
+	for i := range targets {
+		targets[i] = r.person(fmt.Sprint("target", i)).ID
+	}
+	for range 3 {
+		for _, x := range targets[:20] {
+			refused(p, s, x)
+		}
+	}
+	refused(other, theirs, targets[20])
+	if now, _ := r.band(d, reads(p, s, "")); slowed != 0 || now != risk.Low {
+		t.Fatalf("twenty distinct actions: %d answers held back, %s", slowed, now)
+	}
+	refused(p, s, targets[20])
+	if now, _ := r.band(d, reads(p, s, "")); slowed != 1 || now != risk.Medium {
+		t.Errorf("twenty-one: %d answers held back, %s", slowed, now)
+	}
+	if now, _ := r.band(d, reads(other, theirs, "")); now != risk.Low {
+		t.Errorf("somebody else is %s", now)
+	}
+	out, err := d.Do(t.Context(), reads(p, s, "")) // what happens next keeps it, for other replicas
+	r.ok(err)
+	if now, _ := r.band(r.scored(), reads(p, s, "")); now != risk.Medium {
+		t.Errorf("another replica: %s after %s", now, out.RecordID)
+	}
+	r.pass(time.Hour)
+	if now, _ := r.band(d, reads(p, s, "")); now != risk.Low {
+		t.Errorf("an hour later: %s", now)
+	}
+}
+
+// TestAnEarlierProofIsOfElsewhere: a use without a proof of its own does not make a
+// network known, however fresh the session is; a proof there does.
+func TestAnEarlierProofIsOfElsewhere(t *testing.T) {
+	r := newRig(t)
+	p := r.person("dana")
+	d := r.scored()
+	at := func(network string, proved bool) bool {
+		t.Helper()
+		s := r.session(p.ID, r.proof(p.ID))
+		in := reads(p, s, "")
+		in.From.Network = network
+		if proved {
+			in.Proofs = append(in.Proofs, r.proof(p.ID))
+		}
+		_, err := d.Do(t.Context(), in)
+		r.ok(err)
+		_, f, err := d.Judge(t.Context(), in)
+		r.ok(err)
+		for _, x := range f.Risk.Terms {
+			if x.Signal == risk.NewNetwork {
+				return false
+			}
+		}
+		return true
+	}
+	for range 40 {
+		r.pass(6 * time.Hour)
+		at("198.51.100.0/24", true)
+	}
+	if at("203.0.113.0/24", false) {
+		t.Error("a session of a moment ago made another network known")
+	}
+	if !at("203.0.113.0/24", true) {
+		t.Error("a proof there did not")
+	}
+}
