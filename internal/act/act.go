@@ -97,7 +97,9 @@ type Intent struct {
 	For string
 	// Token is the access token that was presented to be acted with, where one was.
 	Token policy.Token
-	Spend []once.Spend
+	// Details are what the act is about in an app's own terms, where it said so.
+	Details policy.Details
+	Spend   []once.Spend
 	// Prepare reads what only this act needs; it runs in each try, after the facts
 	// were loaded, so that a change of anything guarded has it read again.
 	Prepare func(context.Context) error

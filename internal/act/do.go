@@ -228,7 +228,7 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 	}
 	f.Input.Context.Now = at
 	f.Input.Context.Presented = in.Refs.Presented
-	f.Input.Context.Token = in.Token
+	f.Input.Context.Token, f.Input.Context.Details = in.Token, in.Details
 	f.Input.Context.Assurance = assurance.Evaluate(in.Refs.Actor, proofs, at)
 	f.Proofs = proofs
 	for _, e := range f.Expiry {

@@ -90,7 +90,7 @@ func checkReach(s Spec) error {
 			return invalid("scope_invalid", "The scope %.80q is not a scope (RFC 6749 section 3.3), or is named twice.", sc)
 		}
 	}
-	for _, list := range [][]string{s.Resources, s.Clients} {
+	for _, list := range [][]string{s.Resources, s.Clients, s.DetailsTypes} {
 		for i, x := range list {
 			if x == "" || x == "*" || slices.Contains(list[:i], x) {
 				return invalid("reach_invalid", "%.200q is named twice, or is no name.", x)

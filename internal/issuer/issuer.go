@@ -46,6 +46,7 @@ type Spec struct {
 	Clients       []string          `json:"clients,omitempty" maxItems:"200" doc:"client_ids that may present its assertions; any with the grant type if left out"`
 	Resources     []string          `json:"resources,omitempty" maxItems:"200" doc:"URIs of the resources that its assertions may be used for; at least one"`
 	Scopes        []string          `json:"scopes,omitempty" maxItems:"200" doc:"That its assertions may be used for; at least one"`
+	DetailsTypes  []string          `json:"authorization_details_types,omitempty" maxItems:"50" doc:"Types of authorization details that its assertions may say; none if left out"`
 	MaxLifetime   int64             `json:"max_lifetime,omitempty" minimum:"0" maximum:"3600" doc:"Seconds that an assertion may be good for; 300 if left out"`
 	Replay        string            `json:"replay,omitempty" enum:"once,same_client" doc:"same_client: an ID-JAG may be presented again until it expires, by the same client and key; once if left out"`
 	ACR           map[string]string `json:"acr,omitempty" doc:"What its acr values are worth here; a value that is not in it is worth one factor and is not passed on"`

@@ -36,6 +36,7 @@ type GrantAssertion struct {
 	Scope     string
 	Scoped    bool   // it says scope
 	Resource  string // "" if it does not say
+	Details   string // authorization_details, as JSON; "" if it does not say
 	ACR       string
 	AMR       []string
 	AuthTime  time.Time // zero if it does not say
@@ -123,7 +124,7 @@ func readGrant(c *claims) GrantAssertion {
 	a := GrantAssertion{
 		Subject: c.str("sub"), Tenant: c.str("tenant"), ClientID: c.str("client_id"), JTI: c.str("jti"),
 		Scope: c.str("scope"), Scoped: c.has("scope"), Resource: c.str("resource"),
-		ACR: c.str("acr"), AMR: c.strs("amr"), AuthTime: c.date("auth_time").Time(), Acting: c.has("act"),
+		Details: c.raw("authorization_details"), ACR: c.str("acr"), AMR: c.strs("amr"), AuthTime: c.date("auth_time").Time(), Acting: c.has("act"),
 	}
 	if cnf, ok := c.sub("cnf"); ok { // an ill-typed cnf must not read as no cnf
 		a.Key = &Confirmation{JKT: cnf.str("jkt"), X5TS256: cnf.str("x5t#S256")}

@@ -2,12 +2,14 @@ package oauth
 
 import (
 	"context"
+	"math/big"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/web"
 )
@@ -120,6 +122,30 @@ func detailsFor(t *tokenRequest, res *resource.Resource, granted []resource.Elem
 		return nil, badDetails("The token request may only narrow what was granted.")
 	}
 	return asked, nil
+}
+
+// judged is what policies read of elements: of each, by the type of every resource
+// that carries it.
+func judged(elements []resource.Element, at ...resource.Resource) (d policy.Details) {
+	for _, e := range elements {
+		d.Types = append(d.Types, e.Type)
+		for _, res := range at {
+			if t, ok := res.Details(e.Type); ok && res.Carries(e) {
+				d.Said = append(d.Said, t.Said(e, func(of string, n *big.Rat) { d.Sizes = append(d.Sizes, policy.SizeOf(of, n)) })...)
+			}
+		}
+	}
+	slices.Sort(d.Types)
+	d.Types = slices.Compact(d.Types)
+	return d
+}
+
+// judgedAt is judged for a token, which is for a resource, or for the server itself.
+func judgedAt(elements []resource.Element, res *resource.Resource) policy.Details {
+	if res == nil {
+		return policy.Details{}
+	}
+	return judged(elements, *res)
 }
 
 // askedDetails are the elements that a token request names; nil if it names none.

@@ -294,7 +294,10 @@ func (s *Server) confirm(ctx context.Context, a *authRequest, ses session.Sessio
 // approveDevice makes the answer that the device fetches: one act, which spends
 // the person's claim, so that of two windows one is heard.
 func (s *Server) approveDevice(r *http.Request, a *authRequest, ses session.Session, p grant.Pending, key once.Key) (grant.Pending, error) {
-	in := s.codeIntent(r, a, ses, p.Reference)
+	in, err := s.codeIntent(r, a, ses, p.Reference)
+	if err != nil {
+		return p, err
+	}
 	if p.Remembered != nil {
 		in.Refs.Under = []string{p.Remembered.ID}
 	}
@@ -324,7 +327,7 @@ func (s *Server) approveDevice(r *http.Request, a *authRequest, ses session.Sess
 		eff.Changes = append(eff.Changes, put)
 		return eff, err
 	}
-	_, err := s.Do.Do(r.Context(), in)
+	_, err = s.Do.Do(r.Context(), in)
 	if used, ok := act.Spent(err); ok {
 		return p, errDone.Because(used)
 	}

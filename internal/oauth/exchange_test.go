@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -490,17 +491,27 @@ func (p *pausing) Commit(ctx context.Context, w act.Write) error {
 // says no more than the one it was made from, on any axis (mechanisms G7).
 func TestExchangeNeverWidens(t *testing.T) {
 	r := onSQLite(t)
-	actors := []actor{r.actor(), r.actor(func(c *client.Client) { c.Scopes = []string{"*"} }), r.actor(), r.actor(func(c *client.Client) { c.Resources = []string{"*"} })}
-	app := r.reaching(r.plain)
+	r.payingBoth()
+	actors := []actor{r.actor(mayPay), r.actor(mayPay, func(c *client.Client) { c.Scopes = []string{"*"} }), r.actor(), r.actor(mayPay, func(c *client.Client) { c.Resources = []string{"*"} })}
+	app, first := r.reaching(r.plain), r.actor(mayPay)
 	r.consents(app)
-	given := 0
+	given, detailed := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		scope := rapid.SampledFrom([]string{"openid notes:read", "notes:read notes:write", "openid profile notes:write"}).Draw(rt, "scope")
 		token := r.grantedBoth(app, nil, scope).AccessToken
-		for range rapid.IntRange(1, 5).Draw(rt, "hops") {
+		if rapid.Bool().Draw(rt, "a service's") {
+			own := form("grant_type", "client_credentials", "resource", r.notes.URI, "scope", "notes:read", "authorization_details", `[{"type":"payment","amount":9,"to":"A"},{"type":"payment","amount":5,"to":"B"}]`)
+			token = r.tokens(r.post("/oauth/token", own, first.auth())).AccessToken
+		}
+		for range rapid.IntRange(2, 9).Draw(rt, "hops") {
 			by := rapid.SampledFrom(actors).Draw(rt, "by")
 			f := r.swap(token, "resource", rapid.SampledFrom([]string{r.ledger.URI, r.notes.URI, r.foreign.URI, ""}).Draw(rt, "resource"),
 				"scope", rapid.SampledFrom([]string{"", "", "notes:read", "notes:write", "notes:read notes:write", "openid", "vault:open"}).Draw(rt, "asked"))
+			if rapid.IntRange(0, 4).Draw(rt, "details") == 0 {
+				f.Set("authorization_details", rapid.SampledFrom([]string{
+					`[{"type":"payment","amount":5,"to":"A"}]`, `[{"type":"payment","amount":5,"to":"B"}]`, `[{"type":"payment","amount":7,"to":"A"},{"type":"payment","amount":2,"to":"A"}]`, payOf("10"),
+				}).Draw(rt, "fewer"))
+			}
 			r.clock.move(time.Duration(rapid.IntRange(0, 20).Draw(rt, "seconds")) * time.Second)
 			a := r.post("/oauth/token", f, by.auth())
 			if a.status != 200 {
@@ -510,11 +521,13 @@ func TestExchangeNeverWidens(t *testing.T) {
 			if why := wider(r.claims(next), r.claims(token)); why != "" {
 				rt.Fatalf("%s: %+v from %+v", why, r.claims(next), r.claims(token))
 			}
-			token, given = next, given+1
+			if token, given = next, given+1; r.claims(next).AuthorizationDetails != nil {
+				detailed++
+			}
 		}
 	})
-	if given < 50 { // the control
-		t.Errorf("only %d exchanges were given", given)
+	if given < 50 || detailed < 10 { // the control
+		t.Errorf("only %d exchanges were given, %d with details", given, detailed)
 	}
 }
 
@@ -526,6 +539,8 @@ func wider(is, was *jose.AccessTokenClaims) string {
 		return "a scope more"
 	case is.ExpiresAt > was.ExpiresAt:
 		return "a longer life"
+	case !narrowerDetails(is.AuthorizationDetails, was.AuthorizationDetails):
+		return "details that are not narrower"
 	case is.Subject != was.Subject:
 		return "another subject"
 	case is.ACR != "" && (is.ACR != was.ACR || is.AuthTime != was.AuthTime || !slices.Equal(is.AMR, was.AMR)):
@@ -546,4 +561,30 @@ func wider(is, was *jose.AccessTokenClaims) string {
 		return "no lineage"
 	}
 	return ""
+}
+
+// narrowerDetails says whether no payment is made that the other does not cover, each
+// by one of its own: by trying every way.
+func narrowerDetails(is, was json.RawMessage) bool {
+	type payment struct {
+		To     string
+		Amount float64
+	}
+	var a, b []payment
+	if is != nil && json.Unmarshal(is, &a) != nil || was != nil && json.Unmarshal(was, &b) != nil {
+		return false
+	}
+	var fit func(a, b []payment) bool
+	fit = func(a, b []payment) bool {
+		if len(a) == 0 {
+			return true
+		}
+		for i, by := range b {
+			if by.To == a[0].To && a[0].Amount <= by.Amount && fit(a[1:], slices.Delete(slices.Clone(b), i, i+1)) {
+				return true
+			}
+		}
+		return false
+	}
+	return fit(a, b)
 }

@@ -29,18 +29,19 @@ type assertionGrant struct{ s *Server }
 
 // vouched is one assertion presented: what it says, and what that is here.
 type vouched struct {
-	issuer trusted.Issuer
-	claims jose.GrantAssertion
-	idJAG  bool
-	link   trusted.Link
-	person *account.Person
-	target *resource.Resource
-	scopes []string
-	rung   assurance.Rung // that the issuer's acr is worth
-	acr    string         // as told to resources; "" if the registration does not know the issuer's
-	key    once.Key
-	grant  grant.Grant
-	again  bool // it was taken before, and may be presented again
+	issuer  trusted.Issuer
+	claims  jose.GrantAssertion
+	idJAG   bool
+	link    trusted.Link
+	person  *account.Person
+	target  *resource.Resource
+	scopes  []string
+	details []resource.Element
+	rung    assurance.Rung // that the issuer's acr is worth
+	acr     string         // as told to resources; "" if the registration does not know the issuer's
+	key     once.Key
+	grant   grant.Grant
+	again   bool // it was taken before, and may be presented again
 }
 
 var errAssertion = invalid("invalid_grant", "The assertion is not one that is accepted from this client (RFC 7523 §3).")
@@ -60,7 +61,7 @@ func (g assertionGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIs
 	if err := g.verify(ctx, t, text, v); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context, *tokenRequest, *vouched) error{g.bindings, g.aim, g.scope, g.seen} {
+	for _, step := range []func(context.Context, *tokenRequest, *vouched) error{g.bindings, g.aim, g.scope, g.details, g.seen} {
 		if err := step(ctx, t, v); err != nil {
 			return nil, err
 		}
@@ -212,7 +213,33 @@ func (g assertionGrant) scope(_ context.Context, t *tokenRequest, v *vouched) er
 		}
 		v.scopes = append(v.scopes, sc.Name)
 	}
-	if len(v.scopes) == 0 {
+	return nil
+}
+
+// details are what the assertion says, each of a type that the issuer and the client
+// are registered for and in its form (RFC 9396 §5: nothing is left out silently), or
+// what the request names, which may only be narrower. Nobody agreed to others.
+func (g assertionGrant) details(_ context.Context, t *tokenRequest, v *vouched) error {
+	if v.claims.Details != "" {
+		says, err := resource.ReadDetails(v.claims.Details)
+		if err != nil {
+			return err
+		}
+		for _, e := range says {
+			if !slices.Contains(v.issuer.DetailsTypes, e.Type) {
+				return badDetails("The issuer is not trusted for authorization details of the type " + asciiOnly(e.Type) + ".")
+			}
+			if err := fitting(t.client.Client, e, []resource.Resource{*v.target}); err != nil {
+				return err
+			}
+		}
+		v.details = says
+	}
+	var err error
+	if v.details, err = detailsFor(t, v.target, v.details); err != nil {
+		return err
+	}
+	if len(v.scopes) == 0 && len(v.details) == 0 {
 		return invalid("invalid_scope", "None of these scopes can be given for this assertion.")
 	}
 	return nil
@@ -273,7 +300,7 @@ func (g assertionGrant) open(t *tokenRequest, v *vouched) {
 	}
 	now := t.rows.now.UTC()
 	v.grant = grant.Grant{
-		ID: id.New(id.Grant), Person: v.link.Person, Client: t.client.ID, Resources: []string{v.target.ID}, Scopes: v.scopes,
+		ID: id.New(id.Grant), Person: v.link.Person, Client: t.client.ID, Resources: []string{v.target.ID}, Scopes: v.scopes, Details: v.details,
 		Proofs: []assurance.Proof{assurance.FederatedProof(v.link.Person, v.issuer.ID, v.rung, at)}, CreatedAt: now, UsedAt: now,
 		ExpiresAt: now.Add(TokenLifetime),
 	}
@@ -295,6 +322,7 @@ func (g assertionGrant) pending(t *tokenRequest, v *vouched) *pendingIssue {
 		Refs: act.Refs{
 			Kind: policy.KindPerson, Actor: v.link.Person, Client: t.client.ID, Resource: v.target.ID, Scopes: v.scopes, Under: []string{v.link.ID},
 		},
+		Details: judgedAt(v.details, v.target),
 	}}
 	if v.again {
 		p.Refs.Grant = v.grant.ID
@@ -305,7 +333,7 @@ func (g assertionGrant) pending(t *tokenRequest, v *vouched) *pendingIssue {
 	var given []string
 	p.Changes = func(_ *act.Facts, d policy.Decision) (act.Effect, error) {
 		eff := act.Effect{Leaf: v.grant.ID, Parts: []audit.Part{{Person: v.link.Person, Body: map[string]any{"issuer": v.issuer.ID, "grant": v.grant.ID, "acr": v.acr}}}}
-		if given = without(v.scopes, d.Withheld); len(given) == 0 {
+		if given = without(v.scopes, d.Withheld); len(given) == 0 && len(v.details) == 0 {
 			return eff, invalid("invalid_scope", "None of these scopes can be given now.")
 		}
 		if eff.Detail = (issued{given, what}); !v.again {
@@ -345,7 +373,7 @@ func (g assertionGrant) seal(seal act.Sealing, t *tokenRequest, v *vouched, give
 	life := lifetime(seal.Decision)
 	text, err := g.s.sign(seal, accessToken{
 		subject: sub, client: t.client.Client, audience: v.target.URI, scopes: given, life: life,
-		bound: t.bound(), nodes: nodes, pair: v.grant.Pair, acr: v.grant.ACR, mayAct: t.mayAct,
+		bound: t.bound(), nodes: nodes, pair: v.grant.Pair, acr: v.grant.ACR, mayAct: t.mayAct, details: v.details,
 	})
-	return &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given)}, err
+	return &tokenResponse{AccessToken: text, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given), Details: v.details}, err
 }

@@ -41,7 +41,7 @@ func (g clientGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 	p := &pendingIssue{answer: answerValue, failed: machineError, Intent: act.Intent{
 		Action: policy.TokenIssue, Kind: audit.TokenIssued,
 		Refs:   act.Refs{Kind: policy.KindService, Actor: c.Service, Client: c.ID, Resource: res.ID, Scopes: scopes},
-		Proofs: t.client.proofs,
+		Proofs: t.client.proofs, Details: judgedAt(details, res),
 	}}
 	given := scopes
 	p.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {

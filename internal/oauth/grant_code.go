@@ -153,8 +153,8 @@ func (s *Server) redeem(ctx context.Context, t *tokenRequest, red *redemption, r
 			Kind: policy.KindPerson, Actor: c.Person, Client: c.Client, Resource: resourceID(res),
 			Scopes: atResource(scopes, res, c.Elevated), Credential: credentials(c.Proofs), Under: under(c),
 		},
-		Proofs: c.Proofs,
-		Spend:  []once.Spend{{Purpose: red.value.Purpose, Key: red.key, Ref: red.grant.ID}},
+		Proofs: c.Proofs, Details: judgedAt(red.details, res),
+		Spend: []once.Spend{{Purpose: red.value.Purpose, Key: red.key, Ref: red.grant.ID}},
 	}}
 	var given []string
 	p.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {

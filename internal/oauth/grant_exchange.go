@@ -39,7 +39,8 @@ type exchange struct {
 	at       *resource.Resource // that the subject token is for; nil: the server itself
 	target   *resource.Resource
 	scopes   []string // wanted, and within what the subject token says
-	found    bool     // a delegation was found
+	details  []resource.Element
+	found    bool // a delegation was found
 	handover grant.Delegation
 }
 
@@ -72,6 +73,12 @@ func (g exchangeGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIss
 	}
 	if x.scopes, err = x.wanted(c, t.scopes); err != nil {
 		return nil, err
+	}
+	if x.details, err = x.handed(t); err != nil {
+		return nil, err
+	}
+	if len(x.scopes) == 0 && len(x.details) == 0 {
+		return nil, invalid("invalid_scope", "The subject_token has no scope that can be exchanged for that resource.")
 	}
 	return g.pending(t, x), nil
 }
@@ -229,10 +236,25 @@ func (x *exchange) wanted(c client.Client, asked []string) ([]string, error) {
 	if extra := without(asked, out); len(extra) > 0 {
 		return nil, invalid("invalid_scope", "An exchange may only narrow what the subject_token says, to what the client may ask for at the resource; beyond that is: "+joinScopes(extra))
 	}
-	if len(out) == 0 {
-		return nil, invalid("invalid_scope", "The subject_token has no scope that can be exchanged for that resource.")
-	}
 	return out, nil
+}
+
+// handed are the authorization details to give: those of the subject token that the
+// target has a type for and that have its form, as far as the client may ask for them,
+// and, of a service's own, the one that the chain began with; or what the request
+// names, which may only be narrower (mechanisms G7).
+func (x *exchange) handed(t *tokenRequest) ([]resource.Element, error) {
+	if len(x.claims.AuthorizationDetails) == 0 {
+		return detailsFor(t, x.target, nil)
+	}
+	has, err := resource.ReadDetails(string(x.claims.AuthorizationDetails))
+	if err != nil {
+		return nil, err
+	}
+	return detailsFor(t, x.target, slices.DeleteFunc(has, func(e resource.Element) bool {
+		known, ok := x.target.Details(e.Type)
+		return !ok || known.Fits(e) != nil || x.root.grant == nil && !mayDetail(x.root.origin, e.Type)
+	}))
 }
 
 func (g exchangeGrant) pending(t *tokenRequest, x *exchange) *pendingIssue {
@@ -246,6 +268,7 @@ func (g exchangeGrant) pending(t *tokenRequest, x *exchange) *pendingIssue {
 			Known: true, Age: max(t.rows.now.Sub(x.claims.IssuedAt.Time()), 0), Depth: x.root.depth + 1,
 			Bound: x.claims.Confirmation != nil && t.shows(x.claims.Confirmation),
 		},
+		Details: judgedAt(x.details, x.target),
 		Prepare: func(ctx context.Context) error { return g.delegation(ctx, t, x) },
 	}}
 	if x.at != nil && x.at.ID != x.target.ID {
@@ -262,7 +285,7 @@ func (g exchangeGrant) pending(t *tokenRequest, x *exchange) *pendingIssue {
 		if err := x.entitled(t, f); err != nil {
 			return eff, err
 		}
-		if given = without(x.scopes, d.Withheld); len(given) == 0 {
+		if given = without(x.scopes, d.Withheld); len(given) == 0 && len(x.details) == 0 {
 			return eff, invalid("invalid_scope", "None of these scopes can be given now.")
 		}
 		if eff.Detail = (issued{given, "token_exchange"}); !x.found {
@@ -375,7 +398,7 @@ func (g exchangeGrant) seal(seal act.Sealing, t *tokenRequest, x *exchange, give
 	node := lineage.Node{ID: x.handover.ID, Kind: lineage.Delegation}
 	tok := accessToken{
 		subject: c.Subject, client: t.client.Client, audience: x.target.URI, scopes: given, life: life,
-		bound: t.bound(), nodes: append(slices.Clone(seal.Facts.Nodes), node), mayAct: t.mayAct,
+		bound: t.bound(), nodes: append(slices.Clone(seal.Facts.Nodes), node), mayAct: t.mayAct, details: x.details,
 		acting: &acting{
 			actor:      &jose.Actor{Subject: x.service.Subject, SubProfile: "service", Actor: c.Actor},
 			assurance:  &jose.Assurance{Actors: []jose.ActorAssurance{g.shown(seal, t, x)}},
@@ -395,6 +418,7 @@ func (g exchangeGrant) seal(seal act.Sealing, t *tokenRequest, x *exchange, give
 	text, err := g.s.sign(seal, tok)
 	return &tokenResponse{
 		AccessToken: text, IssuedTokenType: typeAccessToken, TokenType: t.bound().tokenType(), ExpiresIn: int64(life.Seconds()), Scope: joinScopes(given),
+		Details: x.details,
 	}, err
 }
 

@@ -70,6 +70,7 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 			Client: pr.family.Client, Resource: resourceID(res), Scopes: atResource(scopes, res, nil),
 		},
 		From:    act.Origin{TokenAge: g.s.now().Sub(pr.grant.CreatedAt)},
+		Details: judgedAt(pr.details, res),
 		Prepare: func(ctx context.Context) error { return g.again(ctx, pr) },
 	}}
 	var given []string

@@ -219,7 +219,10 @@ func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, re
 			return p, nil
 		}
 	}
-	in := s.codeIntent(r, a, *ses, ref)
+	in, err := s.codeIntent(r, a, *ses, ref)
+	if err != nil {
+		return p, err
+	}
 	dec, facts, err := s.Do.Judge(ctx, in)
 	if err != nil {
 		return p, err
@@ -405,7 +408,7 @@ func permissions(res resource.Resource, scopes []string, have *grant.Consent) []
 }
 
 // codeIntent is the act of answering an interaction for a session.
-func (s *Server) codeIntent(r *http.Request, a *authRequest, ses session.Session, ref string) act.Intent {
+func (s *Server) codeIntent(r *http.Request, a *authRequest, ses session.Session, ref string) (act.Intent, error) {
 	in := act.Intent{
 		Action: policy.Authorize, Kind: audit.CodeIssued, For: For(ref), From: s.Browser.Origin(r),
 		Refs: act.Refs{Kind: policy.KindPerson, Actor: ses.Person, Session: ses.ID, Client: a.client.ID, Required: a.in.Explicit},
@@ -422,14 +425,29 @@ func (s *Server) codeIntent(r *http.Request, a *authRequest, ses session.Session
 	if a.in.Device != nil {
 		in.Action, in.Kind = policy.DeviceApprove, audit.DeviceApproved
 	}
-	return in
+	if len(a.in.Details) == 0 {
+		return in, nil
+	}
+	var list []resource.Resource
+	for _, id := range a.in.Resources {
+		res, err := s.Resources.Resource(r.Context(), id)
+		if err != nil {
+			return in, err
+		}
+		list = append(list, res)
+	}
+	in.Details = judged(a.in.Details, list...)
+	return in, nil
 }
 
 // issueCode answers the interaction: the code is made, the interaction spent,
 // both recorded, and only then does the browser leave with it.
 func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authRequest, ses session.Session, p grant.Pending) error {
 	code := secret.New(secret.Code)
-	in := s.codeIntent(r, a, ses, p.Reference)
+	in, err := s.codeIntent(r, a, ses, p.Reference)
+	if err != nil {
+		return s.authError(w, r, a, err)
+	}
 	if p.Remembered != nil {
 		in.Refs.Under = []string{p.Remembered.ID}
 	}
@@ -455,7 +473,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 			Detail: map[string]any{"scopes": c.Scopes, "elevated": c.Elevated, "acr": c.ACR},
 		}, nil
 	}
-	_, err := s.Do.Do(r.Context(), in)
+	_, err = s.Do.Do(r.Context(), in)
 	if used, ok := act.Spent(err); ok {
 		return s.authError(w, r, nil, errDone.Because(used))
 	}

@@ -186,8 +186,6 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest
 		return nil, invalid("unsupported_grant_type", "This server does not offer that grant type.")
 	case !c.Allows(name):
 		return nil, invalid("unauthorized_client", "The client is not registered for this grant type.")
-	case (name == client.TokenExchange || name == client.JWTBearer) && f.Has("authorization_details"):
-		return nil, badDetails("This grant type gives no authorization details.")
 	}
 	t.network = grant.NetworkOf(s.ClientAddr(r))
 	if t.key, err = s.dpop(w, r, ""); err != nil {

@@ -130,6 +130,7 @@ var (
 		nowhere    types.Record // the network
 		always     types.Record // the time, where nothing reads it
 		noToken    types.Record
+		noDetails  types.Record
 		noAgent    types.Record
 	}{
 		device:     [2][2]types.Record{{deviceRecord(false, false), deviceRecord(false, true)}, {deviceRecord(true, false), deviceRecord(true, true)}},
@@ -144,7 +145,7 @@ var (
 		},
 		nowhere: networkRecord(Network{}),
 		always:  timeRecord(time.Unix(0, 0)),
-		noToken: tokenRecord(Token{}),
+		noToken: tokenRecord(Token{}), noDetails: detailsRecord(Details{}),
 		noAgent: agentRecord(Agent{}),
 	}
 	bit = map[bool]int{true: 1}
@@ -186,6 +187,18 @@ func tokenRecord(t Token) types.Record {
 	})
 }
 
+func detailsRecord(d Details) types.Record {
+	return types.NewRecord(types.RecordMap{"types": textSet(d.Types), "said": textSet(d.texts())})
+}
+
+func textSet(texts []string) types.Set {
+	values := make([]types.Value, len(texts))
+	for i, t := range texts {
+		values[i] = types.String(t)
+	}
+	return types.NewSet(values...)
+}
+
 func agentRecord(a Agent) types.Record {
 	return types.NewRecord(types.RecordMap{
 		"known": yes(a.Known), "purpose": types.String(a.Purpose), "run": types.String(a.Run), "budget": types.Long(a.Budget),
@@ -193,7 +206,7 @@ func agentRecord(a Agent) types.Record {
 }
 
 // record is the context, whole. Where plain, the policies read nothing of the
-// time, the token, the agent and the client, which then need not be told.
+// time, the token, the details, the agent and the client, which then need not be told.
 func (c *Context) record(client Entity, plain bool) types.Record {
 	ages := make(types.RecordMap, len(rungNames))
 	for name, r := range rungNames {
@@ -218,6 +231,7 @@ func (c *Context) record(client Entity, plain bool) types.Record {
 		"network":    records.nowhere,
 		"time":       records.always,
 		"token":      records.noToken,
+		"details":    records.noDetails,
 		"agent":      records.noAgent,
 		"no_passkey": yes(c.NoPasskey),
 		"presented":  yes(c.Presented),
@@ -232,6 +246,9 @@ func (c *Context) record(client Entity, plain bool) types.Record {
 	if !plain {
 		m["time"], m["token"], m["agent"] = timeRecord(c.Now), tokenRecord(c.Token), agentRecord(c.Agent)
 		m["client"] = types.NewEntityUID(clientType, types.String(client.ID))
+		if len(c.Details.Types) > 0 {
+			m["details"] = detailsRecord(c.Details)
+		}
 	}
 	return types.NewRecord(m)
 }

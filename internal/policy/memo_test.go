@@ -19,6 +19,7 @@ var readable = slices.Concat(plain, atoms, []string{
 	`resource in Thing::"thing_1"`, `resource == Thing::"thing_1"`, `resource is Cluster`, `resource is Thing in Thing::"thing_1"`,
 	"context.time.hour < 12", "context.time.weekday == 1", `context.network.zone == "office"`, `context.client == Client::"cli_1"`,
 	"context.token.known", `context.token.age <= duration("1m")`, "context.token.bound", "context.token.depth < 2",
+	`context.details.types.contains("payment")`, `context.details.said.contains("payment amount>=1000")`, `context.details.said.containsAny(["payment to=A", "x"])`,
 	`context.agent.purpose == "release"`, `context.agent.run == "run_1"`, "context.agent.budget > 5",
 	"context.deployment.manages_devices", "context.no_passkey", `context.risk.band != "low"`, `["thing", "Cluster"].contains(resource.kind)`,
 	"context.assurance.sources >= 2", `context.assurance.age.multi <= duration("90s")`,
@@ -64,6 +65,10 @@ func neighbours(in Input) (out []Input) {
 		func(c *Context) { c.NoPasskey = !c.NoPasskey },
 		func(c *Context) { c.Presented = !c.Presented },
 		func(c *Context) { c.Token = Token{Known: true, Age: time.Second, Bound: true, Depth: 1} },
+		func(c *Context) { c.Details = Details{Types: []string{"payment"}, Said: []string{"payment to=A"}} },
+		func(c *Context) {
+			c.Details = Details{Types: []string{"payment"}, Sizes: []Size{{"payment amount", 20}}}
+		},
 		func(c *Context) { c.Agent = Agent{Known: true, Purpose: "release", Run: "run_1", Budget: 9} },
 		func(c *Context) { c.Assurance.MachineRung++ },
 		func(c *Context) { c.Assurance.Sources++ },

@@ -159,6 +159,7 @@ type Context struct {
 	RiskBefore    Risk // when this transaction was challenged; the worse of the two counts (A14). Zero: it was not
 	Network       Network
 	Token         Token
+	Details       Details
 	Agent         Agent
 
 	Challenges int // already given to this actor, client and class of action in the last five minutes (A15)

@@ -44,7 +44,9 @@ when { context.deployment.manages_devices || resource.kind == "group" && resourc
 unless { context.device.known };
 @id("odd.token") @reason("r") forbid (principal is Service, action == Action::"token.issue", resource)
 when { principal in Group::"untrusted" || resource == Thing::"res_1" }
-unless { context.assurance.sources >= 1 };`
+unless { context.assurance.sources >= 1 };
+@id("odd.pay") @reason("r") forbid (principal is Person, action == Action::"authorize", resource)
+when { context.details.types.contains("payment") && context.details.said.containsAll(["payment to=A", "payment amount>=2.5"]) };`
 
 // random is some input.
 func random(r *rand.Rand) policy.Input {
@@ -60,8 +62,9 @@ func random(r *rand.Rand) policy.Input {
 			Now: now, NoPasskey: yes(), Presented: yes(), Confirmed: yes(), Approvals: r.IntN(3), Approvers: r.IntN(3),
 			DeviceKnown: yes(), DeviceManaged: yes(), DevicesUsed: yes(),
 			Risk: policy.Risk{Known: yes(), Band: one("low", "medium", "high", "extreme")}, Network: policy.Network{Known: yes(), Zone: one("", "far")},
-			Token: policy.Token{Known: yes(), Age: time.Duration(r.IntN(100)) * time.Second, Bound: yes(), Depth: r.IntN(3)},
-			Agent: policy.Agent{Known: yes(), Purpose: "p", Run: "run_1", Budget: r.Int64N(5)},
+			Token:   policy.Token{Known: yes(), Age: time.Duration(r.IntN(100)) * time.Second, Bound: yes(), Depth: r.IntN(3)},
+			Details: []policy.Details{{}, {Types: []string{"payment"}, Said: []string{"payment to=A"}, Sizes: []policy.Size{{Of: "payment amount", Steps: r.IntN(5)}}}}[r.IntN(2)],
+			Agent:   policy.Agent{Known: yes(), Purpose: "p", Run: "run_1", Budget: r.Int64N(5)},
 		},
 	}
 	if in.Resource.Type == "" {
@@ -87,7 +90,7 @@ func random(r *rand.Rand) policy.Input {
 	if r.IntN(4) == 0 { // a machine
 		in.Principal.Kind, in.Principal.ID, in.Action = policy.KindService, "svc_1", policy.TokenIssue
 		in.Context.Assurance = assurance.State{MachineRung: assurance.Rung(r.IntN(2)), Sources: r.IntN(2)}
-		in.Context.Token, in.Context.Agent = policy.Token{}, policy.Agent{}
+		in.Context.Token, in.Context.Agent, in.Context.Details = policy.Token{}, policy.Agent{}, policy.Details{}
 		in.Principal.Groups = [][]string{nil, {"untrusted"}}[r.IntN(2)]
 	}
 	return in
@@ -286,6 +289,11 @@ func TestWhatCannotBeDecidedAgain(t *testing.T) {
 	gone.Who, gone.Saw = "", nil
 	machine.Facts = &Facts{Kind: policy.KindService, Service: "svc_1", Seen: &Shared{}}
 	host.Facts = &Facts{Kind: policy.KindSystem}
+	paying := in
+	paying.Principal.Kind, paying.Context.Details.Types = policy.KindService, []string{"payment"}
+	if s, w := See(&paying, policy.Decision{}.Ask); s.World != nil || w != nil {
+		t.Errorf("what a machine's token was about is kept in the clear: %+v %+v", s.World, w)
+	}
 	for _, x := range []Decision{old, gone, machine, host} {
 		tr.Add(&x)
 	}

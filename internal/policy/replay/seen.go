@@ -48,27 +48,33 @@ type SeenAsk struct {
 // Of a person it stands in their own part of the record, sealed with their key, and
 // is gone with it; of anybody else in Shared.
 type World struct {
-	Groups    []string   `json:"groups,omitempty"`
-	Ages      []int64    `json:"ages,omitempty"` // milliseconds since each rung was reached, from 1 on; -1: never
-	Is        string     `json:"is,omitempty"`   // facts that hold, a letter each: see letters
-	Machine   int        `json:"machine,omitempty"`
-	Sources   int        `json:"sources,omitempty"`
-	Approvals int        `json:"approvals,omitempty"`
-	Approvers int        `json:"approvers,omitempty"`
-	Risk      string     `json:"risk,omitempty"`   // the band; "": not known
-	Before    string     `json:"before,omitempty"` // that of when it was challenged
-	Zone      string     `json:"zone,omitempty"`
-	Token     *SeenToken `json:"token,omitempty"`
-	Agent     *SeenAgent `json:"agent,omitempty"`
-	ID        string     `json:"id,omitempty"` // of the resource, if it is nobody else's
+	Groups    []string     `json:"groups,omitempty"`
+	Ages      []int64      `json:"ages,omitempty"` // milliseconds since each rung was reached, from 1 on; -1: never
+	Is        string       `json:"is,omitempty"`   // facts that hold, a letter each: see letters
+	Machine   int          `json:"machine,omitempty"`
+	Sources   int          `json:"sources,omitempty"`
+	Approvals int          `json:"approvals,omitempty"`
+	Approvers int          `json:"approvers,omitempty"`
+	Risk      string       `json:"risk,omitempty"`   // the band; "": not known
+	Before    string       `json:"before,omitempty"` // that of when it was challenged
+	Zone      string       `json:"zone,omitempty"`
+	Token     *SeenToken   `json:"token,omitempty"`
+	Agent     *SeenAgent   `json:"agent,omitempty"`
+	Details   *SeenDetails `json:"details,omitempty"`
+	ID        string       `json:"id,omitempty"` // of the resource, if it is nobody else's
 }
 
-// SeenToken and SeenAgent are policy's, as they are kept.
+// SeenToken, SeenDetails and SeenAgent are policy's, as they are kept.
 type (
 	SeenToken struct {
 		Age   int64 `json:"age"` // milliseconds
 		Bound bool  `json:"bound,omitempty"`
 		Depth int   `json:"depth,omitempty"`
+	}
+	SeenDetails struct {
+		Types []string      `json:"types"`
+		Said  []string      `json:"said,omitempty"`
+		Sizes []policy.Size `json:"sizes,omitempty"`
 	}
 	SeenAgent struct {
 		Purpose string `json:"purpose,omitempty"`
@@ -125,7 +131,7 @@ func See(in *policy.Input, ask assurance.Ask) (Shared, *World) {
 	if in.Principal.Kind == policy.KindPerson {
 		return s, w
 	}
-	if len(w.Ages) == 0 && w.Token == nil && w.Agent == nil { // which are of a moment
+	if len(w.Ages) == 0 && w.Token == nil && w.Agent == nil && w.Details == nil { // which are of a moment
 		s.World = w
 	}
 	return s, nil
@@ -194,6 +200,9 @@ func world(in *policy.Input) *World {
 	if c.Token.Known {
 		w.Token = &SeenToken{int64(c.Token.Age / time.Millisecond), c.Token.Bound, c.Token.Depth}
 	}
+	if len(c.Details.Types) > 0 {
+		w.Details = &SeenDetails{c.Details.Types, c.Details.Said, c.Details.Sizes}
+	}
 	if c.Agent.Known {
 		w.Agent = &SeenAgent{c.Agent.Purpose, c.Agent.Run, c.Agent.Budget}
 	}
@@ -231,6 +240,9 @@ func (w *World) context(at time.Time) policy.Context {
 	}
 	if t := w.Token; t != nil {
 		c.Token = policy.Token{Known: true, Age: time.Duration(t.Age) * time.Millisecond, Bound: t.Bound, Depth: t.Depth}
+	}
+	if d := w.Details; d != nil {
+		c.Details = policy.Details{Types: d.Types, Said: d.Said, Sizes: d.Sizes}
 	}
 	if a := w.Agent; a != nil {
 		c.Agent = policy.Agent{Known: true, Purpose: a.Purpose, Run: a.Run, Budget: a.Budget}

@@ -63,6 +63,13 @@ type Given struct {
 	NoPasskey  bool     `yaml:"no_passkey"`
 	Presented  bool     `yaml:"presented"`
 	Challenges int      `yaml:"challenges"`
+	Details    Details  `yaml:"details"`
+}
+
+// Details are the authorization details that the act is about, as policies read them.
+type Details struct {
+	Types []string `yaml:"types"`
+	Said  []string `yaml:"said"`
 }
 
 // Proof is a rung that was reached, so long ago.
@@ -164,6 +171,7 @@ func (c *Case) question() (policy.Input, assurance.Ask, error) {
 			Now: noon, Risk: policy.UnknownRisk, Confirmed: g.Confirmed, Approvals: g.Approvals, Approvers: g.Approvers,
 			DeviceKnown: g.Device == "known", DeviceManaged: g.Device == "managed", DevicesUsed: g.Devices,
 			Network: policy.Network{Known: g.Zone != "", Zone: g.Zone}, NoPasskey: g.NoPasskey, Presented: g.Presented, Challenges: g.Challenges,
+			Details: policy.Details{Types: g.Details.Types, Said: g.Details.Said},
 		},
 	}
 	if in.Resource.Owner == "self" {
