@@ -31,6 +31,7 @@ func served(t *testing.T, cfg *config.Config, people int) (quarantined string) {
 // TestAnchor: a database that is put back beside a side file that remembers more, or
 // whose side file is gone, is in quarantine from its start; one that agrees is not.
 func TestAnchor(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(t.TempDir())
 	if why := served(t, cfg, 3); why != "" {
 		t.Fatalf("a new deployment is in quarantine: %s", why)
@@ -99,6 +100,7 @@ func TestAnchor(t *testing.T) {
 // TestFutureRefresh: a refresh token of a generation to come quarantines the
 // deployment, once in an hour (mechanisms I13).
 func TestFutureRefresh(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	check(t, s.refreshAhead(t.Context()))
 	if !strings.Contains(s.Quarantined(), "refresh token") {

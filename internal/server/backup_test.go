@@ -103,7 +103,7 @@ func populate(t testing.TB, s *Server, n int) {
 	for range cap(errs) {
 		wg.Go(func() {
 			for i := range next {
-				p := account.Person{ID: id.New(id.Person), Subject: id.Random("sub_"), Name: fmt.Sprintf("Person %d", i), Username: fmt.Sprintf("person%d", i), CreatedAt: s.now()}
+				p := account.Person{ID: id.New(id.Person), Subject: id.Random("sub_"), Name: fmt.Sprintf("Person %d", i), Username: strings.ToLower(id.Random("person")), CreatedAt: s.now()}
 				k := factor.Passkey{
 					ID: id.New(id.Credential), Person: p.ID, Name: "Key", CredentialID: []byte(id.Random("")), PublicKey: bytes.Repeat([]byte{byte(i)}, 77),
 					AAGUID: "00000000-0000-0000-0000-000000000000", Attestation: "none", AttestationObj: bytes.Repeat([]byte{1}, 200), RPID: "id.example.com", CreatedAt: s.now(),
@@ -133,6 +133,11 @@ func populate(t testing.TB, s *Server, n int) {
 	}
 	close(next)
 	wg.Wait()
+	select {
+	case err := <-errs:
+		t.Fatal(err)
+	default:
+	}
 	for more := true; more; {
 		var err error
 		if more, err = s.seq.Step(ctx); err != nil {
@@ -168,6 +173,7 @@ func sealOne(t *testing.T, s *Server) []string {
 // TestRehearseOpensEach: of each kind of secret one is opened and named; one that was
 // sealed for another row, or is not what it should be, fails the rehearsal.
 func TestRehearseOpensEach(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	want := sealOne(t, s)
 	populate(t, s, 1)
@@ -210,6 +216,7 @@ func TestRehearseOpensEach(t *testing.T) {
 // TestBackupBothWays: what is backed up on either engine is restored on either, row
 // by row, in quarantine; its log verifies and its secrets open.
 func TestBackupBothWays(t *testing.T) {
+	t.Parallel()
 	first, _ := newServer(t)
 	populate(t, first, 50)
 	from := first.State
@@ -274,6 +281,7 @@ func sorted(in []string) []string {
 // TestRestoreRefuses: what is not whole, not of this deployment, or would replace
 // something, is refused and leaves nothing behind.
 func TestRestoreRefuses(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	populate(t, s, 3)
 	k := backUp(t, s.State)
@@ -341,6 +349,7 @@ func TestRestoreRefuses(t *testing.T) {
 // TestRehearseFinds: a backup whose log was changed before it was made is found by
 // rehearsing it, and nothing is left of the rehearsal.
 func TestRehearseFinds(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	populate(t, s, 3)
 	k := backUp(t, s.State)

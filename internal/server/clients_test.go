@@ -52,7 +52,7 @@ func newField(t *testing.T) *field {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ok(t, err)
 	f := &field{T: t, issuer: fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port), http: &http.Client{
-		Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
+		Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 	}}
 	dir := t.TempDir()
 	cfg, err := config.Parse(fmt.Appendf(nil, "issuer: %s\nlisten: {address: %q}\ndata_dir: %q\ndevelopment: true\ndatabase: {sqlite: %q}\n", f.issuer, l.Addr(), dir, filepath.Join(dir, "db")), nil)
@@ -214,6 +214,7 @@ func basicOf(user, password string) string {
 // TestClients01Metadata: one document at every place, misses in JSON, and all of it
 // readable for a browser-based client.
 func TestClients01Metadata(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	doc := f.do("GET", "/.well-known/oauth-authorization-server", "", "", "MCP-Protocol-Version", "2025-11-25")
 	again := f.do("GET", "/.well-known/openid-configuration", "", "")
@@ -246,6 +247,7 @@ func TestClients01Metadata(t *testing.T) {
 
 // TestClients02Issuer: the members that clients insist on, and iss in every answer.
 func TestClients02Issuer(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	m := f.do("GET", "/.well-known/oauth-authorization-server", "", "").body
 	for name, want := range map[string]string{
@@ -273,6 +275,7 @@ func TestClients02Issuer(t *testing.T) {
 // TestClients03OfflineAccess: not announced, taken when asked for, and the refresh
 // token follows grant_types alone; prompt=consent is one press if nothing changed.
 func TestClients03OfflineAccess(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	m := f.do("GET", "/.well-known/openid-configuration", "", "").body
 	if slices.Contains(m["scopes_supported"].([]any), any("offline_access")) {
@@ -302,6 +305,7 @@ func TestClients03OfflineAccess(t *testing.T) {
 // TestClients04Resource: taken at each step, compared without the slash of an empty
 // path and without regard to case of the host; the token says the registered name.
 func TestClients04Resource(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	app := f.hosted("resource")
 	for _, spelled := range []string{theAPI, theAPI + "/", "https://NOTES.example.com/", ""} {
@@ -325,6 +329,7 @@ func TestClients04Resource(t *testing.T) {
 // TestClients05Authentication: in the body, in Basic as it is and percent-encoded,
 // a public client with an empty password; and failing does not use the code up.
 func TestClients05Authentication(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	v := secret.New(secret.ClientSecret)
 	h := v.Hash()
@@ -369,6 +374,7 @@ func (f *field) register(body string) map[string]any {
 // schemes of apps, nothing that runs; each judged by itself; and consent can lead
 // out to where the answer goes.
 func TestClients06Redirects(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	uris := []string{"http://localhost/cb", "http://127.0.0.1:*/cb", "http://[::1]:8080/cb", "com.example.app:/cb", "cursor://anysphere/cb"}
 	registered := f.client(client.Client{ClientID: "desktop", Native: true, RedirectURIs: uris})
@@ -408,6 +414,7 @@ func TestClients06Redirects(t *testing.T) {
 // TestClients07Registration: twice a login is one app to its person; what somebody
 // uses is never forgotten; an unknown client is told so.
 func TestClients07Registration(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	const app = `{"client_name":"opencode","redirect_uris":["http://127.0.0.1:19876/mcp/oauth/callback"],"grant_types":["authorization_code","refresh_token"],"token_endpoint_auth_method":"none"}`
 	first, second := f.register(app)["client_id"].(string), f.register(app)["client_id"].(string)
@@ -453,6 +460,7 @@ func TestClients07Registration(t *testing.T) {
 // TestClients08Documents: a pinned document needs no network; the page says whose
 // the app is, and a domain that is not its own. Fetching is in internal/oauth.
 func TestClients08Documents(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	const name = "https://editor.example.com/oauth/client.json"
 	pin := func(n string) {
@@ -484,6 +492,7 @@ func TestClients08Documents(t *testing.T) {
 
 // TestClients09Refresh: parallel refreshes are one.
 func TestClients09Refresh(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	app := f.client(client.Client{ClientID: "parallel", Native: true, RedirectURIs: []string{"http://127.0.0.1/cb"}})
 	tok := f.granted(f.form("/oauth/token", redeems(f.code(f.asks(app.ClientID, "http://127.0.0.1:4000/cb")), "client_id", app.ClientID)))
@@ -509,6 +518,7 @@ func TestClients09Refresh(t *testing.T) {
 // TestClients10Scope: every answer says its scopes, and an elevated one is not in
 // the next.
 func TestClients10Scope(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	app := f.hosted("elevated")
 	tok := f.granted(f.form("/oauth/token", redeems(f.code(f.asks(app.ClientID, app.RedirectURIs[0], "scope", "notes:read keys:rotate")), "client_id", app.ClientID)))
@@ -529,6 +539,7 @@ func TestClients10Scope(t *testing.T) {
 // TestClients11Time: a code works for a minute, and no more; and whoever's app is on
 // another computer is given the address instead.
 func TestClients11Time(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	app := f.hosted("slow")
 	code := f.code(f.asks(app.ClientID, app.RedirectURIs[0]))
@@ -557,6 +568,7 @@ func TestClients11Time(t *testing.T) {
 // TestClients12Parameters: state comes back as it was, up to 4 KB; what is not known
 // is passed over; what is there twice is refused.
 func TestClients12Parameters(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	app := f.hosted("params")
 	for _, state := range []string{"a b+c%20&d=e#f?", "ä\u202e\u0001\"'<>\\", strings.Repeat("é", 2048), "{\"a\":\"b\"}", "."} {

@@ -102,6 +102,7 @@ func problemOf(c *clock) error {
 // ahead; nothing is answered and decided but for the host, and what expired stays
 // so. --accept-time goes by the clock as it is, on record.
 func TestClockAcross(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, cfg *config.Config) {
 		c := &stepped{}
 		c.set(-2 * time.Hour)
@@ -198,6 +199,7 @@ func TestClockAcross(t *testing.T) {
 // right again, and needs no restart; what a clock ahead of the database's does is
 // noticed, too.
 func TestClockWhileServing(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, cfg *config.Config) {
 		c := &stepped{}
 		st, err := OpenState(t.Context(), cfg, Options{Migrate: true, Now: c.now})

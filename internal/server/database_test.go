@@ -97,7 +97,7 @@ func (v *living) endsGone(t *testing.T) *Gone {
 			t.Errorf("after that it acts: %v", err)
 		}
 		return g
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing was noticed")
 		return nil
 	}
@@ -106,7 +106,7 @@ func (v *living) endsGone(t *testing.T) *Gone {
 // eventually waits until f works.
 func eventually(t *testing.T, f func() error) {
 	t.Helper()
-	end := time.Now().Add(30 * time.Second)
+	end := time.Now().Add(time.Minute)
 	for err := f(); err != nil; err = f() {
 		if time.Now().After(end) {
 			t.Fatal(err)
@@ -120,6 +120,7 @@ func eventually(t *testing.T, f func() error) {
 // on the same server: its folder as it was, on the same timeline; another server; and
 // one that says little of itself.
 func TestDatabaseStays(t *testing.T) {
+	t.Parallel()
 	p := ownServer(t)
 	cfg := ownDeployment(t, p)
 	v := live(t, cfg)
@@ -254,6 +255,7 @@ func execute(t *testing.T, cfg *config.Config, text string) {
 // too. Where a failover may lose, every one is a restore (mechanisms I16). Nobody
 // serves on the standby: a session there would outlive the promotion.
 func TestPromotedStandby(t *testing.T) {
+	t.Parallel()
 	p := ownServer(t)
 	cfg := ownDeployment(t, p)
 	lossy := ownDeployment(t, p, func(c *config.Config) { c.Database.AcceptDataLossOnFailover = true })
@@ -311,6 +313,7 @@ func follow(t *testing.T, p *pgtest.Server, deployments ...*config.Config) *pgte
 // there; and by one that starts afterwards, which remembers nothing, because the
 // timeline changed. So is a backup that is recovered: that is the same.
 func TestStandbyThatLags(t *testing.T) {
+	t.Parallel()
 	p := ownServer(t)
 	cfg := ownDeployment(t, p)
 	standby := follow(t, p, cfg)

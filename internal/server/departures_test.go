@@ -121,6 +121,7 @@ func (n *newsroom) listening(apps ...client.Client) {
 // told once, by the names under which it knows session and person, and no other app
 // is; one that hangs holds nobody up.
 func TestAppsAreToldOfTheEnd(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, onPostgres bool) {
 		n := newNewsroom(t, onPostgres)
 		hung, err := net.Listen("tcp", "127.0.0.1:0")
@@ -200,6 +201,7 @@ func (n *newsroom) sid(c client.Client, ses string) string {
 // TestAppsAreToldAgain: an app that could not end the session is told again, with a
 // token of its own, and at last there is a dead letter that says why.
 func TestAppsAreToldAgain(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, onPostgres bool) {
 		n := newNewsroom(t, onPostgres)
 		l := newListener(t)
@@ -250,6 +252,7 @@ func TestAppsAreToldAgain(t *testing.T) {
 // TestAppsOutsideOnly: an app's address within the own network is called only where
 // the configuration allows it.
 func TestAppsOutsideOnly(t *testing.T) {
+	t.Parallel()
 	n := newNewsroom(t, false)
 	l := newListener(t)
 	board := n.app("board", strings.Replace(l.URL, "127.0.0.1", "localhost", 1)) // not on the list by that name

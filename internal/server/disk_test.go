@@ -15,6 +15,7 @@ import (
 // While the reserve is in use no tokens are issued and readiness says why; what
 // else there is goes on. When there is room again, so do tokens.
 func TestDiskFullSparesTheReserve(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	db := filepath.Join(dir, "countersign.db")
 	cfg, err := config.Parse([]byte("issuer: http://localhost:18080\nlisten: {address: \"127.0.0.1:18080\"}\ndata_dir: \""+dir+"\"\ndevelopment: true\ndatabase: {sqlite: \""+db+"\"}\n"), nil)

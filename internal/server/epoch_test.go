@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/url"
@@ -82,6 +83,7 @@ func templated(t *testing.T, dsn string) string {
 // again; its epoch is closed, and the next one says what was known of it
 // (mechanisms E12).
 func TestLaggingCopy(t *testing.T) {
+	t.Parallel()
 	for name, postgres := range map[string]bool{"sqlite": false, "postgres": true} {
 		t.Run(name, func(t *testing.T) {
 			cfg := lagging(t, postgres)
@@ -132,8 +134,12 @@ func TestLaggingCopy(t *testing.T) {
 			lines, _, err := st.Lines(t.Context(), store.Filter{}, 1)
 			check(t, err)
 			check(t, s.seq.CheckpointNow(t.Context(), lines[0].ID))
-			now, err := os.ReadFile(st.checkpointFile())
-			check(t, err)
+			var now []byte
+			waitFor(t, func() bool { // the file is written once the database has it
+				now, err = os.ReadFile(st.checkpointFile())
+				check(t, err)
+				return bytes.HasPrefix(now, []byte("id.example.com/log/2\n"))
+			})
 
 			reports, err = st.Verify(t.Context(), []Outside{{Where: "the file", Text: now}}, audit.Options{Keys: st.Names})
 			if check(t, err); len(reports) != 2 || !reports[0].OK() || !reports[1].OK() || !reports[1].Compared {

@@ -16,6 +16,7 @@ import (
 // Whom nobody registered does not have the server call what the operator lets it
 // reach within.
 func TestStrangersNameNoAddressWithin(t *testing.T) {
+	t.Parallel()
 	var calls atomic.Int64
 	within := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		calls.Add(1)

@@ -24,6 +24,7 @@ import (
 // twice and oversized ones are refused on every route, to strangers and to an
 // administrator, on both databases. SQLite would take what PostgreSQL does not.
 func TestHostileBytes(t *testing.T) {
+	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) { hostileBytes(t) })
 	t.Run("postgres", func(t *testing.T) {
 		pgtest.Require(t)

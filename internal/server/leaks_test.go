@@ -20,6 +20,7 @@ import (
 // TestLeaksAreKnown: each sort of value that this deployment hands out is known by
 // what it is, and only while it is worth something; what is made up is not.
 func TestLeaksAreKnown(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, onPostgres bool) {
 		n := newNewsroom(t, onPostgres)
 		dana := n.person("dana")

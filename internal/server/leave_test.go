@@ -22,6 +22,7 @@ import (
 // was changed, after the backup gets nothing from the restored deployment: replayed,
 // it is off; without an export it waits to be released.
 func TestWebhooksAfterRestore(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	s.Do.Checkpoint = nil
 	change := func(c act.Change) {

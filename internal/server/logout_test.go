@@ -53,6 +53,7 @@ var hiddenTx = regexp.MustCompile(`name="tx" value="([^"]+)"`)
 // answer is a form of our own, ends this session and what its apps hold but nothing
 // that was to last, and leads to the registered address.
 func TestSigningOutThroughThePage(t *testing.T) {
+	t.Parallel()
 	n := newNewsroom(t, false)
 	h, err := n.Handler()
 	check(t, err)

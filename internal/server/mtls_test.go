@@ -103,6 +103,7 @@ func forwarded(c tls.Certificate) string {
 // pages, and takes a forwarded certificate from the proxy that is named only; the
 // public listener takes none from anybody.
 func TestMTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	pair := &certificates{cert: filepath.Join(dir, "tls.crt"), key: filepath.Join(dir, "tls.key")}
 	writePair(t, pair, 7, time.Now())
@@ -161,6 +162,7 @@ func TestMTLS(t *testing.T) {
 // TestMTLSOverASocket: a proxy on this machine ends TLS and reaches a socket that
 // only its group may open.
 func TestMTLSOverASocket(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := certify(t, "Clients", nil)
 	caFile, path := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "m.sock")

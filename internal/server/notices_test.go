@@ -184,6 +184,7 @@ func (r *receiver) count() map[string]int {
 // TestNotices: what somebody's account goes through is mailed to them and told to
 // webhooks, and a receiver that hangs holds up neither.
 func TestNotices(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, onPostgres bool) {
 		n := newNewsroom(t, onPostgres)
 		dana := n.person("dana")
@@ -243,6 +244,7 @@ func TestNotices(t *testing.T) {
 // TestNoticesAfterAKill: what was sent and not yet remembered is sent again under
 // the same id; nothing is left out, and another process takes over.
 func TestNoticesAfterAKill(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, onPostgres bool) {
 		n := newNewsroom(t, onPostgres)
 		dana := n.person("dana")
@@ -283,6 +285,7 @@ func TestNoticesAfterAKill(t *testing.T) {
 
 // TestNoticesOfTwoReplicas: while both live, one delivers, and each thing once.
 func TestNoticesOfTwoReplicas(t *testing.T) {
+	t.Parallel()
 	pgtest.Require(t)
 	n := newNewsroom(t, true)
 	dana := n.person("dana")
@@ -315,6 +318,7 @@ func TestNoticesOfTwoReplicas(t *testing.T) {
 // holds up nobody; sent again, once it works, it arrives. One that is refused for
 // now is tried again by itself. A relay that is away holds what there is.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, onPostgres bool) {
 		n := newNewsroom(t, onPostgres)
 		dana, sam, kim := n.person("dana"), n.person("sam"), n.person("kim")
@@ -353,6 +357,7 @@ func TestDeadLetters(t *testing.T) {
 
 // TestAHookThatIsGone: who answers 410 is not called again, and says so in the log.
 func TestAHookThatIsGone(t *testing.T) {
+	t.Parallel()
 	n := newNewsroom(t, false)
 	dana := n.person("dana")
 	r := newReceiver(t)
@@ -376,6 +381,7 @@ func TestAHookThatIsGone(t *testing.T) {
 // many is no more than its turns in an hour; administrators with a proved address
 // get it, with what happened.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, onPostgres bool) {
 		n := newNewsroom(t, onPostgres)
 		boss := n.person("boss", n.admins())
@@ -417,6 +423,7 @@ func TestAlerts(t *testing.T) {
 // TestAlertsAboutTheLog: that the log stands still is mailed though it stands
 // still; it stands among the alerts until it is over, and is told once.
 func TestAlertsAboutTheLog(t *testing.T) {
+	t.Parallel()
 	n := newNewsroom(t, false)
 	n.person("boss", n.admins())
 	var broken atomic.Bool
@@ -449,6 +456,7 @@ func TestAlertsAboutTheLog(t *testing.T) {
 // TestNotWitnessed: once a witness has signed, its silence is found while the log
 // grows; without witnesses there is nothing to find.
 func TestNotWitnessed(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, onPostgres bool) {
 		n := newNewsroom(t, onPostgres)
 		n.person("dana")
@@ -518,6 +526,7 @@ func onEach(t *testing.T, f func(t *testing.T, onPostgres bool)) {
 // only, is made when it is sent, and leads to the configured issuer whatever the
 // request said; a changed address is told to the address that was.
 func TestEmailLinkIsMailed(t *testing.T) {
+	t.Parallel()
 	n := newNewsroom(t, false)
 	dana := n.person("dana")
 	n.run(n.notices.Run)

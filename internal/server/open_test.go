@@ -86,6 +86,7 @@ func openAt(cfg *config.Config) error {
 
 // TestOpenAgain: a deployment is made once; opening it again changes nothing.
 func TestOpenAgain(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(t.TempDir())
 	seen := func() (out []string) {
 		st, err := OpenState(t.Context(), cfg, Options{Migrate: true})
@@ -115,6 +116,9 @@ func TestOpenAgain(t *testing.T) {
 // TestOpenRefuses: what belongs to something else is not opened, and stays as it
 // is.
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	otherKEK := filepath.Join(t.TempDir(), "kek.json") // of another deployment
+	check(t, openAt(testConfig(filepath.Dir(otherKEK), func(c *config.Config) { c.Keys.KEKFile = otherKEK })))
 	other := func(c *config.Config) { c.Issuer, c.RPID = "https://id.example.org", "id.example.org" }
 	local := func(c *config.Config) { inDevelopment(c); c.Development = false }
 	marker := func(t *testing.T, c *config.Config) {
@@ -142,8 +146,6 @@ func TestOpenRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			otherKEK = filepath.Join(t.TempDir(), "kek.json")
-			check(t, openAt(testConfig(filepath.Dir(otherKEK), func(c *config.Config) { c.Keys.KEKFile = otherKEK })))
 			edits := func(f func(*config.Config)) *config.Config {
 				if f == nil {
 					return testConfig(dir)
@@ -166,12 +168,10 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// otherKEK is the key-encryption key of another deployment.
-var otherKEK string
-
 // TestMarkSetup: once set-up is done a file beside the database says so, which
 // then protects against an empty one.
 func TestMarkSetup(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	s.markSetup(t.Context())
 	if _, err := os.Stat(s.setupMarker()); err == nil {
@@ -189,6 +189,7 @@ func TestMarkSetup(t *testing.T) {
 // TestSetupLink: a link carries its secret behind the #, and a new one replaces
 // the old.
 func TestSetupLink(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	first, err := s.SetupLink(t.Context(), "operator")
 	check(t, err)

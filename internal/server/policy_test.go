@@ -28,6 +28,7 @@ func put(t *testing.T, s *State, v ruleset.Version) {
 // A version that keeps everybody out is put back by root on the host; one that
 // cannot be read refuses everything, says so, and is put back as well.
 func TestRecoverPolicy(t *testing.T) {
+	t.Parallel()
 	s, log := newServer(t)
 	s.Do.Checkpoint = nil
 	if _, err := s.RecoverPolicy(t.Context(), 0); problem.CodeOf(err) != "policy_in_force" {
@@ -71,6 +72,7 @@ func TestRecoverPolicy(t *testing.T) {
 // what they must, which no published set changes: a quarantine begins, and a
 // deployment that lacks a key opens.
 func TestHostWithoutPolicies(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	s.Do.Checkpoint = nil
 	src := policy.Source{Files: []policy.File{{Name: "a.cedar", Text: "permit ("}}}
@@ -90,6 +92,7 @@ func TestHostWithoutPolicies(t *testing.T) {
 
 // A policy that fails refuses, is named in the server's log, and is an alert.
 func TestPolicyFails(t *testing.T) {
+	t.Parallel()
 	s, log := newServer(t)
 	s.Do.Checkpoint = nil
 	broken := func() (bool, string) {

@@ -47,6 +47,7 @@ func (s *Server) report(t *testing.T, dirs ...string) EpochReport {
 // on hold stays; an erased person stays erased, in the archive too; and rows that are
 // missing without a record that says so, or are another in the archive, are found.
 func TestPruning(t *testing.T) {
+	t.Parallel()
 	engines(t, func(t *testing.T, s *Server, exec func(string)) {
 		now := time.Now()
 		clock := now.AddDate(-1, 0, 0)

@@ -46,6 +46,7 @@ func routes(t *testing.T, s *Server) (list [][2]string) {
 // deployment that has gone back answers health, the operator and nobody else, on
 // every route, and its log says so.
 func TestQuarantine(t *testing.T) {
+	t.Parallel()
 	s, log := newServer(t)
 	h, err := s.Handler()
 	check(t, err)
@@ -131,6 +132,7 @@ func TestQuarantine(t *testing.T) {
 // TestMarkOfALaterEpoch: what an enforcement point gives back tells that the
 // database has gone back in every epoch, not in the first alone.
 func TestMarkOfALaterEpoch(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	step := func() {
 		t.Helper()
@@ -170,6 +172,7 @@ func TestMarkOfALaterEpoch(t *testing.T) {
 // TestMarks: only a mark that this deployment made counts, whatever it says; one that
 // is not ahead changes nothing, and one that is stops everything.
 func TestMarks(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	other, _ := newServer(t)
 	populate(t, s, 2)

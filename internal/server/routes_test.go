@@ -40,6 +40,7 @@ func ask(h http.Handler, method, target, body string, headers ...string) *httpte
 // TestMisses: what is not there is told to programs in JSON and to people as a
 // page.
 func TestMisses(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	h, err := s.Handler()
 	check(t, err)
@@ -68,6 +69,7 @@ func TestMisses(t *testing.T) {
 // TestCrossOrigin: no page route takes what another site sends, and nothing is
 // written for it.
 func TestCrossOrigin(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	h, err := s.Handler()
 	check(t, err)
@@ -129,6 +131,7 @@ func records(t *testing.T, s *Server) int64 {
 // TestDevelopment: in development mode the server answers this machine's browser
 // under its own name, and nothing else.
 func TestDevelopment(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t, inDevelopment)
 	h, err := s.Handler()
 	check(t, err)
@@ -183,11 +186,7 @@ func TestSaturated(t *testing.T) {
 	for range all {
 		go func() { done <- ask(h, http.MethodGet, "/oauth/token", "").Code }()
 	}
-	for end := time.Now().Add(10 * time.Second); s.lanes.api.waiting.Load() < maxQueue; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d wait", s.lanes.api.waiting.Load())
-		}
-	}
+	waitFor(t, func() bool { return s.lanes.api.waiting.Load() == maxQueue })
 	start := time.Now()
 	for range 100 {
 		w := ask(h, http.MethodPost, "/oauth/token", "body")
@@ -195,7 +194,7 @@ func TestSaturated(t *testing.T) {
 			t.Fatalf("%d, Retry-After %q: %s", w.Code, w.Header().Get("Retry-After"), w.Body)
 		}
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 50*maxWait { // each that waits, waits for all of it
 		t.Errorf("100 refusals took %v", took)
 	}
 	for _, path := range []string{"/signin", "/.well-known/openid-configuration", "/oauth/jwks", streamPath} {
@@ -220,6 +219,7 @@ func TestSaturated(t *testing.T) {
 // TestOperations: the operations listener has health, readiness, metrics and
 // profiles, and nothing of the server's surfaces.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	s.ready.Store(true)
 	h := s.Operations()
@@ -246,6 +246,7 @@ func TestOperations(t *testing.T) {
 
 // TestMetrics: requests are counted by pattern, never by what callers write.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	h, err := s.Handler()
 	check(t, err)
@@ -261,6 +262,7 @@ func TestMetrics(t *testing.T) {
 // TestLogKeepsSecrets: what callers send by mistake or in good faith is not in
 // the log of a run, at its most talkative.
 func TestLogKeepsSecrets(t *testing.T) {
+	t.Parallel()
 	s, log := newServer(t)
 	link, err := s.SetupLink(t.Context(), "system")
 	check(t, err)
@@ -317,10 +319,11 @@ func serve(t *testing.T, s *Server) (stop func()) {
 	}
 }
 
-// waitFor waits until something is so.
+// waitFor waits until something is so, with time enough for a machine that has other
+// things to do.
 func waitFor(t *testing.T, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it did not become so")
 		}

@@ -28,6 +28,7 @@ import (
 // TestReady: a server asks for requests while its log grows and its database
 // answers, and not a moment longer.
 func TestReady(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t)
 	ready := func() string {
 		w := ask(s.Operations(), http.MethodGet, "/readyz", "")
@@ -73,6 +74,7 @@ func TestReady(t *testing.T) {
 
 // TestShutdown: a request under way is finished, and nothing new is taken.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	s, _ := newServer(t, func(c *config.Config) { c.Operations.Address = "127.0.0.1:0" })
 	s.Config.Listen.Address = "127.0.0.1:0"
 	l, err := Listen(s.Config)
@@ -93,7 +95,11 @@ func TestShutdown(t *testing.T) {
 	defer conn.Close()
 	_, err = io.WriteString(conn, "POST /oauth/token HTTP/1.1\r\nHost: id.example.com\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 12\r\n\r\ngrant_")
 	check(t, err)
-	time.Sleep(100 * time.Millisecond) // so that it is being read
+	waitFor(t, func() bool { // it is being read
+		s.lanes.reading.mu.Lock()
+		defer s.lanes.reading.mu.Unlock()
+		return s.lanes.reading.free == maxReading-1
+	})
 	stop()
 	waitFor(t, func() bool { return s.Ready(t.Context()) != nil })
 	waitFor(t, func() bool {
@@ -110,7 +116,7 @@ func TestShutdown(t *testing.T) {
 	}
 	_, err = io.WriteString(conn, "type=x")
 	check(t, err)
-	check(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
+	check(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 	answer, err := io.ReadAll(conn)
 	check(t, err)
 	if !strings.HasPrefix(string(answer), "HTTP/1.1 401") || !strings.HasSuffix(string(answer), "}\n") {
@@ -201,6 +207,7 @@ func TestCertificate(t *testing.T) {
 // TestTLS: the public listener speaks TLS 1.2 or newer with the configured
 // certificate, and nothing in the clear.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := &certificates{cert: filepath.Join(dir, "tls.crt"), key: filepath.Join(dir, "tls.key")}
 	writePair(t, c, 7, time.Now())

@@ -85,6 +85,7 @@ func (s *State) wholeLog(t *testing.T) EpochReport {
 // and before it has a place in the tree is found by the process that wrote it, and
 // the log itself says so afterwards (mechanisms E3, E7).
 func TestChangedBeforeIntegration(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]string{
 		"changed": `UPDATE audit SET at = at + 1, entry = (SELECT entry FROM audit WHERE kind = 2052 ORDER BY id LIMIT 1) WHERE id = (SELECT MAX(id) FROM audit)`,
 		"missing": `DELETE FROM audit WHERE id = (SELECT MAX(id) FROM audit)`,
@@ -131,6 +132,7 @@ func TestChangedBeforeIntegration(t *testing.T) {
 // TestLateLog: records that no checkpoint covers in time take the server out of
 // service until one does.
 func TestLateLog(t *testing.T) {
+	t.Parallel()
 	engines(t, func(t *testing.T, s *Server, _ func(string)) {
 		now := time.Now()
 		s.now = func() time.Time { return now }
@@ -155,6 +157,7 @@ func TestLateLog(t *testing.T) {
 // that is killed is recorded as lost, by who holds the lease, once, and what is not
 // known of it is said.
 func TestKilledWriter(t *testing.T) {
+	t.Parallel()
 	engines(t, func(t *testing.T, s *Server, _ func(string)) {
 		for range 3 {
 			check(t, s.Seed(t.Context(), audit.RefusalsCounted))
@@ -210,6 +213,7 @@ func TestKilledWriter(t *testing.T) {
 // TestDoubt: a record of which the database did not say whether it was committed is
 // looked for.
 func TestDoubt(t *testing.T) {
+	t.Parallel()
 	engines(t, func(t *testing.T, s *Server, _ func(string)) {
 		row, err := s.Do.Writer.Seal(t.Context(), audit.Record{ID: "rec_never", Kind: audit.Migrated, At: time.Now()}, nil)
 		check(t, err)

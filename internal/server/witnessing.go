@@ -316,18 +316,12 @@ func (s *Server) Witnessed(ctx context.Context, record string) ([]byte, error) {
 		s.outside.mu.Lock()
 		news := s.outside.news
 		s.outside.mu.Unlock()
-		epoch, index, _, err := s.Store.Place(ctx, record)
-		if err != nil {
-			return nil, err
+		text, err := s.witnessed(ctx, record)
+		if err != nil && ctx.Err() != nil {
+			return nil, late.Because(err)
 		}
-		if index >= 0 {
-			log, err := s.Store.EpochAt(ctx, epoch)
-			if err != nil {
-				return nil, err
-			}
-			if _, text, err := s.outside.covering(ctx, log, uint64(index)); err != nil || text != nil {
-				return text, err
-			}
+		if err != nil || text != nil {
+			return text, err
 		}
 		select {
 		case s.outside.ask <- struct{}{}:
@@ -340,6 +334,20 @@ func (s *Server) Witnessed(ctx context.Context, record string) ([]byte, error) {
 			return nil, late.Because(ctx.Err())
 		}
 	}
+}
+
+// witnessed is the checkpoint that Witnessed waits for; nil if there is none yet.
+func (s *Server) witnessed(ctx context.Context, record string) ([]byte, error) {
+	epoch, index, _, err := s.Store.Place(ctx, record)
+	if err != nil || index < 0 {
+		return nil, err
+	}
+	log, err := s.Store.EpochAt(ctx, epoch)
+	if err != nil {
+		return nil, err
+	}
+	_, text, err := s.outside.covering(ctx, log, uint64(index))
+	return text, err
 }
 
 // covering finds the smallest of the newest cosigned checkpoints that covers an index

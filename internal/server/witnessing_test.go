@@ -143,6 +143,7 @@ func (w *watched) back(t *testing.T, path string) {
 // proof is made under what the quorum cosigned; and a deployment whose database went
 // back, its side file with it, is told so by the other and stops (mechanisms E11, I7).
 func TestWitnessingEachOther(t *testing.T) {
+	t.Parallel()
 	a, b := newWatched(t, "a.example.com/w"), newWatched(t, "b.example.com/w")
 	a.serves(t, b)
 	b.serves(t, a)
@@ -227,6 +228,7 @@ func TestWitnessingEachOther(t *testing.T) {
 // TestQuorumOfThree: two of three are enough, one is not, and a witness that lies about
 // a number stops nobody.
 func TestQuorumOfThree(t *testing.T) {
+	t.Parallel()
 	a := newWatched(t, "a.example.com/w")
 	var by []*watched
 	for i := range 3 {
@@ -284,6 +286,7 @@ func (s *Server) sequencedHolding(t *testing.T) {
 // TestKeptElsewhere: a file elsewhere and a git remote each find that the end of the
 // log was cut off, together with everything on this host.
 func TestKeptElsewhere(t *testing.T) {
+	t.Parallel()
 	remote := filepath.Join(t.TempDir(), "remote.git")
 	if out, err := exec.Command("git", "init", "--quiet", "--bare", remote).CombinedOutput(); err != nil {
 		t.Skipf("git: %v %s", err, out)
@@ -338,6 +341,7 @@ func TestKeptElsewhere(t *testing.T) {
 // TestBeside: a database that went back beside its newest checkpoint is put into
 // quarantine before anything is served.
 func TestBeside(t *testing.T) {
+	t.Parallel()
 	a := newWatched(t, "a")
 	a.act(t, 10)
 	older := a.copied(t)
@@ -368,6 +372,7 @@ func (lie) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // TestAskedBeforeServing: what a witness has is compared before anything is served; one
 // that is gone stops no start, and one that agrees stops nothing.
 func TestAskedBeforeServing(t *testing.T) {
+	t.Parallel()
 	a, b := newWatched(t, "a.example.com/w"), newWatched(t, "b.example.com/w")
 	b.serves(t, a)
 	a.watchedBy(t, 1, b)
@@ -387,7 +392,7 @@ func TestAskedBeforeServing(t *testing.T) {
 	b.http.Close()
 	began := time.Now()
 	a.compareOutside(t.Context())
-	if took := time.Since(began); took > startTime+time.Second {
+	if took := time.Since(began); took > 2*startTime {
 		t.Errorf("a witness that is gone held the start up for %s", took)
 	}
 }

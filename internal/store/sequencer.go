@@ -21,6 +21,11 @@ import (
 // leaseTime is how long a silent holder keeps the lease.
 const leaseTime = 2 * time.Second
 
+// releaseTime is how long the end of a process waits for what it committed to be
+// signed, on a disk that is slow. The fence keeps it from writing after another has
+// taken the lease.
+const releaseTime = 5 * time.Second
+
 // SequencerOptions say how the log is grown and signed.
 type SequencerOptions struct {
 	// Origin names the log (audit.Origin).
@@ -457,7 +462,7 @@ func (q *Sequencer) release() {
 	if q.fence == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
 	q.demand.Store(true)
 	q.Step(ctx) // what was committed is signed before the process ends
