@@ -71,6 +71,7 @@ func (r *rig) challenge(a answer) countersign.Challenge {
 // TestEveryRoute asks each operation as everybody who must be refused. Bodies are
 // malformed on purpose: who is refused is refused before anything is read.
 func TestEveryRoute(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana := r.person("dana", r.admins.ID)
 	sam := r.person("sam")
@@ -206,6 +207,7 @@ func (r *rig) wrong(l *login) map[string]string {
 }
 
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	l := r.login(r.person("dana"), "self")
 	req := l.request("GET", "/v1/me", nil)
@@ -223,6 +225,7 @@ func TestReplay(t *testing.T) {
 
 // TestStateIsReadEachTime ends what a token hangs on between two uses of it.
 func TestStateIsReadEachTime(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana := r.person("dana", r.admins.ID)
 	for name, end := range map[string]func(l *login) string{
@@ -254,6 +257,7 @@ func TestStateIsReadEachTime(t *testing.T) {
 }
 
 func TestAuthenticateMachine(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	m := r.machine(r.person("dana"))
 	req := m.request("GET", "/v1/revocations/stream", nil)
@@ -269,6 +273,7 @@ func TestAuthenticateMachine(t *testing.T) {
 }
 
 func TestUnknownRoutes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	l := r.login(r.person("dana"), "self")
 	r.want(l.do("GET", "/v1/nothing", nil), 404, "not_found")
@@ -289,6 +294,7 @@ func TestUnknownRoutes(t *testing.T) {
 }
 
 func TestDocument(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	req, err := http.NewRequest(http.MethodGet, r.http.URL+"/v1/openapi.json", nil)
 	r.ok(err)
@@ -344,6 +350,7 @@ func TestDocument(t *testing.T) {
 
 // TestRefusalsAreRecorded finds refused reads and writes in the log.
 func TestRefusalsAreRecorded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	sam := r.person("sam")
 	l := r.login(sam, everything)

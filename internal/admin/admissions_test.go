@@ -16,6 +16,7 @@ import (
 // TestAdmissions: which clients may be used that nobody registered, what is said of
 // their domains, and which documents are kept.
 func TestAdmissions(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	r.want(l.do("POST", "/v1/resources", object{"uri": "https://mcp.example.com", "scopes": []object{{"name": "tools:call"}}}), 201, "")
 	off := object{"metadata_documents": "off", "dynamic_registration": false, "resources": []any{}, "scopes": []any{}}
@@ -103,6 +104,7 @@ func TestAdmissions(t *testing.T) {
 // one it names, and of what registered itself and redirects there. One block that is
 // taken back lets nobody go whom another one blocks.
 func TestABlockStopsAllThatItIsAbout(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	seed := func(source client.Source, name, group, redirect string) client.Client {
 		c := client.Client{

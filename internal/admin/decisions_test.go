@@ -13,6 +13,7 @@ import (
 // What was decided is read page by page, by who may, each reading recorded; tried on
 // it, policies say whom they would stop.
 func TestDecisionsAreReadToTryPolicies(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam := r.login(r.person("sam"), everything)
 	r.want(l.do("POST", "/v1/clients", aClient("one")), 201, "")

@@ -17,6 +17,7 @@ func (r *rig) secret(person string, k factor.Kind) factor.Secret {
 }
 
 func TestFactorsAreListedAndRemoved(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam := r.person("sam")
 	key := factor.Passkey{ID: id.New(id.Credential), Person: sam.ID, Name: "Phone", CredentialID: []byte("k"), PublicKey: []byte{1}, RPID: "x", CreatedAt: r.time(), ProbationUntil: r.time().Add(time.Hour)}
@@ -50,6 +51,7 @@ func TestFactorsAreListedAndRemoved(t *testing.T) {
 }
 
 func TestKindsAreSwitched(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	if a := r.want(l.do("GET", "/v1/factor-kinds", nil), 200, ""); len(a.items()) != 2 || a.items()[0]["allowed"] != true {
 		t.Errorf("%s", a.text)
@@ -69,6 +71,7 @@ func TestKindsAreSwitched(t *testing.T) {
 }
 
 func TestPeopleAreImported(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	body := object{"name": "Mira", "username": "mira", "email": "mira@example.com", "password_hash": "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2"}
 	a := r.want(l.do("POST", "/v1/people", body), 201, "")

@@ -6,6 +6,7 @@ import (
 )
 
 func TestGenerationsRemember(t *testing.T) {
+	t.Parallel()
 	g := newGenerations[int](time.Minute, 3)
 	now := time.Now()
 	k := func(i byte) [32]byte { return [32]byte{i} }

@@ -22,6 +22,7 @@ func keyOf(text string) (o object) {
 }
 
 func TestTrustedIssuers(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	r.want(l.do("POST", "/v1/resources", object{"uri": "https://api.example.com", "scopes": []object{{"name": "notes:read"}}}), 201, "")
 	a := r.want(l.do("POST", "/v1/trusted-issuers", issuerBody()), 201, "")
@@ -65,6 +66,7 @@ func TestTrustedIssuers(t *testing.T) {
 
 // Each thing that an issuer cannot be registered with, by itself.
 func TestTrustedIssuersChecked(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	r.want(l.do("POST", "/v1/resources", object{"uri": "https://api.example.com", "scopes": []object{{"name": "notes:read"}}}), 201, "")
 	for _, c := range []struct {

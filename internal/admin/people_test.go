@@ -31,6 +31,7 @@ func (l *login) logged(kind, sentence string) {
 }
 
 func TestMe(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	l := r.login(r.person("dana", r.admins.ID), "self")
 	a := r.want(l.do("GET", "/v1/me", nil), 200, "")
@@ -43,6 +44,7 @@ func TestMe(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	for i := range 6 {
 		r.person(fmt.Sprint("p", i))
@@ -91,6 +93,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestDisableAndEnable(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam := r.person("sam")
 	s := r.login(sam, "self")
@@ -115,6 +118,7 @@ func TestDisableAndEnable(t *testing.T) {
 }
 
 func TestErase(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam := r.person("sam")
 	path := "/v1/people/" + sam.ID
@@ -140,6 +144,7 @@ func TestErase(t *testing.T) {
 }
 
 func TestInvitations(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	r.want(l.do("POST", "/v1/groups", map[string]any{"name": "ops"}), 201, "")
 	body := map[string]any{"name": "Sam Doe", "email": "sam@example.com", "username": "sam", "groups": []string{"ops"}}
@@ -189,6 +194,7 @@ func TestInvitations(t *testing.T) {
 }
 
 func TestIdempotency(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	key := header("Idempotency-Key", "one")
 	body := map[string]any{"name": "Sam"}
@@ -251,6 +257,7 @@ func TestIdempotency(t *testing.T) {
 }
 
 func TestGroups(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam := r.person("sam")
 	a := r.want(l.do("POST", "/v1/groups", map[string]any{"name": "ops"}), 201, "")
@@ -285,6 +292,7 @@ func TestGroups(t *testing.T) {
 }
 
 func TestSessions(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam := r.person("sam")
 	s1, s2 := r.login(sam, everything), r.login(sam, everything)
@@ -346,6 +354,7 @@ func TestSessions(t *testing.T) {
 }
 
 func TestLog(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam := r.person("sam")
 	for range 5 {
@@ -380,6 +389,7 @@ func TestLog(t *testing.T) {
 
 // TestTwoAdministrators lets two disable each other at once: one remains.
 func TestTwoAdministrators(t *testing.T) {
+	t.Parallel()
 	r, _ := boss(t)
 	for range 10 {
 		a, b := r.login(r.person("a"+fmt.Sprint(time.Now().UnixNano()), r.admins.ID), everything), r.login(r.person("b"+fmt.Sprint(time.Now().UnixNano()), r.admins.ID), everything)

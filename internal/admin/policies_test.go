@@ -30,6 +30,7 @@ func aClient(name string) object {
 }
 
 func TestPoliciesArePublishedAndPutBack(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	if a := r.want(l.do("GET", "/v1/policies", nil), 200, ""); len(a.body["items"].([]any)) != 0 {
 		t.Errorf("%s", a.text)
@@ -87,6 +88,7 @@ func TestPoliciesArePublishedAndPutBack(t *testing.T) {
 }
 
 func TestWhoPublishesPolicies(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	other := r.login(r.person("sam"), "admin:read admin:write")
 	r.want(other.do("POST", "/v1/policies", spec(0, noClients, "")), 403, "denied")
@@ -122,6 +124,7 @@ func exceptedSpec(after int64, floor string, all ...policy.Exception) object {
 // for nobody else, is on record where it was used, ends by itself and is never
 // below a floor.
 func TestExceptions(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	other := r.login(r.person("olga", r.admins.ID), everything)
 	e := policy.Exception{ID: "journey", Rule: "admin.write", For: l.person.ID, Owner: "security", Reason: "A key was lost.", Rung: 3, MaxAge: 7200, Until: r.time().Add(24 * time.Hour)}

@@ -102,6 +102,7 @@ func (a *auditor) ReadTiles(tiles []tlog.Tile) (out [][]byte, err error) {
 // An auditor with the log's key and an independent verifier checks the whole
 // log: the checkpoint, every tile, every entry.
 func TestPublishedLog(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	r.want(r.get("/log/1/checkpoint"), 404, "checkpoint_not_found")
 	for range 600 {
@@ -157,6 +158,7 @@ func TestPublishedLog(t *testing.T) {
 
 // Tiles are for administrators, at their one path, and only what there is.
 func TestTilesAreForAuditors(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	plain := r.login(r.person("sam"), everything)
 	for range 300 {
@@ -191,6 +193,7 @@ func TestTilesAreForAuditors(t *testing.T) {
 
 // A proof stands by itself: entry, path and checkpoint, for whoever has the key.
 func TestRecordProof(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	first := r.seed("").RecordID
 	for range 20 {

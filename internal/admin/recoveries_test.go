@@ -15,6 +15,7 @@ import (
 func claim() string { return recovery.ClaimOf(secret.New(secret.Recover)).Grouped() }
 
 func TestRecoveries(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam, mira := r.person("sam", r.admins.ID), r.person("mira")
 	code := claim()
@@ -72,6 +73,7 @@ func TestRecoveries(t *testing.T) {
 }
 
 func TestTemporaryPasses(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	mira, sam := r.person("mira"), r.person("sam", r.admins.ID)
 	give := func(person string, body map[string]any) string { return "/v1/people/" + person + "/temporary-passes" }

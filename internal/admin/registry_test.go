@@ -18,6 +18,7 @@ type object = map[string]any
 const ecKey = `{"kty":"EC","crv":"P-256","alg":"ES256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}`
 
 func TestClients(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	r.want(l.do("POST", "/v1/resources", object{"uri": "https://api.example.com", "scopes": []object{{"name": "notes:read"}}}), 201, "")
 	body := object{
@@ -102,6 +103,7 @@ func secretIs(c client.Client, text string) bool {
 }
 
 func TestClientSecrets(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	body := object{"client_id": "notes", "auth_method": "client_secret_basic", "redirect_uris": []string{"https://notes.example.com/cb"}}
 	first, _ := r.want(l.do("POST", "/v1/clients", body), 201, "").body["client_secret"].(string)
@@ -163,6 +165,7 @@ func TestClientSecrets(t *testing.T) {
 // A client's certificate, keys by address and security profile, as the API takes
 // and tells them.
 func TestClientCredentials(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	body := object{
 		"client_id": "bank", "auth_method": "private_key_jwt", "jwks_uri": "https://bank.example.com/jwks", "security_profile": "fapi2", "require_dpop": true,
@@ -199,6 +202,7 @@ func TestClientCredentials(t *testing.T) {
 }
 
 func TestService(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	sam := r.person("sam")
 	r.want(l.do("POST", "/v1/groups", object{"name": "ops"}), 201, "")
@@ -250,6 +254,7 @@ func TestService(t *testing.T) {
 }
 
 func TestClientValidation(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	for name, c := range map[string]struct {
 		edit object
@@ -316,6 +321,7 @@ func TestClientValidation(t *testing.T) {
 }
 
 func TestResources(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	r.want(l.do("POST", "/v1/clients", object{"client_id": "gate", "redirect_uris": []string{"https://a.example/cb"}}), 201, "")
 	body := object{
@@ -381,6 +387,7 @@ func TestResources(t *testing.T) {
 
 // TestParallelUpdates lets many replace one client from the same state: one does.
 func TestParallelUpdates(t *testing.T) {
+	t.Parallel()
 	r, l := boss(t)
 	a := r.want(l.do("POST", "/v1/clients", object{"client_id": "app", "redirect_uris": []string{"https://a.example/cb"}}), 201, "")
 	codes := make(chan int, 16)
@@ -401,6 +408,7 @@ func TestParallelUpdates(t *testing.T) {
 // TestDetailsTypes: types of authorization details are part of a resource, come back
 // as they were said, and one that cannot be used is refused.
 func TestDetailsTypes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	l := r.login(r.person("dana", r.admins.ID), everything)
 	schema := object{"type": "object", "additionalProperties": false, "properties": object{"type": object{"const": "payment"}, "amount": object{"type": "number"}}}

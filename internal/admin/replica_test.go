@@ -12,6 +12,7 @@ import (
 // TestProofsAtAnotherReplica: a DPoP proof that changed something changes nothing
 // again, at another replica either or after a restart, whose memory is empty.
 func TestProofsAtAnotherReplica(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana := r.person("dana", r.admins.ID)
 	l := r.login(dana, admin.ScopeSelf+" "+admin.ScopeRead+" "+admin.ScopeWrite)

@@ -16,6 +16,7 @@ import (
 // TestWebhooks: what the API says of a webhook from its making to its end; its
 // secret is told once each time it is made, and never again.
 func TestWebhooks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	boss := r.login(r.person("dana", r.admins.ID), everything)
 	spec := map[string]any{"name": "SIEM", "url": "https://siem.example.com/in", "events": []string{"factor.*"}}
@@ -85,6 +86,7 @@ func (r *rig) kindsOf() (out []audit.Kind) {
 
 // TestDeadLetters: they are listed, sent again and discarded, once each.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	boss := r.login(r.person("dana", r.admins.ID), everything)
 	h, ok, err := r.store.HoldNotices(t.Context(), "x", r.time().Add(time.Hour))
@@ -121,6 +123,7 @@ func TestDeadLetters(t *testing.T) {
 // TestLeaks: anybody signed in reports; what is not ours is no record; what was
 // reported is nowhere in the answer or the log.
 func TestLeaks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	sam := r.login(r.person("sam"), "self")
 	before := len(r.kindsOf())

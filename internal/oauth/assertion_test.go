@@ -148,6 +148,7 @@ func (r *rig) visitWithAssertion(typ string) *visit {
 
 // What an assertion gives, claim by claim.
 func TestAssertion(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		i, c := r.idp(), r.presenter()
 		now := r.clock.now()
@@ -191,6 +192,7 @@ func TestAssertion(t *testing.T) {
 // Each limit by itself: what is asked for, what the assertion says, what the issuer
 // and the client are registered for.
 func TestAssertionNarrows(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	i, c := r.idp(), r.presenter()
 	for _, w := range []struct {
@@ -244,6 +246,7 @@ func TestAssertionNarrows(t *testing.T) {
 
 // An assertion that names its key, or is bound by its presenter, stays so.
 func TestAssertionKey(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	i, c := r.idp(), r.presenter()
 	p := r.prover()
@@ -258,6 +261,7 @@ func TestAssertionKey(t *testing.T) {
 // An ID-JAG may come again only if the issuer's registration says so, from the same
 // client and key, until it expires; and what it gives hangs on one grant.
 func TestIDJAGAgain(t *testing.T) {
+	t.Parallel()
 	engines(t, 2, func(r *rig) {
 		i, c := r.idp(func(s *trusted.Spec) { s.Replay = trusted.SameClient }), r.presenter()
 		jag := i.says(r, jose.TypIDJAG, set("client_id", c.ClientID))
@@ -293,6 +297,7 @@ func (r *rig) recorded(kind audit.Kind) bool {
 
 // One assertion, presented by many at once on two nodes: one succeeds.
 func TestAssertionRace(t *testing.T) {
+	t.Parallel()
 	engines(t, 2, func(r *rig) {
 		i, c := r.idp(), r.presenter()
 		text := i.says(r, "JWT")
@@ -321,6 +326,7 @@ func TestAssertionRace(t *testing.T) {
 
 // Who may present what, with the controls.
 func TestAssertionRefused(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	i, c := r.idp(), r.presenter()
 	only := r.idp(func(s *trusted.Spec) { s.Clients = []string{c.ID} })
@@ -362,6 +368,7 @@ func TestAssertionRefused(t *testing.T) {
 
 // A token that came of an assertion is exchanged like another's.
 func TestAssertionExchanged(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	i, c, hop := r.idp(), r.presenter(), r.actor()
 	r.serves(&r.notes, c.ID)
@@ -383,6 +390,7 @@ func TestAssertionExchanged(t *testing.T) {
 // that is gone is not used, and when they cannot be read the server says that, and
 // does not blame the assertion.
 func TestAssertionKeysByAddress(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	first, second := r.ecKey(), r.ecKey()
 	p := r.publisher(map[string]crypto.Signer{"i1": first})
@@ -401,6 +409,7 @@ func TestAssertionKeysByAddress(t *testing.T) {
 // registered; and where policy asks for more than the issuer's word is worth, the
 // client is told so.
 func TestAssertionLimits(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	own := resource.Resource{ID: id.New(id.Resource), URI: issuer + "/v1", Name: "Itself", Scopes: []resource.Scope{{Name: "notes:read", Kind: "read", Default: true}}}
 	r.do(audit.ResourceCreated, resource.Create{Resource: own})

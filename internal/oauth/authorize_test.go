@@ -35,6 +35,7 @@ func (r *rig) redirected(a answer, where, state string) url.Values {
 }
 
 func TestAuthorizeErrorsAreExact(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	good := r.request(r.app)
 	const there = "http://127.0.0.1:49152/cb?"
@@ -90,6 +91,7 @@ func TestAuthorizeErrorsAreExact(t *testing.T) {
 }
 
 func TestWhatNeverRedirects(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	good := r.request(r.app)
 	frozen := client.Client{ID: id.New(id.Client), ClientID: "frozen", Name: "Frozen", AuthMethod: client.AuthNone, GrantTypes: r.app.GrantTypes, RedirectURIs: []string{"https://f.example/cb"}}
@@ -138,6 +140,7 @@ func TestWhatNeverRedirects(t *testing.T) {
 }
 
 func TestRedirectsThatAreGood(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	for _, to := range []string{"http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb", "http://[::1]:8080/cb", "com.example.app:/cb"} {
 		q := r.redirected(r.authorize(r.request(r.app, "redirect_uri", to), in(r.ses)), to+"?", "s t&ate=%")
@@ -169,6 +172,7 @@ func TestRedirectsThatAreGood(t *testing.T) {
 }
 
 func TestStateComesBackByteForByte(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	for _, state := range []string{"", "x", "%2B+ &=#?/", strings.Repeat("\"<>&\x01", 819), strings.Repeat("é", 2048), strings.Repeat("s", 4096), "a\r\nb"} {
 		q := r.redirected(r.authorize(r.request(r.app, "state", state), in(r.ses)), "http://127.0.0.1:49152/cb?", state)
@@ -185,6 +189,7 @@ func TestStateComesBackByteForByte(t *testing.T) {
 }
 
 func TestInteractions(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	name, ref := r.authorize(r.request(r.app)).page(t)
 	if name != "sign_in" {
@@ -224,6 +229,7 @@ func TestInteractions(t *testing.T) {
 }
 
 func TestPromptNone(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	want := func(name, code string, a answer) {
 		t.Helper()
@@ -271,6 +277,7 @@ func (r *rig) passkey2(person string) string {
 }
 
 func TestFreshness(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	for _, edit := range [][]string{{"prompt", "login"}, {"max_age", "0"}, {"prompt", "select_account"}} {
 		r.clock.move(time.Second)
@@ -310,6 +317,7 @@ func TestFreshness(t *testing.T) {
 }
 
 func TestACRIsTheOneAskedFor(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.ses = r.signIn(r.person, r.passkey, true) // phrh
 	const single, multi = "urn:countersign:acr:single", "urn:countersign:acr:multi"
@@ -332,6 +340,7 @@ func TestACRIsTheOneAskedFor(t *testing.T) {
 // An essential acr of the claims parameter binds as acr_values do, and instead of
 // them (A18): never a silently weaker token.
 func TestEssentialACR(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t) // signed in with phr
 	ask := func(claims string, pairs ...string) answer {
 		return r.authorize(r.request(r.app, append(pairs, "claims", claims)...), in(r.ses))
@@ -379,6 +388,7 @@ func (r *rig) refused(q *http.Request, ref string) string {
 }
 
 func TestWhatCannotBeReached(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	name, ref := r.authorize(r.request(r.app, "acr_values", "phrh"), in(r.ses)).page(t)
 	if name != "impossible" {
@@ -400,6 +410,7 @@ func TestWhatCannotBeReached(t *testing.T) {
 }
 
 func TestStepUpForScopes(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.clock.move(time.Hour)
 	name, ref := r.authorize(r.request(r.app, "scope", "openid notes:read keys:rotate"), in(r.ses)).page(t)
@@ -438,6 +449,7 @@ func TestStepUpForScopes(t *testing.T) {
 }
 
 func TestConditionalScopesAreWithheldUnlessNamed(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.clock.move(time.Hour)
 	tok := r.granted(r.app, "scope", "")
@@ -459,6 +471,7 @@ func TestConditionalScopesAreWithheldUnlessNamed(t *testing.T) {
 }
 
 func TestConsent(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	name, ref := r.authorize(r.request(r.plain), in(r.ses)).page(t)
 	if name != "consent" {
@@ -496,6 +509,7 @@ func TestConsent(t *testing.T) {
 
 // A third step-up of a class within five minutes is refused (A15).
 func TestChallengesEnd(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		r.clock.move(time.Hour)
 		ask := func(pairs ...string) answer {
@@ -527,6 +541,7 @@ func TestChallengesEnd(t *testing.T) {
 // What the page shows when a consent-free client asks for several resources, and
 // what its tokens are for.
 func TestResources(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	f := r.request(r.app, "scope", "notes:read bound:read", "resource", "")
 	f["resource"] = []string{"HTTPS://Notes.Example.Com/", r.bound.URI}
@@ -554,6 +569,7 @@ func TestResources(t *testing.T) {
 }
 
 func TestTokensSayWhatTheContractSays(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	tok := r.granted(r.app, "scope", "openid profile notes:read", "nonce", "n-0S6_WzA2Mj")
 	c, i := r.claims(tok.AccessToken), r.idToken(tok.IDToken, "app")

@@ -58,6 +58,7 @@ func (r *rig) ecKey() crypto.Signer {
 }
 
 func TestKeysByAddress(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	first, second := r.ecKey(), r.ecKey()
 	p := r.publisher(map[string]crypto.Signer{"k1": first})

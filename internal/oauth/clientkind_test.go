@@ -98,6 +98,7 @@ func (r *rig) kinds(me *string) map[client.AuthMethod]kind {
 // invalid_client, and after that the same request succeeds: a failed
 // authentication spends nothing (clients.md §2.5, mechanisms D15).
 func TestEveryKindOfClient(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		me := ""
 		kinds := r.kinds(&me)

@@ -50,6 +50,7 @@ const pay50 = `[{"type":"payment","amount":50,"to":"A"}]`
 // What was agreed to is in every answer about it, never more, and only narrower than
 // it; each authorization is agreed to by itself.
 func TestAuthorizationDetails(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		r.paying()
 		c := r.hosted("shop")
@@ -116,6 +117,7 @@ func TestAuthorizationDetails(t *testing.T) {
 }
 
 func TestAuthorizationDetailsAreExact(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.paying()
 	c := r.hosted("shop")
@@ -166,6 +168,7 @@ func TestAuthorizationDetailsAreExact(t *testing.T) {
 
 // What consent shows keeps the app's words apart from the operator's.
 func TestDetailsAreShown(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.paying()
 	c := r.hosted("shop")

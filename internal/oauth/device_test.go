@@ -144,6 +144,7 @@ func (r *rig) codeOf(err error, want string) {
 // A device is signed in, and everything that it got hangs below the browser's
 // session.
 func TestDevice(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		r.clock.move(time.Minute)
 		d := r.device(r.app)
@@ -181,6 +182,7 @@ func TestDevice(t *testing.T) {
 
 // Of two windows, of two browsers, of 32 polls: one.
 func TestDeviceRaces(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		d := r.device(r.app)
 		one, two := got(r.types(d.UserCode))(r), got(r.types(d.UserCode))(r)
@@ -234,6 +236,7 @@ func (r *rig) signInAgain() { r.Helper(); r.ses = r.signIn(r.person, r.passkey, 
 
 // Who polls with somebody else's code gets nothing, and with five tries burns it.
 func TestDeviceCodesAreBound(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		d := r.device(r.app)
 		r.approves(d)
@@ -263,6 +266,7 @@ func TestDeviceCodesAreBound(t *testing.T) {
 
 // The pace of polls: one that comes too early makes all later ones slower.
 func TestDevicePace(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	d := r.device(r.app)
 	for i, step := range []struct {
@@ -291,6 +295,7 @@ func TestDevicePace(t *testing.T) {
 
 // What a device may ask for, and the exact answer where it may not.
 func TestDeviceRequestsAreExact(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	capped := r.set(r.app, func(c *client.Client) { c.DeviceScope = "notes:read openid" })
 	for _, c := range []struct {
@@ -329,6 +334,7 @@ func TestDeviceRequestsAreExact(t *testing.T) {
 
 // What is stored for strangers has an end.
 func TestDeviceRequestsAreBounded(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		refused := 0
 		for range 70 {
@@ -351,6 +357,7 @@ func TestDeviceRequestsAreBounded(t *testing.T) {
 // another network: then the browser must be told what the device shows only while
 // it is being answered.
 func TestDeviceElsewhere(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		shows := r.set(r.app, func(c *client.Client) { c.DeviceConfirm = true })
 		d := r.device(shows)
@@ -415,6 +422,7 @@ func TestDeviceElsewhere(t *testing.T) {
 // Codes are for who enters them first, for as long as they live, and for who can
 // type.
 func TestUserCodes(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		for _, typed := range []string{"", "x", "AAAA-AAAA", "2346-789", "2346-789BC", strings.Repeat("2", 65), "2346\x00789B"} {
 			_, err := r.types(typed)
@@ -462,6 +470,7 @@ func TestUserCodes(t *testing.T) {
 
 // What ends while somebody is being asked, or after they said yes, ends that too.
 func TestDeviceWhileSomethingEnds(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		for name, stop := range map[string]func(){
 			"the session": func() { r.end(r.ses) }, "the person": func() { r.freeze(r.person.ID) }, "the client": func() { r.freeze(r.app.ID) },
@@ -493,6 +502,7 @@ func TestDeviceWhileSomethingEnds(t *testing.T) {
 
 // Policy can forbid it, and is asked again in the act.
 func TestDeviceIsPolicys(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	d := r.device(r.app)
 	ref := got(r.types(d.UserCode))(r)
@@ -515,6 +525,7 @@ forbid (principal, action == Action::"device.approve", resource);`})})
 // Elevated scopes step up in the browser, and are in the token for as long as the
 // proof is fresh.
 func TestDeviceStepUp(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.clock.move(10 * time.Minute)
 	d := r.device(r.app, "scope", "notes:read keys:rotate")
@@ -539,6 +550,7 @@ func TestDeviceStepUp(t *testing.T) {
 
 // A third party's device: saying yes is the consent, which can be withdrawn.
 func TestDeviceConsent(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		d := r.device(r.plain)
 		r.approves(d)
@@ -561,6 +573,7 @@ func TestDeviceConsent(t *testing.T) {
 
 // An answer spends the claim of who gave it.
 func TestDeviceAnswersAreSpentByTheAct(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	d := r.device(r.app)
 	ref := got(r.types(d.UserCode))(r)

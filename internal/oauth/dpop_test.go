@@ -24,6 +24,7 @@ import (
 // A proof is used once on all replicas: at the token endpoint, at pushed requests
 // and at userinfo, one after the other and many at once.
 func TestProofsAreUsedOnceOnAllReplicas(t *testing.T) {
+	t.Parallel()
 	engines(t, 2, func(r *rig) {
 		p := r.prover()
 		tok := r.tokens(p.post("/oauth/token", r.redemption(r.app, r.code(r.app))))
@@ -73,6 +74,7 @@ func TestProofsAreUsedOnceOnAllReplicas(t *testing.T) {
 
 // The nonces of the authorization server and of its resources are two spaces.
 func TestNonceSpaces(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	p := r.prover()
 	tok := r.tokens(p.post("/oauth/token", r.redemption(r.app, r.code(r.app)))) // p has a nonce of the token endpoint now
@@ -101,6 +103,7 @@ func TestNonceSpaces(t *testing.T) {
 
 // Every algorithm that is announced is taken, and none beside them.
 func TestProofAlgorithms(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	rsaKey := got(rsa.GenerateKey(rand.Reader, 2048))(r)
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
@@ -128,6 +131,7 @@ func TestProofAlgorithms(t *testing.T) {
 
 // htu is compared as RFC 3986 means it; what differs after that is another address.
 func TestProofAddresses(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	p := r.prover()
 	r.tokens(p.post("/oauth/token", form("grant_type", "client_credentials"), r.auth(r.svc)))

@@ -200,6 +200,7 @@ func got2[T, U any](v T, u U, err error) func(testing.TB) (T, U) {
 
 // What an exchange gives, claim by claim, and what it writes.
 func TestExchange(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		app, hop, next := r.reaching(r.plain), r.actor(), r.actor()
 		r.consents(app)
@@ -260,6 +261,7 @@ func (r *rig) introspected(by actor, token string) {
 // Towards a resource that does not know act, a token says nothing of a sign-in;
 // and what was left out once does not come back (mechanisms G4, G7).
 func TestExchangeForTheUnaware(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	app, hop, next := r.reaching(r.plain), r.actor(), r.actor()
 	r.consents(app)
@@ -276,6 +278,7 @@ func TestExchangeForTheUnaware(t *testing.T) {
 // Every part that can be ended, ended, ends what was exchanged, however deep; what
 // hangs beside lives on (mechanisms C).
 func TestExchangeDescends(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		for _, what := range []string{"grant", "session", "person", "app", "first actor", "second actor", "its owner", "first delegation"} {
 			r.anew()
@@ -309,6 +312,7 @@ func TestExchangeDescends(t *testing.T) {
 // An actor ends what it was given, and nobody else's; then it may be given it
 // again.
 func TestExchangeRevoked(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		app, hop, next := r.reaching(r.plain), r.actor(), r.actor()
 		r.consents(app)
@@ -331,6 +335,7 @@ func TestExchangeRevoked(t *testing.T) {
 
 // A bound token gives a bound one, to the key of who presents it.
 func TestExchangeKeepsTheConstraint(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	app, hop := r.reaching(r.plain), r.actor()
 	r.consents(app)
@@ -345,6 +350,7 @@ func TestExchangeKeepsTheConstraint(t *testing.T) {
 
 // Who may not exchange what: each with the control of one who may.
 func TestExchangeRefused(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	app, hop, next := r.reaching(r.plain), r.actor(), r.actor()
 	r.consents(app)
@@ -393,6 +399,7 @@ func TestExchangeRefused(t *testing.T) {
 
 // may_act says who alone may act, and it is enough (RFC 8693 §4.4).
 func TestMayAct(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	chosen, other := r.actor(), r.actor()
 	r.notes.Servers = without(r.notes.Servers, []string{chosen.ID}) // may_act alone entitles it
@@ -411,6 +418,7 @@ func TestMayAct(t *testing.T) {
 
 // A chain ends at the limit of actors, or of ancestors, whichever is nearer.
 func TestExchangeDepth(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	tok, depth := "", 0
 	first := r.actor()
@@ -434,6 +442,7 @@ func TestExchangeDepth(t *testing.T) {
 // Exchanges at once, of one token, on two nodes: all succeed, and there is one
 // delegation.
 func TestExchangeTogether(t *testing.T) {
+	t.Parallel()
 	engines(t, 2, func(r *rig) {
 		app, hop := r.reaching(r.plain), r.actor()
 		r.consents(app)
@@ -464,6 +473,7 @@ func TestExchangeTogether(t *testing.T) {
 // What ends while an exchange is between its reading and its writing is not
 // exchanged: it is decided again on what is there then.
 func TestExchangeRacesRevocation(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		app, hop := r.reaching(r.plain), r.actor()
 		r.consents(app)
@@ -490,6 +500,7 @@ func (p *pausing) Commit(ctx context.Context, w act.Write) error {
 // Whatever is asked, by whomever, in whatever order: a token that an exchange gives
 // says no more than the one it was made from, on any axis (mechanisms G7).
 func TestExchangeNeverWidens(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.payingBoth()
 	actors := []actor{r.actor(mayPay), r.actor(mayPay, func(c *client.Client) { c.Scopes = []string{"*"} }), r.actor(), r.actor(mayPay, func(c *client.Client) { c.Resources = []string{"*"} })}

@@ -102,6 +102,7 @@ func (b *bank) post(f url.Values) answer {
 // A test for each clause of the FAPI 2.0 Security Profile (final, February 2025)
 // that an authorization server answers for; docs/flows/fapi.md has the same list.
 func TestFAPI(t *testing.T) {
+	t.Parallel()
 	for clause, f := range map[string]func(*rig, *bank){
 		"5.2.2 https only": func(r *rig, b *bank) {
 			if !strings.HasPrefix(issuer, "https://") {
@@ -365,6 +366,7 @@ func decoded(r *rig, part string) (m map[string]any) {
 
 // The profile with a certificate in place of proofs: token, refresh and a downgrade.
 func TestFAPIByCertificate(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		ca := r.authority("Clients")
 		s := r.mutual(ca.pool())[0]

@@ -35,6 +35,7 @@ const bye = "https://web.example.com/bye?from=a"
 // everybody else's request is put to the person, and nobody is sent to an address
 // that is not registered.
 func TestSigningOutAtAnAppsWord(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		c := r.hosted("rpa")
 		c.PostLogoutURIs = []string{bye}
@@ -144,6 +145,7 @@ func TestSigningOutAtAnAppsWord(t *testing.T) {
 
 // A hint may have expired; its session must not.
 func TestExpiredHint(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	c := r.hosted("rpa")
 	c.PostLogoutURIs, c.IDTokenAlg = []string{bye}, "EdDSA"
@@ -157,6 +159,7 @@ func TestExpiredHint(t *testing.T) {
 
 // The page that asks is of one browser, for ten minutes.
 func TestLeavingIsBound(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	c := r.hosted("rpa")
 	c.PostLogoutURIs = []string{bye}
@@ -188,6 +191,7 @@ func TestLeavingIsBound(t *testing.T) {
 
 // A logout token says what its client needs to find the session, and is nothing else.
 func TestLogoutToken(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	for _, alg := range client.SignedAlgs() {
 		c := r.hosted("rp-" + strings.ToLower(alg))

@@ -142,6 +142,7 @@ func named(dn string) func(*client.Client) {
 }
 
 func TestCertificateAuthentication(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		ca, elsewhere := r.authority("Clients"), r.authority("Clients")
 		s := r.mutual(ca.pool())[0]
@@ -213,6 +214,7 @@ func TestCertificateAuthentication(t *testing.T) {
 
 // A chain through an authority in between: from the connection, and from a hop.
 func TestCertificateChains(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	root := r.authority("Root")
 	key := r.ecKey()
@@ -241,6 +243,7 @@ func TestCertificateChains(t *testing.T) {
 }
 
 func TestSelfSignedCertificates(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		s := r.mutual(nil)[0]
 		key := r.ecKey()
@@ -283,6 +286,7 @@ func TestSelfSignedCertificates(t *testing.T) {
 // Tokens bound to a certificate: at refresh, at userinfo and in introspection; and
 // beside a DPoP key, both.
 func TestCertificateBoundTokens(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		ca := r.authority("Clients")
 		s := r.mutual(ca.pool())[0]
@@ -361,6 +365,7 @@ func TestCertificateBoundTokens(t *testing.T) {
 }
 
 func TestMetadataOfCertificates(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	if m := r.get("/.well-known/oauth-authorization-server").json(t); m["mtls_endpoint_aliases"] != nil || strings.Contains(strings.Join(textsOf(m["token_endpoint_auth_methods_supported"]), " "), "tls_client_auth") {
 		t.Error("certificates are on offer where no connection asks for one")

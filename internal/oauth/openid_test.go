@@ -78,6 +78,7 @@ func headerOf(t testing.TB, token string) (h struct{ Alg, Typ, Kid string }) {
 // An ID token is signed as its client is registered, with the key that the JWKS has
 // for it, and verifies with no other algorithm.
 func TestIDTokenAlgorithms(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		for _, alg := range client.SignedAlgs() {
 			c := r.hosted(strings.ToLower(alg))
@@ -131,6 +132,7 @@ func TestIDTokenAlgorithms(t *testing.T) {
 // A person has one subject per sector, the same in everything that a client of it
 // hears, and no other client can tell who it is.
 func TestPairwiseSubjects(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		pair := func(name, host string) client.Client {
 			c := r.hosted(name)
@@ -205,6 +207,7 @@ func TestPairwiseSubjects(t *testing.T) {
 // The document of a sector has to name a client's redirect URIs, and is fetched
 // through the guard.
 func TestSectorDocument(t *testing.T) {
+	t.Parallel()
 	answer := ""
 	status := http.StatusOK
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -251,6 +254,7 @@ func TestSectorDocument(t *testing.T) {
 // Claims that are asked for one by one are told where they were asked for, to
 // clients that have no scope for them, and with a value only if it is theirs.
 func TestClaimsParameter(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	for name, c := range map[string]struct {
 		scope, claims string
@@ -303,6 +307,7 @@ func TestClaimsParameter(t *testing.T) {
 
 // Consent names what a claim tells, as its scope would.
 func TestClaimsAreConsentedTo(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	a := r.asks(r.plain, "scope", "openid", "claims", `{"userinfo":{"email":null}}`)
 	where := got(url.Parse(a.header.Get("Location")))(t)
@@ -343,6 +348,7 @@ func claimsIn(t testing.TB, token string) string {
 // What a client may say about the pages is taken and changes nothing that they are
 // not able to do.
 func TestPresentationParameters(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	for _, pair := range [][2]string{
 		{"display", "popup"}, {"display", "unknown"}, {"ui_locales", "fr-CA fr en"}, {"claims_locales", "de"}, {"login_hint", "dana"},

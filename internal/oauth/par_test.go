@@ -49,6 +49,7 @@ func (r *rig) set(c client.Client, edit func(*client.Client)) client.Client {
 }
 
 func TestPushedRequest(t *testing.T) {
+	t.Parallel()
 	engines(t, 2, func(r *rig) {
 		for _, c := range []client.Client{r.app, r.web, r.jwt} {
 			uri := r.pushed(c, r.request(c, "nonce", "n"))
@@ -82,6 +83,7 @@ func TestPushedRequest(t *testing.T) {
 // TestPushedRace: many browsers bring one pushed request at once; one of them
 // gets a code.
 func TestPushedRace(t *testing.T) {
+	t.Parallel()
 	engines(t, 2, func(r *rig) {
 		uri := r.pushed(r.web, r.request(r.web))
 		var mu sync.Mutex
@@ -107,6 +109,7 @@ func TestPushedRace(t *testing.T) {
 }
 
 func TestPushedErrorsAreExact(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	good := r.request(r.web)
 	for name, c := range map[string]struct {
@@ -147,6 +150,7 @@ func TestPushedErrorsAreExact(t *testing.T) {
 }
 
 func TestPushedIsBound(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	uri := r.pushed(r.web, r.request(r.web))
 	bad := func(why string, a answer) {
@@ -181,6 +185,7 @@ func TestPushedIsBound(t *testing.T) {
 // TestPushedKey: a DPoP proof at the push binds the code to its key (RFC 9449
 // §10.1).
 func TestPushedKey(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	p := r.prover()
 	a := p.post("/oauth/par", r.request(r.web, "dpop_jkt", p.jkt()), r.auth(r.web))
@@ -203,6 +208,7 @@ func TestPushedKey(t *testing.T) {
 }
 
 func TestRequirePushed(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	c := r.set(r.web, func(c *client.Client) { c.RequirePushed = true })
 	q := r.redirected(r.authorize(r.request(c), in(r.ses)), "https://web.example.com/cb", "s t&ate=%")
@@ -230,6 +236,7 @@ func (r *rig) signedRequest(pairs ...any) string {
 }
 
 func TestRequestObject(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	there := "https://jwt.example.com/cb?"
 	at := func(object string, outside ...string) answer {
@@ -305,6 +312,7 @@ func TestRequestObject(t *testing.T) {
 }
 
 func TestFormPost(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	posted := func(a answer) (to string, f url.Values) {
 		t.Helper()
@@ -341,6 +349,7 @@ func TestFormPost(t *testing.T) {
 // TestPushedMarksEnd: the mark of an answered request is kept as long as anybody
 // could bring it, and no longer than needed.
 func TestPushedMarksEnd(t *testing.T) {
+	t.Parallel()
 	in := grant.Interaction{Pushed: "x", Started: start}
 	s := spendPushed(in)
 	if len(s) != 1 || !s[0].Mark || s[0].Until.Before(start.Add(PushedLifetime+grant.InteractionLifetime)) || spendPushed(grant.Interaction{}) != nil {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestMetadataIsOneDocument(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	a, b := r.get("/.well-known/oauth-authorization-server"), r.get("/.well-known/openid-configuration")
 	if a.body != b.body || a.status != 200 || a.header.Get("Content-Type") != "application/json" || a.header.Get("Access-Control-Allow-Origin") != "*" {
@@ -63,6 +64,7 @@ func TestMetadataIsOneDocument(t *testing.T) {
 func asString(v any) string { s, _ := v.(string); return s }
 
 func TestJWKS(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	a := r.get("/oauth/jwks")
 	set := got(jose.ParseJWKSet([]byte(a.body)))(t)
@@ -105,6 +107,7 @@ func decodeHeader(t *testing.T, token string) string {
 }
 
 func TestCORS(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	origin := with("Origin", "https://spa.example")
 	for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/oauth/jwks", "/oauth/token", "/oauth/revoke", "/oauth/userinfo", "/.well-known/nothing"} {
@@ -138,6 +141,7 @@ func TestCORS(t *testing.T) {
 
 // Nothing that anybody holds, or sends by mistake, is in the log.
 func TestSecretsAreNeverLogged(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	p := r.prover()
 	canary := []string{r.webSecret, r.svcSecret, r.rsSecret, r.verifier}

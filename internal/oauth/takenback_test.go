@@ -18,6 +18,7 @@ import (
 // What was registered when an interaction began, or a grant was given, and was
 // taken back since, is not given any more.
 func TestRegistrationTakenBack(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	app := r.app
 	app.RedirectURIs = append([]string{"https://old.example.com/cb"}, r.app.RedirectURIs...)
@@ -77,6 +78,7 @@ func TestRegistrationTakenBack(t *testing.T) {
 // A client that acts as a service introspects for as long as the service, and
 // who answers for it, may act.
 func TestIntrospectionOfAServiceThatIsOff(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	rs := r.notes
 	rs.Servers = append(rs.Servers, r.svc.ID)
@@ -103,6 +105,7 @@ func TestIntrospectionOfAServiceThatIsOff(t *testing.T) {
 // Consent to a scope at one resource says nothing of another's scope of the same
 // name, however the consents add up.
 func TestConsentIsPerResource(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	scopes := []resource.Scope{{Name: "read", Kind: "read"}, {Name: "write", Kind: "change"}}
 	a := resource.Resource{ID: id.New(id.Resource), URI: "https://a.example.com", Name: "A", Scopes: scopes}

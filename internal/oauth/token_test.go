@@ -29,6 +29,7 @@ func (r *rig) expect(name string, status int, code string, a answer) {
 }
 
 func TestClientAuthentication(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	cc := form("grant_type", "client_credentials")
 	wrong := secret.New(secret.ClientSecret).Reveal()
@@ -98,6 +99,7 @@ func TestClientAuthentication(t *testing.T) {
 // Two secrets work while they overlap, each at every endpoint; the earlier one ends
 // at its time, or at once when it is retired, whatever was remembered.
 func TestTwoSecrets(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		cc := form("grant_type", "client_credentials")
 		try := func(text string) answer { return r.post("/oauth/token", cc, basic("nightly", text)) }
@@ -143,6 +145,7 @@ func TestTwoSecrets(t *testing.T) {
 }
 
 func TestTokenRequestsAreExact(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	me := r.auth(r.svc)
 	good := form("grant_type", "client_credentials")
@@ -207,6 +210,7 @@ func manyScopes() string {
 }
 
 func TestCodesAreBound(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		code := r.code(r.app)
 		good := r.redemption(r.app, code)
@@ -254,6 +258,7 @@ func TestCodesAreBound(t *testing.T) {
 }
 
 func TestCodeReuse(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		good := r.redemption(r.app, r.code(r.app))
 		tok := r.tokens(r.post("/oauth/token", good))
@@ -280,6 +285,7 @@ func TestCodeReuse(t *testing.T) {
 }
 
 func TestDPoP(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	p := r.prover()
 	// A key named in the authorization request is needed at redemption.
@@ -331,6 +337,7 @@ func TestDPoP(t *testing.T) {
 }
 
 func TestIntrospection(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		tok := r.granted(r.app)
 		ask := func(token string, opts ...option) answer {
@@ -397,6 +404,7 @@ func TestIntrospection(t *testing.T) {
 
 // A key that was withdrawn verifies nothing, whatever was seen before.
 func TestWithdrawnKey(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	tok := r.granted(r.app)
 	if !r.active(tok.AccessToken) {
@@ -415,6 +423,7 @@ func TestWithdrawnKey(t *testing.T) {
 }
 
 func TestRevocation(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		tok, other := r.granted(r.app), r.granted(r.web)
 		revoke := func(token string, pairs ...string) answer {
@@ -442,6 +451,7 @@ func TestRevocation(t *testing.T) {
 }
 
 func TestUserinfo(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	p := r.prover()
 	tok := r.granted(r.app, "scope", "openid profile email notes:read")
@@ -503,6 +513,7 @@ func TestUserinfo(t *testing.T) {
 // A row that was remembered never lets anything through that has changed, on
 // this node or another.
 func TestRememberedRows(t *testing.T) {
+	t.Parallel()
 	engines(t, 2, func(r *rig) {
 		at := func(n int, f url.Values, opts ...option) answer {
 			return r.send(n, "POST", "/oauth/token", formType, strings.NewReader(f.Encode()), opts...)

@@ -284,6 +284,7 @@ func exact(name, why string) (status int, code string) {
 // the server's own list, causes the walk's, and each cell is filled or has its
 // reason.
 func TestEveryGrantAndEverySwitch(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		walked := map[string]bool{}
 		for name, make := range r.visits() {
@@ -344,6 +345,7 @@ func (r *rig) walkSpoilt(name string, more map[string]func(*visit), make func() 
 
 // The same switches turn what was issued off, at introspection and userinfo.
 func TestEverySwitchEndsWhatWasIssued(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		for name, make := range r.visits() {
 			for what := range make().gone {

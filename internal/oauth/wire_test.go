@@ -126,6 +126,7 @@ func (c *conversation) show(a answer) string {
 // The conversations in testdata/wire: what is sent, and every byte that matters
 // of what comes back. -update writes the answers.
 func TestConversations(t *testing.T) {
+	t.Parallel()
 	files := got(filepath.Glob("testdata/wire/*.txtar"))(t)
 	if len(files) == 0 {
 		t.Fatal("no conversations")

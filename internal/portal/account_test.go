@@ -63,6 +63,7 @@ func (b *browser) ending(prefix string) string {
 func idOf(page string) string { return page[strings.IndexByte(page, '=')+1:] }
 
 func TestSessionTree(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -131,6 +132,7 @@ func TestSessionTree(t *testing.T) {
 
 // TestEndOnlyOnesOwn: what is another's looks like nothing, and stays.
 func TestEndOnlyOnesOwn(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana, sam := r.browser(), r.browser()
 	dana.setUp()
@@ -152,6 +154,7 @@ func TestEndOnlyOnesOwn(t *testing.T) {
 }
 
 func TestPasskeys(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -244,6 +247,7 @@ func TestPasskeys(t *testing.T) {
 // TestStaleFormsChangeNothing: a proof older than five minutes changes no
 // passkey, whatever the session did meanwhile.
 func TestStaleFormsChangeNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -268,6 +272,7 @@ func TestStaleFormsChangeNothing(t *testing.T) {
 }
 
 func TestSignOut(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -304,6 +309,7 @@ func TestSignOut(t *testing.T) {
 }
 
 func TestActivity(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -337,6 +343,7 @@ func TestActivity(t *testing.T) {
 // five minutes for one kind of act, and then says when to come back (mechanisms
 // A15). What was confirmed is not asked again.
 func TestConfirmationsEnd(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -389,6 +396,7 @@ func TestConfirmationsEnd(t *testing.T) {
 // TestExceptionsAreSeen: whom an exception concerns sees it, with why, who answers
 // for it and what is asked instead, until it ends; others do not.
 func TestExceptionsAreSeen(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()

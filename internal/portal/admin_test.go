@@ -13,6 +13,7 @@ import (
 )
 
 func TestDisable(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana, sam := r.browser(), r.browser()
 	dana.setUp()
@@ -49,6 +50,7 @@ func TestDisable(t *testing.T) {
 }
 
 func TestLastAdministrator(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana, pat := r.browser(), r.browser()
 	dana.setUp()
@@ -73,6 +75,7 @@ func TestLastAdministrator(t *testing.T) {
 }
 
 func TestAuditLog(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -105,6 +108,7 @@ func TestAuditLog(t *testing.T) {
 // TestCrossOrigin walks every route that changes something: a form or fetch of
 // another site does nothing, and neither does anybody who is not signed in.
 func TestCrossOrigin(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -156,6 +160,7 @@ func TestCrossOrigin(t *testing.T) {
 
 // TestMalformed: bad input gets a plain answer, never a fault of ours.
 func TestMalformed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -198,6 +203,7 @@ func TestMalformed(t *testing.T) {
 // phishing-resistant sign-in of just now, after being told what comes of it, on record;
 // and nobody else does.
 func TestSwitchingKinds(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()

@@ -24,6 +24,7 @@ func (r *rig) proving(p account.Person, address string) (path, text string) {
 // An address is saved, asked about, and proved by the link that is sent there;
 // opening the link spends nothing and signs nobody in; without JavaScript.
 func TestEmail(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.server.Mails = true
 	b := r.browser()
@@ -79,6 +80,7 @@ func TestEmail(t *testing.T) {
 // What a link does not do: prove another address, an older one, after a day, cut
 // off, of another purpose, or of somebody who is off.
 func TestEmailLinksThatDoNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.server.Mails = true
 	b := r.browser()
@@ -119,6 +121,7 @@ func TestEmailLinksThatDoNothing(t *testing.T) {
 // Changing an address needs a sign-in of just now, unproves it, and tells the one
 // that was proved, which nobody reads in the clear in the log.
 func TestEmailChange(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.server.Mails = true
 	b := r.browser()
@@ -154,6 +157,7 @@ func TestEmailChange(t *testing.T) {
 // what it protects: with a password and a code as long as those are all there is, and
 // with a passkey once there is one that counts, however one signed in.
 func TestEmailChangeNeedsWhatItProtects(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	a := b.setUpTyped()
@@ -183,6 +187,7 @@ func TestEmailChangeNeedsWhatItProtects(t *testing.T) {
 
 // Without mail nothing can be proved, and the page says so.
 func TestEmailWithoutMail(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -202,6 +207,7 @@ func TestEmailWithoutMail(t *testing.T) {
 // letters; an address that was not, an earlier one and somebody else's are no name, and
 // all of that is one answer.
 func TestRecoveryByAddress(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.server.Mails = true
 	b := r.browser()

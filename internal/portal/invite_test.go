@@ -15,6 +15,7 @@ import (
 )
 
 func TestInvitation(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana := r.browser()
 	dana.setUp()
@@ -89,6 +90,7 @@ func TestInvitation(t *testing.T) {
 }
 
 func TestInvitationRace(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana := r.browser()
 	dana.setUp()
@@ -114,6 +116,7 @@ func TestInvitationRace(t *testing.T) {
 // TestInvitationStanding: an invitation is worth no more than its maker's
 // standing when it is used.
 func TestInvitationStanding(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana := r.browser()
 	dana.setUp()
@@ -148,6 +151,7 @@ func TestInvitationStanding(t *testing.T) {
 }
 
 func TestInvitationLinks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana := r.browser()
 	dana.setUp()
@@ -202,6 +206,7 @@ func TestInvitationLinks(t *testing.T) {
 }
 
 func TestInviteForm(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana := r.browser()
 	dana.setUp()

@@ -63,6 +63,7 @@ var (
 // A webhook from the console: made with a secret that is shown once, changed, given
 // another secret, switched off and on, removed; without JavaScript.
 func TestWebhookPages(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.noticing()
 	b := r.browser()
@@ -114,6 +115,7 @@ func TestWebhookPages(t *testing.T) {
 // Alerts that stand, those of the log, and dead letters, which are sent again or
 // discarded; all of it for administrators with a sign-in of just now.
 func TestNoticePages(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.noticing()
 	b := r.browser()

@@ -87,6 +87,7 @@ func (b *browser) second(username string) *browser {
 const dana = "dana@example.com"
 
 func TestRecoverWithACode(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -151,6 +152,7 @@ func TestRecoverWithACode(t *testing.T) {
 // TestProbation: what a recovery gives is worth less at first, and nothing of
 // what was there before goes on.
 func TestProbation(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -205,6 +207,7 @@ func TestProbation(t *testing.T) {
 }
 
 func TestProbationEnds(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -229,6 +232,7 @@ func TestProbationEnds(t *testing.T) {
 
 // TestRecoveryIsSuperseded: whoever can sign in with a passkey needs none.
 func TestRecoveryIsSuperseded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -251,6 +255,7 @@ func TestRecoveryIsSuperseded(t *testing.T) {
 // the standing of who confirmed it, whatever takes that away, and than the account's
 // when it is finished.
 func TestConfirmationsStand(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -298,6 +303,7 @@ func TestConfirmationsStand(t *testing.T) {
 // TestRecoveryEndsPasses: a pass that somebody has not used yet is over with a
 // recovery, like everything else.
 func TestRecoveryEndsPasses(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -317,6 +323,7 @@ func TestRecoveryEndsPasses(t *testing.T) {
 // TestCancel: with the link, with a session, and in the browser that began it.
 // Looking at a link stops nothing.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -382,6 +389,7 @@ func TestCancel(t *testing.T) {
 // TestPrivateLink: a recovery goes on in another browser, and nobody can push one
 // of theirs into a browser that has its own.
 func TestPrivateLink(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -418,6 +426,7 @@ func TestPrivateLink(t *testing.T) {
 // TestUniform: a name that nobody has, a code of somebody else, one that was
 // used, and a disabled account are one answer.
 func TestUniform(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -468,6 +477,7 @@ func TestUniform(t *testing.T) {
 // network that they come from and by nobody else: whoever guesses at an account from
 // elsewhere does not shut its owner out.
 func TestRecoveryBudget(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -496,6 +506,7 @@ func TestRecoveryBudget(t *testing.T) {
 // TestTwoAdministrators: each with an own passkey and the code from the person;
 // not oneself, not twice, not somebody who was put there just now.
 func TestTwoAdministrators(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -575,6 +586,7 @@ func TestTwoAdministrators(t *testing.T) {
 // TestRecoveryRace: two tabs that finish, and the owner who stops it at the same
 // moment: one of them happens.
 func TestRecoveryRace(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -635,6 +647,7 @@ func (b *browser) passkeysOf(username string) []string {
 // TestTemporaryPass: from a helper, for somebody below, once, for a while, and
 // worth less than a passkey.
 func TestTemporaryPass(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -710,6 +723,7 @@ func TestTemporaryPass(t *testing.T) {
 
 // TestForgedHostOfRecovery: links come from the configuration.
 func TestForgedHostOfRecovery(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -732,6 +746,7 @@ func TestForgedHostOfRecovery(t *testing.T) {
 // TestALinkAloneGivesNothing: every link of recovery, in every page that takes
 // one, by somebody who has nothing else.
 func TestALinkAloneGivesNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()

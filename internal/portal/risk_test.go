@@ -30,6 +30,7 @@ func (r *rig) scoring() (from *atomic.Value) {
 // was given to, needs a passkey, and the page says why; a network that tries others
 // in vain makes it an attack, which is refused and recorded.
 func TestRiskLadder(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	from := r.scoring()
 	b := r.browser()

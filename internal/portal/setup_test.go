@@ -15,6 +15,7 @@ import (
 )
 
 func TestSetup(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	link := r.setupLink()
@@ -91,6 +92,7 @@ func TestSetup(t *testing.T) {
 // TestSetupIsOneAct: account, passkey, session and the row that closes setting up
 // are there together, or none of them is.
 func TestSetupIsOneAct(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	link := r.setupLink()
@@ -126,6 +128,7 @@ func TestSetupIsOneAct(t *testing.T) {
 }
 
 func TestSetupRace(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	link := r.setupLink()
 	const n = 4
@@ -176,6 +179,7 @@ func TestSetupRace(t *testing.T) {
 }
 
 func TestSetupLinks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	link := r.setupLink()
 	b := r.browser()
@@ -225,6 +229,7 @@ func TestSetupLinks(t *testing.T) {
 }
 
 func TestSetupSkipsTheSecondPasskey(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()
@@ -247,6 +252,7 @@ func TestSetupSkipsTheSecondPasskey(t *testing.T) {
 
 // TestForgedHost: links come from the configuration, never from the request.
 func TestForgedHost(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	b := r.browser()
 	b.setUp()

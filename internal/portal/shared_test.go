@@ -6,6 +6,7 @@ import "testing"
 // it ends their own sessions in it, without being an administrator, and nobody
 // else's.
 func TestSharedBrowser(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	dana, sam := r.browser(), r.browser()
 	dana.setUp()

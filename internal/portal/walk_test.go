@@ -105,6 +105,7 @@ func (r *rig) waysIn() []wayIn {
 // TestEveryWayInAndEverySwitch: every way to a session × everything that can be
 // switched off. Switched on again the same works: nothing was used up.
 func TestEveryWayInAndEverySwitch(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	for _, way := range r.waysIn() {
 		in := func() bool { r.t.Helper(); return way.enter().get("/account").status == 200 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/factor"
@@ -90,7 +89,7 @@ func (u *unit) ended(id, why string) {
 
 // notRemovedFactor says why a factor was not removed.
 func (s *Store) notRemovedFactor(ctx context.Context, c factor.Remove) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := whyNot(ctx)
 	defer cancel()
 	all, err := s.FactorsOf(ctx, c.Person)
 	if err != nil {

@@ -50,7 +50,7 @@ var lastAdministrator = problem.New(problem.Conflict, "last_administrator", "Nob
 
 // notRemoved says why a membership was not ended.
 func (s *Store) notRemoved(ctx context.Context, grp, person string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := whyNot(ctx)
 	defer cancel()
 	n, _, err := one(ctx, s.db, scanInt, `SELECT COUNT(*) FROM membership WHERE grp = $1 AND person = $2`, grp, person)
 	if err != nil {

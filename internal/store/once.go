@@ -50,10 +50,15 @@ func (s *Store) spend(u *unit, sp once.Spend) {
 	u.must(1, fail, spendSQL, at, u.record, sp.Ref, int64(sp.Purpose), key[:], at)
 }
 
+// whyNot is the time to read why a write did not count. The caller may have given up
+// by now, and the database may be busy; the answer must not be lost to either.
+func whyNot(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+}
+
 // spent says why a value could not be spent.
 func (s *Store) spent(ctx context.Context, p once.Purpose, key once.Key) error {
-	// The caller may have given up by now; the answer must not be lost to that.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := whyNot(ctx)
 	defer cancel()
 	v, ok, err := one(ctx, s.db, scanOnce, onceSQL+`WHERE purpose = $1 AND hash = $2`, int64(p), key[:])
 	switch {

@@ -69,7 +69,7 @@ AND NOT EXISTS (SELECT 1 FROM recovery_confirmation x WHERE x.recovery = $4 AND 
 
 // notConfirmed says why a confirmation did not count.
 func (s *Store) notConfirmed(ctx context.Context, c recovery.Confirm) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := whyNot(ctx)
 	defer cancel()
 	n, err := need(ctx, s.db, "recovery", scanInt, `SELECT COUNT(*) FROM recovery_confirmation WHERE recovery = $1 AND person = $2`, c.ID, c.By)
 	switch {
@@ -100,7 +100,7 @@ AND EXISTS (SELECT 1 FROM recovery x WHERE x.id = $3 AND x.method <> 'pass')`, n
 
 // notCompleted says why a recovery was not completed.
 func (s *Store) notCompleted(ctx context.Context, c recovery.Complete, now int64) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := whyNot(ctx)
 	defer cancel()
 	r, err := s.Recovery(ctx, c.ID)
 	switch {

@@ -87,7 +87,7 @@ WHERE (attempt.until <= $4 OR attempt.n < $5) AND ($6 = 0 OR attempt.total < $6)
 
 // spentGuesses says for how long a budget is used up.
 func (s *Store) spentGuesses(ctx context.Context, b factor.Budget) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := whyNot(ctx)
 	defer cancel()
 	type left struct{ until, total int64 }
 	l, _, err := one(ctx, s.db, func(row Row) (l left, err error) { err = row.Scan(&l.until, &l.total); return },
