@@ -19,6 +19,8 @@ type engine struct {
 	buckets   map[bucketKey]*bucket
 	actions   types.EntityMap // with the groups they are in
 	resources map[string]types.EntityType
+	policies  []*compiled      // in their order
+	places    map[Action]Place // of the deployment's own actions
 }
 
 type bucketKey struct {
@@ -40,7 +42,7 @@ type bucket struct {
 
 // newEngine indexes policies and finds the asks that the climb will try.
 func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
-	e := &engine{buckets: map[bucketKey]*bucket{}, actions: types.EntityMap{}, resources: map[string]types.EntityType{}}
+	e := &engine{buckets: map[bucketKey]*bucket{}, actions: types.EntityMap{}, resources: map[string]types.EntityType{}, policies: policies}
 	for name := range s.Entities {
 		if _, ours := productTypes().Entities[name]; !ours {
 			e.resources[string(name)] = name
@@ -69,6 +71,7 @@ func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
 		faults = append(faults, b.plan(key)...)
 		b.memo = newMemo(b.policies)
 	}
+	e.place(s)
 	slices.SortFunc(faults, func(a, b Fault) int { return compareText(a.Text, b.Text) })
 	return e, append(faults, e.points()...)
 }

@@ -97,7 +97,11 @@ func readSchema(own string) (*resolved.Schema, Faults) {
 	}
 	context := product.Actions[actionUID(string(SelfRead))].AppliesTo.Context
 	for uid, a := range s.Actions {
-		if _, ok := product.Actions[uid]; ok || a.AppliesTo == nil {
+		if _, ok := product.Actions[uid]; ok {
+			continue
+		}
+		placed(uid, a, refuse)
+		if a.AppliesTo == nil {
 			continue
 		}
 		for _, p := range a.AppliesTo.Principals {
