@@ -105,18 +105,10 @@ func newToken(raw string, c *jose.AccessTokenClaims) *Token {
 	if a := c.Assurance; a != nil {
 		t.present = t.present && a.Human != nil && a.Human.Present
 		if len(a.Actors) > 0 {
-			t.machine = machineRung(a.Actors[0].Rung)
+			t.machine = assurance.MachineRung(a.Actors[0].Rung)
 		}
 	}
 	return t
-}
-
-// machineRung reads m1 to m4 (mechanisms F); anything else is none.
-func machineRung(s string) Rung {
-	if len(s) == 2 && s[0] == 'm' && s[1] >= '1' && s[1] <= '4' {
-		return Rung(s[1] - '0')
-	}
-	return 0
 }
 
 type tokenKey struct{}

@@ -100,6 +100,9 @@ type Intent struct {
 	// Details are what the act is about in an app's own terms, where it said so.
 	Details policy.Details
 	Spend   []once.Spend
+	// Elsewhere is what an act at somebody else's resource server is about; nil: it is
+	// an act of ours.
+	Elsewhere *Elsewhere
 	// Prepare reads what only this act needs; it runs in each try, after the facts
 	// were loaded, so that a change of anything guarded has it read again.
 	Prepare func(context.Context) error
@@ -112,6 +115,14 @@ type Intent struct {
 	// Quiet refusals are counted, not recorded: callers that are not
 	// authenticated yet.
 	Quiet bool
+}
+
+// Elsewhere is an act that a resource server asks about before it carries it out.
+type Elsewhere struct {
+	On policy.Resource
+	// Shown is what the token that came with it shows, in the place of proofs: what
+	// else is known of its owner here, they do not know there.
+	Shown assurance.State
 }
 
 // Sealing is what Seal may use.

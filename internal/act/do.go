@@ -231,6 +231,9 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 	f.Input.Context.Token, f.Input.Context.Details = in.Token, in.Details
 	f.Input.Context.Assurance = assurance.Evaluate(in.Refs.Actor, proofs, at)
 	f.Proofs = proofs
+	if e := in.Elsewhere; e != nil {
+		f.Input.Resource, f.Input.Context.Assurance, f.Proofs = e.On, e.Shown, nil
+	}
 	for _, e := range f.Expiry {
 		if !e.At.IsZero() && !at.Before(e.At) && f.Input.Context.Ended == "" {
 			f.Input.Context.Ended = e.ID

@@ -35,3 +35,12 @@ func (l Ladder) Shows(t Shown, now time.Time) State {
 	s.HumanPresent = t.Present
 	return s
 }
+
+// MachineRung reads the name of a rung of the machines' ladder, m1 to m4 (mechanisms F);
+// anything else is None.
+func MachineRung(s string) Rung {
+	if len(s) == 2 && s[0] == 'm' && s[1] >= '1' && s[1] <= '4' {
+		return Rung(s[1] - '0')
+	}
+	return None
+}

@@ -155,6 +155,8 @@ const (
 	PolicyRecovered Kind = 0x0850 // the operator of the host put an earlier version back
 	PolicyReplayed  Kind = 0x0858 // recorded decisions were read, to try policies on them
 
+	AccessDecided Kind = 0x0890 // a resource server asked whether somebody may do something there
+
 	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
 	BackupMade        Kind = 0x0831
 	BackupRehearsed   Kind = 0x0832 // a backup was opened aside and holds
@@ -328,6 +330,8 @@ var kinds = map[Kind]kindInfo{
 	EmailAsked:           {"email.asked", Access, plain, "{who} <asked|was not allowed to ask> for a link that proves an e-mail address"},
 	EmailLinked:          {"email.linked", Access, plain, "a link that proves an e-mail address was made[ for {who}]"},
 	EmailVerified:        {"email.verified", Identity, plain, "{who} <proved|could not prove> an e-mail address"},
+
+	AccessDecided: {"access.decided", Access, plain, "{who} <may do|may not do> [{action}|something] at [{resource}|a resource server]"},
 
 	QuarantineEntered:   {"quarantine.entered", Log, plain, "the server went into quarantine"},
 	QuarantineDismissed: {"quarantine.dismissed", Authority, critical, "the operator of the machine <said|could not say> that nothing was lost when the database moved, which ended the quarantine"},

@@ -46,7 +46,7 @@ func TestKinds(t *testing.T) {
 		"webhook.secret_rotated": 0x0825, "delivery.resent": 0x0826, "delivery.discarded": 0x0827, "secret.leaked": 0x0828,
 		"email.changed": 0x0829, "email.asked": 0x082a, "email.linked": 0x082b, "email.verified": 0x082c,
 		"writer.lost": 0x080a, "audit.lost": 0x0840, "log.pruned": 0x0841, "hold.placed": 0x0842, "hold.released": 0x0843, "retention.set": 0x0844,
-		"policy.recovered": 0x0850, "policy.replayed": 0x0858,
+		"policy.recovered": 0x0850, "policy.replayed": 0x0858, "access.decided": 0x0890,
 	} {
 		if k, _ := KindOf(name); k != n {
 			t.Errorf("%s is %#04x, was %#04x", name, uint16(k), uint16(n))

@@ -65,6 +65,9 @@ type Config struct {
 	Since time.Time
 	// Withdrawn lists signing keys whose tokens are refused; nil: none ever are.
 	Withdrawn func() []string
+	// Policy gives the version of the policies in force: enforcement points do not go by
+	// an older one (mechanisms C9). nil: none is told.
+	Policy func() int64
 	// Mark gives the size of the log, and the position that goes with it in a form
 	// that only this deployment can make and read; nil: frames carry none.
 	Mark func(context.Context) (hw uint64, mark string, err error)
@@ -132,6 +135,7 @@ type Hub struct {
 	hw        uint64
 	mark      string
 	marked    time.Time // when the mark was read
+	policy    int64     // that was told last
 	audiences map[string]*audience
 	dropped   uint64
 }
@@ -208,6 +212,9 @@ func (h *Hub) Run(ctx context.Context) {
 			} else {
 				h.log.Error("revocation feed: cannot be read; heartbeats stop", "err", err)
 			}
+		}
+		if err == nil && h.republished() {
+			h.heartbeat()
 		}
 		select {
 		case <-ctx.Done():
@@ -398,10 +405,23 @@ func (h *Hub) publish(records []record) {
 	}
 }
 
+// republished reports whether other policies are in force than was told.
+func (h *Hub) republished() bool {
+	if h.cfg.Policy == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cfg.Policy() != h.policy
+}
+
 // heartbeat tells every subscriber that there is nothing else.
 func (h *Hub) heartbeat() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.cfg.Policy != nil {
+		h.policy = h.cfg.Policy()
+	}
 	for _, a := range h.audiences {
 		if len(a.subs) > 0 {
 			f, err := h.sign(a, h.head, h.head, nil)
@@ -477,6 +497,9 @@ func (h *Hub) sign(a *audience, prev, seq uint64, entries []jose.Entry) (string,
 // state fills in what every frame says beside its entries; h.mu is held.
 func (h *Hub) state(f *jose.FeedFrame) {
 	f.HW, f.Mark = int64(h.hw), h.mark
+	if h.cfg.Policy != nil {
+		f.Policy = h.cfg.Policy()
+	}
 	if since := h.cfg.Since; h.now().Sub(since) < h.keep && since.After(f.All.Time()) {
 		f.All = jose.Date(since)
 	}

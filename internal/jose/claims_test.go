@@ -432,6 +432,39 @@ func TestFeedFrame(t *testing.T) {
 	}
 }
 
+func TestBundleHead(t *testing.T) {
+	s, _ := NewSigner(p256, ES256, "a", TypBundle)
+	want := BundleHead{Issuer: "https://id.example.com", Audience: Audience{"https://api.example.com"}, Epoch: 2, Policy: 7, IssuedAt: Date(now), Hash: "h"}
+	token, err := s.Sign(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := VerifyBundleHead(token, keys, feedWant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(&want, got); d != "" {
+		t.Error(d)
+	}
+	for _, name := range []string{"issuer", "audience"} {
+		w := feedWant
+		if name == "issuer" {
+			w.Issuer = "x"
+		} else {
+			w.Audience = "x"
+		}
+		_, err = VerifyBundleHead(token, keys, w)
+		wants(t, name, true, err, "bundle_"+name)
+	}
+	base := map[string]any{"iss": want.Issuer, "aud": "https://api.example.com", "epoch": 1, "pol": 0, "iat": now.Unix(), "hash": "h"}
+	for name := range base {
+		for _, v := range []any{nil, []any{}, map[string]any{}} {
+			_, err := VerifyBundleHead(signed(t, p256, `{"alg":"ES256","typ":"`+TypBundle+`","kid":"a"}`, with(base, name, v)), keys, feedWant)
+			wants(t, name, true, err, "bundle_malformed")
+		}
+	}
+}
+
 func TestDates(t *testing.T) {
 	if Date(time.Time{}) != 0 || !NumericDate(0).Time().IsZero() || !Date(now).Time().Equal(now) {
 		t.Error("dates do not survive")

@@ -42,6 +42,7 @@ func FuzzIDToken(f *testing.F)         { fuzzKind(f, verifiers()[3]) }
 func FuzzFeedFrame(f *testing.F)       { fuzzKind(f, verifiers()[4]) }
 func FuzzGrantAssertion(f *testing.F)  { fuzzKind(f, verifiers()[5]) }
 func FuzzIDJAG(f *testing.F)           { fuzzKind(f, verifiers()[6]) }
+func FuzzBundleHead(f *testing.F)      { fuzzKind(f, verifiers()[7]) }
 
 // Whatever is not verified yet gives an issuer or an error, and never both.
 func FuzzGrantIssuer(f *testing.F) {

@@ -116,6 +116,10 @@ func verifiers() []verifier {
 			c, err := VerifyGrantAssertion(s, keys, want)
 			return (c.Subject == "") == (err != nil), err
 		}},
+		{"bundle", TypBundle, map[string]any{"iss": "https://id.example.com", "aud": "https://api.example.com", "epoch": 1, "pol": 3, "iat": iat, "hash": "h"}, func(s string) (bool, error) {
+			c, err := VerifyBundleHead(s, keys, feedWant)
+			return c == nil == (err != nil), err
+		}},
 	}
 }
 

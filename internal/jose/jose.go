@@ -71,6 +71,7 @@ var (
 	rowRequestObject = row{code: "request_object", noun: "request object", typs: []string{TypRequestObject}, untyped: true}
 	rowDPoP          = row{code: "dpop", noun: "DPoP proof", typs: []string{"dpop+jwt"}}
 	rowIDToken       = row{code: "id_token", noun: "ID token", typs: []string{"JWT"}, untyped: true}
+	rowBundle        = row{code: "bundle", noun: "policy bundle", typs: []string{TypBundle}}
 	rowFeed          = row{code: "feed", noun: "revocation frame", typs: []string{"countersign-revocations+jwt"}}
 )
 

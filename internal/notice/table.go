@@ -169,6 +169,7 @@ var table = map[audit.Kind]rule{
 	audit.PolicyPublished:   {admins: true},
 	audit.PolicyRecovered:   {admins: true},
 	audit.PolicyReplayed:    noOne,
+	audit.AccessDecided:     noOne,
 	audit.Migrated:          {admins: true},
 	audit.Restored:          {admins: true},
 	audit.DeploymentRenamed: {admins: true},

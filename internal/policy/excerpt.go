@@ -39,7 +39,7 @@ func (s *Set) Excerpt(audience string) Excerpt {
 	}
 	var held []Place
 	for _, p := range s.Places(audience) {
-		if p.held {
+		if p.Held {
 			held = append(held, p)
 		}
 	}

@@ -30,8 +30,10 @@ type Place struct {
 	// read, so that it decides by itself; Why says why not, in words.
 	Local bool
 	Why   string
-
-	held bool // its policies are given to enforcement points
+	// Held says that enforcement points have its policies: it is decided there, or in an
+	// outage is.
+	Held   bool
+	Groups []string // that its policies ask principals to be in
 }
 
 // The annotations of an action.
@@ -149,24 +151,29 @@ func (e *engine) place(s *resolved.Schema) {
 		if !ok {
 			continue
 		}
-		p.held = p.Local || p.Outage == OutageLast
+		p.Held = p.Local || p.Outage == OutageLast
 		for _, kind := range p.Kinds {
 			b := e.buckets[bucketKey{p.Action, kind}]
 			if b == nil {
 				continue
 			}
 			for _, c := range b.policies {
+				for _, g := range c.groups() {
+					if !slices.Contains(p.Groups, g) {
+						p.Groups = append(p.Groups, g)
+					}
+				}
 				fact, who := c.beyond()
 				if fact != "" || who {
 					p.Local = false
 					p.Why = "policy " + c.ID + " reads " + fact
 				}
 				if who {
-					p.Why, p.held = "policy "+c.ID+" asks who somebody is", false
+					p.Why, p.Held = "policy "+c.ID+" asks who somebody is", false
 				}
 			}
 		}
-		p.held = p.held && (p.Local || p.Outage == OutageLast)
+		p.Held = p.Held && (p.Local || p.Outage == OutageLast)
 		e.places[p.Action] = p
 	}
 }

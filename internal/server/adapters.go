@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
@@ -159,42 +158,10 @@ func (s *Server) newFeed() *feed.Hub {
 	return feed.New(feed.Config{
 		Issuer: s.Config.Issuer, Epoch: s.epoch, Source: revocations{s.Store}, AudienceKey: s.Ring.AudienceKey,
 		Signer: func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypFeed) },
-		Since:  s.since, Mark: s.mark, Seen: s.seenMark,
+		Since:  s.since, Mark: s.mark, Seen: s.seenMark, Policy: s.policyHead.Load,
 		Withdrawn:    func() []string { return s.Ring.Withdrawn(s.now().Add(-tellWithdrawn)) },
 		Authenticate: s.enforcementPoint, Log: s.log, Now: s.now,
 	})
-}
-
-// enforcementPoint establishes who asks for the feed: a service, by its
-// sender-bound token for /v1 with the scope feed, and which resources it serves.
-func (s *Server) enforcementPoint(r *http.Request) (feed.Caller, error) {
-	c, err := s.admin.Authenticate(r)
-	if err != nil {
-		return feed.Caller{}, err
-	}
-	if !c.Has("feed") {
-		return feed.Caller{}, problem.New(problem.Denied, "insufficient_scope", "The token lacks the scope feed.")
-	}
-	cl, err := s.Store.ClientByClientID(r.Context(), c.ClientID)
-	if err != nil {
-		return feed.Caller{}, err
-	}
-	out := feed.Caller{Client: cl.ClientID, Instance: c.JKT}
-	for after := ""; ; {
-		list, err := s.Store.Resources(r.Context(), after, 200)
-		if err != nil {
-			return feed.Caller{}, err
-		}
-		for _, res := range list {
-			if serves(res, cl.ID) {
-				out.Audiences = append(out.Audiences, res.URI)
-			}
-		}
-		if len(list) < 200 {
-			return out, nil
-		}
-		after = list[len(list)-1].ID
-	}
 }
 
 func serves(res resource.Resource, clientID string) bool {

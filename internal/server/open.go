@@ -26,6 +26,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/notify"
 	"github.com/countersign-dev/countersign/internal/oauth"
+	"github.com/countersign-dev/countersign/internal/pdp"
 	"github.com/countersign-dev/countersign/internal/places"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal"
@@ -241,6 +242,7 @@ type Server struct {
 	oauth     *oauth.Server
 	portal    *portal.Server
 	admin     *admin.API
+	pdp       *pdp.Server
 	proxies   *web.Proxies
 	notices   *notify.Notifier
 	counters  *audit.Counters
@@ -326,6 +328,7 @@ func New(st *State) (*Server, error) {
 	if s.admin, err = s.newAdmin(); err != nil {
 		return nil, err
 	}
+	s.pdp = s.newPDP()
 	s.metrics = newMetrics(s)
 	return s, nil
 }

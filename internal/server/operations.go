@@ -62,7 +62,7 @@ func newMetrics(s *Server) *metrics {
 			return 0
 		}),
 		gauge("countersign_clock_ahead_seconds", "How far the clock is ahead of the newest act; below -5 nothing is issued.", s.clock.lead),
-		noticeMetrics{s},
+		noticeMetrics{s}, pdpMetrics{s},
 		refused(s.lanes.api, "api"), refused(s.lanes.pages, "pages"), refused(s.lanes.log, "log"),
 		gauge("countersign_feed_subscribers", "Connected enforcement points.", func() float64 { return float64(s.hub.Stats().Subscribers) }),
 	)

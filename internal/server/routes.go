@@ -24,6 +24,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	s.oauth.API(s.mount(api, s.renderAPI))
 	s.hub.Mount(api, s.admin.Render)
 	s.admin.Mount(api)
+	s.pdp.Mount(api)
 	s.mount(api, s.renderAPI)("/", func(w http.ResponseWriter, r *http.Request) error {
 		if strings.Contains(r.URL.Path, wellKnown) { // a browser-based client goes on only after a miss that it can read
 			w.Header().Set("Access-Control-Allow-Origin", "*")
@@ -87,7 +88,7 @@ const wellKnown = "/.well-known/"
 // isAPI reports whether a path belongs to clients, resource servers and auditors.
 func isAPI(path string) bool {
 	return path == "/v1" || strings.HasPrefix(path, "/v1/") || strings.Contains(path, wellKnown) ||
-		strings.HasPrefix(path, "/log/") ||
+		strings.HasPrefix(path, "/log/") || strings.HasPrefix(path, "/access/") ||
 		strings.HasPrefix(path, "/oauth/") && path != "/oauth/authorize" && path != "/oauth/continue" && path != "/oauth/logout"
 }
 

@@ -1,0 +1,185 @@
+package pdp
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/canon"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// maxMembers bounds the people whose groups a bundle tells; where there are more, the
+// server decides what the groups are asked for.
+const maxMembers = 50_000
+
+// contentFor is how long the content of a bundle is remembered.
+const contentFor = time.Second
+
+// bundles remembers the content for each audience for a moment.
+type bundles struct {
+	mu   sync.Mutex
+	held map[string]content
+}
+
+type content struct {
+	text, hash string
+	version    int64
+	at         time.Time
+}
+
+// bundle gives a resource server what it may hold, signed: a head that says which content
+// is in force now, and the content unless the caller has it.
+func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.Authenticate(r)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	if len(q["aud"]) != 1 || len(q["have"]) > 1 {
+		return wrong("Exactly one aud is needed, and at most one have.")
+	}
+	res := c.named(q.Get("aud"))
+	if res == nil { // the same whether or not there is such a resource
+		return problem.New(problem.Denied, "feed_audience", "This client is not an enforcement point of that resource.")
+	}
+	at := s.Now() // before anything is read: what it says was so then, or later
+	x, err := s.content(r.Context(), res.URI, at)
+	if err != nil {
+		return err
+	}
+	signer, err := s.Signer()
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Head    string `json:"head"`
+		Content string `json:"content,omitempty"`
+	}{}
+	out.Head, err = signer.Sign(jose.BundleHead{
+		Issuer: s.Issuer, Audience: jose.Audience{res.URI}, Epoch: s.Epoch, Policy: x.version, IssuedAt: jose.Date(x.at), Hash: x.hash,
+	})
+	if err != nil {
+		return err
+	}
+	if q.Get("have") != x.hash {
+		out.Content = x.text
+	}
+	s.handed.Add(1)
+	return web.JSON(w, http.StatusOK, out)
+}
+
+// named finds a resource of the caller's by its identifier, in whatever spelling.
+func (c *Caller) named(aud string) *resource.Resource {
+	if r := c.serves(aud); r != nil {
+		return r
+	}
+	want, err := resource.Canonical(aud)
+	for i := range c.Resources {
+		if have, e := resource.Canonical(c.Resources[i].URI); err == nil && e == nil && have == want {
+			return &c.Resources[i]
+		}
+	}
+	return nil
+}
+
+// content is what the audience may hold.
+func (s *Server) content(ctx context.Context, audience string, at time.Time) (content, error) {
+	set, n, err := s.Policies(ctx)
+	if err != nil {
+		return content{}, err
+	}
+	s.bundles.mu.Lock()
+	x, ok := s.bundles.held[audience]
+	s.bundles.mu.Unlock()
+	if ok && x.version == n && at.Sub(x.at) < contentFor && !at.Before(x.at) {
+		return x, nil
+	}
+	c, err := s.compose(ctx, set, audience)
+	if err != nil {
+		return content{}, err
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		return content{}, err
+	}
+	sum := canon.H(canon.LabelBundle, text)
+	x = content{string(text), base64.RawURLEncoding.EncodeToString(sum[:]), n, at}
+	s.bundles.mu.Lock()
+	defer s.bundles.mu.Unlock()
+	if s.bundles.held == nil {
+		s.bundles.held = map[string]content{}
+	}
+	s.bundles.held[audience] = x
+	return x, nil
+}
+
+// compose puts together what an audience may hold.
+func (s *Server) compose(ctx context.Context, set *policy.Set, audience string) (jose.BundleContent, error) {
+	x := set.Excerpt(audience)
+	c := jose.BundleContent{Format: jose.BundleFormat, Schema: x.Schema, Policies: x.Policies, Groups: map[string][]string{}, Actions: map[string]jose.BundleAction{}}
+	key, err := s.AudienceKey(audience)
+	if err != nil {
+		return c, err
+	}
+	people := 0
+	for _, g := range x.Groups {
+		if c.Groups[g], err = s.members(ctx, key, g); err != nil {
+			return c, err
+		}
+		people += len(c.Groups[g])
+	}
+	many := people > maxMembers
+	if many {
+		c.Groups = nil
+	}
+	for _, p := range set.Places(audience) {
+		grouped := len(p.Groups) > 0
+		c.Actions[string(p.Action)] = jose.BundleAction{
+			Local: p.Local && !(grouped && many), Held: p.Held && !(grouped && many), Groups: grouped,
+			Last: p.Outage == policy.OutageLast, Kinds: p.Kinds, Resources: p.Resources,
+		}
+	}
+	return c, nil
+}
+
+// members are the handles of the people in a group, as the audience's tokens have them:
+// those of two audiences cannot be compared (mechanisms C4).
+func (s *Server) members(ctx context.Context, key []byte, name string) ([]string, error) {
+	g, err := s.People.GroupByName(ctx, name)
+	if errors.Is(err, problem.NotFound) || err == nil && !g.Node.Live() {
+		return []string{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := []string{}
+	for after := ""; len(out) <= maxMembers; {
+		list, err := s.People.Members(ctx, g.ID, after, 1000)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range list {
+			if node, ok := id.Bytes(p); ok {
+				out = append(out, lineage.Handle(key, lineage.Person, node))
+			}
+		}
+		if len(list) < 1000 {
+			break
+		}
+		after = list[len(list)-1]
+	}
+	slices.Sort(out)
+	return out, nil
+}

@@ -1,0 +1,222 @@
+package pdp
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
+)
+
+// subject is whom a question is about.
+type subject struct {
+	kind, id string          // an id of "" is of nobody that there is
+	holder   *Holder         // of the token that was shown; nil: none was, and so nothing is proved
+	state    assurance.State // that it shows
+	present  bool            // it is of the person's own sign-in (mechanisms G3)
+}
+
+// errHolder says nothing of why: a token that is invalid, expired or for another resource
+// is refused before any policy is asked (mechanisms A11).
+var errHolder = problem.New(problem.Unauthenticated, "invalid_token", "The access token does not count here, or is of another subject.")
+
+// decide answers a question. One that the caller may not ask is answered like one about
+// an action that nothing permits.
+func (s *Server) decide(ctx context.Context, c *Caller, q question, ref string) (answer, error) {
+	set, _, err := s.Policies(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	who, err := s.subject(ctx, c, q)
+	if errors.Is(err, errHolder) {
+		return unanswered(errHolder, ref), nil
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	place, _ := set.Place(policy.Action(q.action))
+	at := where(c, place, who.holder)
+	if at == nil || !slices.Contains(place.Resources, q.kind) || !slices.Contains(place.Kinds, who.kind) {
+		return s.refused(ref), nil
+	}
+	on := policy.Resource{Type: q.kind, ID: q.id}
+	if on.Owner, err = s.owner(ctx, q, who); err != nil {
+		return answer{}, err
+	}
+	if who.id == "" {
+		in := policy.Input{Principal: policy.Entity{Kind: who.kind}, Action: place.Action, Resource: on}
+		in.Context.Now, in.Context.Risk = s.Now(), policy.UnknownRisk
+		return s.answer(set, in, set.Decide(in, nil).Problem(s.Ladder), who, ref), nil
+	}
+	return s.judge(ctx, c, set, s.intent(place.Action, at, on, who), who, ref)
+}
+
+// refused is the answer to what is nothing of the caller's.
+func (s *Server) refused(ref string) answer {
+	s.stats[policy.Deny].Add(1)
+	return answer{Context: &reason{Ref: ref}}
+}
+
+// where is the resource of the caller's that an action is decided for: the one that the
+// token is for, or any; nil if there is none.
+func where(c *Caller, p policy.Place, h *Holder) *resource.Resource {
+	for _, aud := range p.Audiences {
+		if h == nil || h.Claims.Audience[0] == aud {
+			if r := c.serves(aud); r != nil {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// kindOf is the kind of principal that a type of subject names.
+func kindOf(t string) string {
+	switch t {
+	case "user", "person":
+		return policy.KindPerson
+	case "service":
+		return policy.KindService
+	}
+	return ""
+}
+
+// subject finds whom a question is about: the holder of the token, or somebody by the
+// subject that tokens name.
+func (s *Server) subject(ctx context.Context, c *Caller, q question) (who subject, err error) {
+	who.kind = kindOf(q.subjectType)
+	if q.token == "" {
+		if who.kind == policy.KindPerson {
+			who.id, err = found(s.People.PersonBySubject(ctx, q.subject))
+		}
+		return who, err
+	}
+	h, err := s.Holder(ctx, q.token)
+	if err != nil {
+		if problem.From(err) != nil && problem.From(err).Kind == problem.Unauthenticated {
+			err = errHolder
+		}
+		return who, err
+	}
+	t := h.Claims
+	if len(t.Audience) != 1 || c.serves(t.Audience[0]) == nil || h.Kind != who.kind || t.Subject != q.subject {
+		return who, errHolder
+	}
+	shown := assurance.Shown{ACR: t.ACR, AuthTime: t.AuthTime.Time(), Person: h.Kind == policy.KindPerson, Present: t.Actor == nil}
+	if a := t.Assurance; a != nil {
+		shown.Present = shown.Present && a.Human != nil && a.Human.Present
+		if len(a.Actors) > 0 {
+			shown.Machine = assurance.MachineRung(a.Actors[0].Rung)
+		}
+	}
+	who.holder, who.id, who.present = &h, h.Actor, shown.Present
+	who.state = s.Ladder.Shows(shown, s.Now())
+	return who, nil
+}
+
+// found is the id of a person, "" if there is none.
+func found(p account.Person, err error) (string, error) {
+	if errors.Is(err, problem.NotFound) {
+		return "", nil
+	}
+	return p.ID, err
+}
+
+// somebody owns what is not the subject's. No id is like it.
+const somebody = "(somebody else)"
+
+// owner is whose the resource is: the subject's, somebody else's, or nobody's in
+// particular.
+func (s *Server) owner(ctx context.Context, q question, who subject) (id string, err error) {
+	switch {
+	case q.owner == "" && q.ownerName == "":
+		return "", nil
+	case q.owner != "" && q.owner == q.subject && who.id != "":
+		return who.id, nil
+	case q.owner != "":
+		id, err = found(s.People.PersonBySubject(ctx, q.owner))
+	default:
+		id, err = found(s.People.PersonByUsername(ctx, q.ownerName))
+	}
+	if id == "" {
+		id = somebody
+	}
+	return id, err
+}
+
+// intent is the act that is asked about.
+func (s *Server) intent(action policy.Action, at *resource.Resource, on policy.Resource, who subject) act.Intent {
+	in := act.Intent{
+		Action: action, Kind: audit.AccessDecided,
+		Refs:      act.Refs{Kind: who.kind, Actor: who.id, Resource: at.ID, Under: []string{who.id}},
+		Elsewhere: &act.Elsewhere{On: on, Shown: who.state},
+	}
+	if h := who.holder; h != nil {
+		age := max(s.Now().Sub(h.Claims.IssuedAt.Time()), 0)
+		in.Refs.Grant, in.Refs.Client, in.Refs.Under = h.Grant, h.Client, []string{h.Leaf}
+		in.Token = policy.Token{Known: true, Age: age, Bound: h.Claims.Confirmation != nil, Depth: h.Depth}
+		in.From = act.Origin{Asked: true, TokenAge: age, Things: []string{at.ID + " " + string(action)}}
+	}
+	return in
+}
+
+// judge decides, and records the answer unless the same one was recorded in this minute.
+// If it cannot be recorded, there is no answer.
+func (s *Server) judge(ctx context.Context, c *Caller, set *policy.Set, in act.Intent, who subject, ref string) (answer, error) {
+	dec, facts, err := s.Do.Judge(ctx, in)
+	if errors.Is(err, problem.NotFound) { // erased, or ended, since it was looked up
+		return s.refused(ref), nil
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	p := dec.Problem(s.Ladder)
+	x := note{
+		caller: c.Client, kind: who.kind, actor: who.id, client: in.Refs.Client, action: string(in.Action), thing: in.Elsewhere.On.Type,
+		own: in.Elsewhere.On.Owner == who.id, version: dec.PolicyVersion, outcome: dec.Outcome, code: dec.Code, ask: dec.Ask,
+	}
+	if !s.noted.first(x, s.Now()) {
+		s.Counted(string(audit.AccessDecided.Name()) + " " + dec.Outcome.String())
+		return s.answer(set, facts.Input, p, who, ref), nil
+	}
+	_, err = s.Do.Do(ctx, in) // decides again: what is recorded is what is answered
+	p = problem.From(err)
+	if err != nil && (p == nil || p.Kind != problem.StepUp && p.Kind != problem.Denied) {
+		return answer{}, err
+	}
+	s.records.Add(1)
+	return s.answer(set, facts.Input, p, who, ref), nil
+}
+
+// answer says a decision as AuthZEN does; p is nil if it is allowed. Only a person whose
+// own sign-in it is, or would be, is told which proof would do (mechanisms G3, A26).
+func (s *Server) answer(set *policy.Set, in policy.Input, p *problem.Error, who subject, ref string) answer {
+	if p == nil {
+		s.stats[policy.Allow].Add(1)
+		return answer{Decision: true}
+	}
+	a := answer{Context: &reason{Ref: ref}}
+	ch := p.Challenge
+	if p.Kind == problem.StepUp && ch != nil && (who.holder == nil || who.present) {
+		s.stats[policy.StepUp].Add(1)
+		a.Context.ACRValues, a.Context.MaxAge = strings.Join(ch.ACRValues, " "), int64(ch.MaxAge/time.Second)
+		if ch.Public != "" {
+			a.Context.Words = map[string]string{"en": ch.Public}
+		}
+		return a
+	}
+	s.stats[policy.Deny].Add(1)
+	if r := set.MachineNeeds(in); r != assurance.None {
+		a.Context.ClientAssurance = "m" + strconv.Itoa(int(r))
+	}
+	return a
+}
