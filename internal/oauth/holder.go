@@ -8,7 +8,9 @@ import (
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
@@ -21,6 +23,8 @@ type Holder struct {
 	Client string // that holds the token, by id
 	Leaf   string // what the token hangs on
 	Depth  int    // how many act for them
+	// Details are what the token's authorization details say at its resource.
+	Details policy.Details
 }
 
 // Holder verifies an access token of ours, for whatever audience, and finds whose it is;
@@ -47,6 +51,17 @@ func (s *Server) Holder(ctx context.Context, token string) (h Holder, err error)
 	h = Holder{Claims: x.claims, Kind: x.root.kind, Actor: x.root.subject, Client: c.ID, Leaf: x.leaf, Depth: x.root.depth}
 	if x.root.grant != nil && x.claims.Actor == nil {
 		h.Grant = x.root.grant.ID
+	}
+	if len(x.claims.AuthorizationDetails) > 0 && len(x.claims.Audience) == 1 {
+		elements, err := resource.ReadDetails(string(x.claims.AuthorizationDetails))
+		if err != nil {
+			return Holder{}, notOurs(err)
+		}
+		res, err := s.Resources.ResourceByURI(ctx, x.claims.Audience[0])
+		if err != nil {
+			return Holder{}, notOurs(err)
+		}
+		h.Details = judgedAt(elements, &res)
 	}
 	return h, nil
 }

@@ -164,6 +164,7 @@ func (s *Server) intent(action policy.Action, at *resource.Resource, on policy.R
 		age := max(s.Now().Sub(h.Claims.IssuedAt.Time()), 0)
 		in.Refs.Grant, in.Refs.Client, in.Refs.Under = h.Grant, h.Client, []string{h.Leaf}
 		in.Token = policy.Token{Known: true, Age: age, Bound: h.Claims.Confirmation != nil, Depth: h.Depth}
+		in.Details = h.Details
 		in.From = act.Origin{Asked: true, TokenAge: age, Things: []string{at.ID + " " + string(action)}}
 	}
 	return in

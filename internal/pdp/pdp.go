@@ -48,6 +48,8 @@ type Holder struct {
 	Client string // that holds it, by id
 	Leaf   string // what it hangs on
 	Depth  int
+	// Details are what its authorization details say at its resource.
+	Details policy.Details
 }
 
 // Directory finds people and who belongs to groups.

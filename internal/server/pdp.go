@@ -141,3 +141,6 @@ func (m pdpMetrics) Collect(ch chan<- prometheus.Metric) {
 	count(pdpBundles, st.Bundles)
 	ch <- prometheus.MustNewConstMetric(pdpVersion, prometheus.GaugeValue, float64(m.s.policyHead.Load()))
 }
+
+// Decisions counts what resource servers were answered by this process.
+func (s *Server) Decisions() pdp.Stats { return s.pdp.Stats() }

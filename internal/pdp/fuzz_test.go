@@ -1,0 +1,36 @@
+package pdp
+
+import (
+	"testing"
+
+	"github.com/countersign-dev/countersign/internal/problem"
+)
+
+// FuzzAsk: a request is read as a question, or refused with a problem and none.
+func FuzzAsk(f *testing.F) {
+	f.Add([]byte(`{"subject":{"type":"user","id":"a"},"action":{"name":"read"},"resource":{"type":"todo","id":"1","properties":{"owner":"b"}},"context":{"access_token":"x.y.z"}}`))
+	f.Add([]byte(`{"subject":{"type":"user","id":"a"},"options":{"evaluations_semantic":"deny_on_first_deny"},"evaluations":[{"action":{"name":"read"}}]}`))
+	f.Add([]byte(`[]`))
+	f.Add([]byte(`{"subject":null,"action":{"name":5}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		o, err := parse(body)
+		if (o == nil) != (err != nil) || err != nil && problem.CodeOf(err) != "invalid_request" {
+			t.Fatalf("%q: %v, %v", body, o, err)
+		}
+		if err != nil {
+			return
+		}
+		for _, search := range []bool{false, true} {
+			q, err := ask(o, search)
+			if err != nil && (q != question{} || problem.CodeOf(err) != "invalid_request") {
+				t.Fatalf("%q: %+v, %v", body, q, err)
+			}
+			if err == nil && (q.subject == "" || q.kind == "" || q.id == "" || q.action == "" && !search) {
+				t.Fatalf("%q: %+v", body, q)
+			}
+		}
+		if s, err := semanticOf(o); (s == "") != (err != nil) {
+			t.Fatalf("%q: %q, %v", body, s, err)
+		}
+	})
+}
