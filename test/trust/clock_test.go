@@ -54,7 +54,7 @@ func (w *world) here(c *clock, accept bool) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Run(ctx, server.Listeners{Public: l}) }()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		resp, err := probe.Get(w.issuer + "/.well-known/openid-configuration")
 		if err == nil {
 			resp.Body.Close()

@@ -53,7 +53,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		check(t, fill(filler))
 	}
-	if refused == 0 || slowest > time.Second {
+	if refused == 0 || slowest > soon(time.Second) {
 		t.Errorf("%d refusals, the slowest after %s", refused, slowest)
 	}
 	check(t, os.Remove(filler))
@@ -64,7 +64,7 @@ func TestDiskFull(t *testing.T) {
 			acked = append(acked, tokens.JTI())
 			break
 		}
-		if time.Since(begun) > 20*time.Second {
+		if time.Since(begun) > time.Minute {
 			t.Fatalf("it does not recover: %v\n%s", err, tail(w.run.Said()))
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -93,7 +93,7 @@ func TestDiskFull(t *testing.T) {
 // ready waits until the server says that it is.
 func ready(t *testing.T, w *world) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		resp, err := probe.Get(w.ops + "/readyz")
 		if err == nil {
 			resp.Body.Close()

@@ -69,9 +69,13 @@ func failover(t *testing.T, total *tally, synchronous bool) time.Duration {
 			}
 		})
 	}
+	waitUntil(t, time.Minute, k.heard)
 	if !synchronous {
-		time.Sleep(100 * time.Millisecond)
 		check(t, standby.Detach(ctx))
+		k.mu.Lock()
+		before := len(k.acked)
+		k.mu.Unlock()
+		waitUntil(t, time.Minute, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.acked) > before })
 	}
 	time.Sleep(time.Duration(300+rand.IntN(700)) * time.Millisecond)
 	check(t, primary.Kill())
@@ -84,7 +88,7 @@ func failover(t *testing.T, total *tally, synchronous bool) time.Duration {
 	check(t, standby.Promote(ctx))
 	promoted := time.Now()
 	if !synchronous { // nothing is served; what is missing is counted
-		waitUntil(t, 30*time.Second, func() bool { return strings.Contains(k.readiness(), "in quarantine") })
+		waitUntil(t, time.Minute, func() bool { return strings.Contains(k.readiness(), "in quarantine") })
 		k.checkRound(kept)
 		k.kill()
 		return 0
@@ -95,7 +99,7 @@ func failover(t *testing.T, total *tally, synchronous bool) time.Duration {
 			k.acked = append(k.acked, tokens.JTI())
 			break
 		}
-		if time.Since(promoted) > 30*time.Second {
+		if time.Since(promoted) > time.Minute {
 			t.Fatalf("it does not find the other database: %v\n%s", err, tail(k.run.Said()))
 		}
 		time.Sleep(5 * time.Millisecond)

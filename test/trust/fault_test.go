@@ -62,7 +62,7 @@ func TestDiskFaults(t *testing.T) {
 	found := l.examine(first, events, points, ceiling(10*time.Minute))
 	report(t, "failed fsync and I/O errors, SQLite", "%d faults of %d kinds: %d refusals with 503, the slowest after %s; %d acknowledged writes, on %d disks that a power cut then leaves %d lost, %d spent twice, %d with a log that is not whole; it recovers unaided within %s",
 		n, min(n, len(faults)), o.refused.Load(), time.Duration(o.slowest.Load()).Round(time.Millisecond), l.writes(), found.disks, found.lost, found.twice, found.broken, o.recovery.Round(time.Millisecond))
-	if o.refused.Load() == 0 || time.Duration(o.slowest.Load()) > time.Second {
+	if o.refused.Load() == 0 || time.Duration(o.slowest.Load()) > soon(time.Second) {
 		t.Errorf("%d refusals, the slowest after %s", o.refused.Load(), time.Duration(o.slowest.Load()))
 	}
 }
@@ -100,7 +100,7 @@ func (o *outage) round(f *disk.Fault) {
 			if err == nil {
 				break
 			}
-			if time.Since(healed) > 10*time.Second {
+			if time.Since(healed) > soon(10*time.Second) {
 				o.t.Fatalf("after %+v it does not recover: %v\n%s", *f, err, tail(o.run.Said()))
 			}
 			time.Sleep(5 * time.Millisecond)

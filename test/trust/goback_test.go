@@ -195,7 +195,7 @@ func (y *yesterday) today() *countersign.Verifier {
 
 	size, _, err := st.Store.Head(t.Context())
 	check(t, err)
-	waitUntil(t, 20*time.Second, func() bool { return y.sees(v, y.token) != nil && v.FeedStatus().HW >= int64(size) })
+	waitUntil(t, soon(20*time.Second), func() bool { return y.sees(v, y.token) != nil && v.FeedStatus().HW >= int64(size) })
 	check(t, y.refused(y.app.Refresh(y.next)))
 	return v
 }
@@ -208,7 +208,7 @@ func (y *yesterday) verifier() *countersign.Verifier {
 	})
 	check(t, err)
 	t.Cleanup(v.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	check(t, v.Ready(ctx))
 	return v
@@ -272,7 +272,7 @@ func (y *yesterday) putBack() {
 func (y *yesterday) noticed(why string) time.Duration {
 	y.t.Helper()
 	began := time.Now()
-	waitUntil(y.t, 40*time.Second, func() bool { return strings.Contains(y.readiness(), why) })
+	waitUntil(y.t, soon(40*time.Second), func() bool { return strings.Contains(y.readiness(), why) })
 	return time.Since(began)
 }
 
@@ -289,7 +289,7 @@ func (w *world) readiness() string {
 
 func (y *yesterday) ready() {
 	y.t.Helper()
-	waitUntil(y.t, 40*time.Second, func() bool { return y.readiness() == "ready\n" })
+	waitUntil(y.t, soon(40*time.Second), func() bool { return y.readiness() == "ready\n" })
 }
 
 // silent: nobody is served.
@@ -372,7 +372,7 @@ func (y *yesterday) restWorks(v *countersign.Verifier) {
 	check(t, y.dana.SignIn())
 	// Times in tokens and in the feed are whole seconds: a token of the second in which
 	// the epoch began is refused like one of before, so the service asks again.
-	waitUntil(t, 30*time.Second, func() bool {
+	waitUntil(t, soon(30*time.Second), func() bool {
 		assertion, err := y.keyed.Assertion()
 		check(t, err)
 		fresh, err := y.keyed.Credentials(assertion)

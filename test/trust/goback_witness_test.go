@@ -88,7 +88,7 @@ func (y *yesterday) cosigned() {
 	check(t, st.Close())
 	y.start()
 	db := y.db()
-	waitUntil(t, 20*time.Second, func() bool {
+	waitUntil(t, soon(20*time.Second), func() bool {
 		var newest int64
 		check(t, db.QueryRow(`SELECT COALESCE(MAX(size), 0) FROM cosignature`).Scan(&newest))
 		return newest >= int64(size)

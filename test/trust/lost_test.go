@@ -37,20 +37,30 @@ func TestAnswerLostInCrash(t *testing.T) {
 		w := newWorld(t, t.TempDir(), dsn, nil)
 		w.start()
 		b := w.person()
-		family := func() (first, second string) {
+		family := func() (first string) {
 			r := w.app.NewRequest(theAPI, theScope, "openid")
 			back, err := b.Authorize(r.Query)
 			check(t, err)
 			tokens, err := w.at(home).Redeem(r, back.Get("code"))
 			check(t, err)
-			next, err := w.at(home).Refresh(tokens.Refresh)
-			check(t, err)
-			return tokens.Refresh, next.Refresh
+			return tokens.Refresh
 		}
-		early, _ := family()
-		time.Sleep(7500 * time.Millisecond) // over five seconds before what is seen of the process
-		same, successor := family()
-		elsewhere, _ := family()
+		rotated := func(first string) (successor string) {
+			next, err := w.at(home).Refresh(first)
+			check(t, err)
+			return next.Refresh
+		}
+		early, same, elsewhere := family(), family(), family()
+		rotated(early)
+		db := w.db()
+		long := time.Now().Add(7 * time.Second) // over five seconds before what is seen of the process
+		waitUntil(t, time.Minute, func() bool {
+			var until int64
+			check(t, db.QueryRow("SELECT until FROM lease WHERE name = 'sequencer'").Scan(&until))
+			return time.UnixMicro(until).Add(-2 * time.Second).After(long)
+		})
+		successor := rotated(same) // and at once, so that they are within the five seconds
+		rotated(elsewhere)
 		w.kill()
 		if _, err := os.Stat(filepath.Join(w.dir, "clean-stop")); err == nil {
 			t.Error("who was killed says that it ended in good order")
@@ -58,15 +68,12 @@ func TestAnswerLostInCrash(t *testing.T) {
 
 		c := &clock{}
 		stop := w.here(c, false)
-		db := w.db()
 		lost := func() (n int) {
 			check(t, db.QueryRow("SELECT count(*) FROM audit WHERE kind = 268").Scan(&n))
 			return n
 		}
 		// On PostgreSQL a killed holder is told from a live one when its lease ends.
-		for end := time.Now().Add(5 * time.Second); lost() == 0 && time.Now().Before(end); {
-			time.Sleep(20 * time.Millisecond)
-		}
+		waitUntil(t, time.Minute, func() bool { return lost() > 0 })
 		c.set(time.Hour)
 		again, err := w.at("127.0.0.200").Refresh(same)
 		check(t, err)
@@ -95,7 +102,8 @@ func TestAnswerLostInCrash(t *testing.T) {
 		w.here(c, true)() // the floor under the clock has seen the hour: the operator says that it was wrong
 
 		w.start()
-		clean, _ := family()
+		clean := family()
+		rotated(clean)
 		w.stop()
 		stop = w.here(c, false)
 		c.set(time.Hour)

@@ -63,9 +63,19 @@ func rounds(n int) int {
 // ceiling bounds a campaign in time, whatever its rounds.
 func ceiling(whole time.Duration) time.Time {
 	if !full() {
-		whole = time.Minute
+		whole = 5 * time.Minute
 	}
 	return time.Now().Add(whole)
+}
+
+// soon is how long something may take that is promised within a time. The promise is
+// measured by the whole campaigns, on a machine that does nothing else; a hundredth
+// of one, beside other tests, tells a wait without an end from one that is long.
+func soon(promised time.Duration) time.Duration {
+	if !full() {
+		promised *= 15
+	}
+	return promised
 }
 
 // databases runs a campaign on both engines; n are its full rounds on each.

@@ -119,7 +119,7 @@ func (l *ledger) kill() {
 	select {
 	case <-l.run.Exited():
 		l.run = nil
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		l.t.Fatalf("the server is not gone: %s", tail(l.run.Said()))
 	}
 }

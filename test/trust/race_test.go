@@ -99,7 +99,7 @@ func (w *world) replica() *world {
 // reach is an HTTP client that reaches this node under the issuer's name.
 func (w *world) reach() *http.Client {
 	var d net.Dialer
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		MaxIdleConnsPerHost: 256,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, network, w.address)
@@ -222,6 +222,9 @@ func (r *race) present(width int, kill bool, model func() porcupine.Model, do fu
 			<-start
 			call := time.Since(r.began)
 			in, out, err := do(c)
+			for tries := 0; tries < 10 && actor.Refused(err, "temporarily_unavailable"); tries++ { // the queue was longer than an act may take; nothing was changed
+				in, out, err = do(c)
+			}
 			op := porcupine.Operation{ClientId: c, Input: in, Call: int64(call), Return: int64(time.Since(r.began)), Output: answer{accepted, out}}
 			var said *actor.Refusal
 			switch {

@@ -263,7 +263,7 @@ func (a *asker) lines(n int) []*line {
 
 // ask sends a question and reads its answer.
 func (l *line) ask(text []byte) (status int, again bool, err error) {
-	_ = l.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = l.SetDeadline(time.Now().Add(soon(20 * time.Second)))
 	if _, err := l.Write(text); err != nil {
 		return 0, false, err
 	}

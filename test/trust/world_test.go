@@ -162,7 +162,7 @@ func (w *world) seed(st *server.State) {
 		FirstParty: true, Owner: who.ID, CreatedAt: now,
 	}
 	seed(audit.ClientCreated, client.Create{Client: app})
-	hc := actor.Pooled(64, 10*time.Second)
+	hc := actor.Pooled(64, soon(10*time.Second))
 	w.machine = &actor.Client{Issuer: w.issuer, ID: "machine", Secret: machineSecret, HTTP: hc}
 	w.keyed = &actor.Client{Issuer: w.issuer, ID: "keyed", Signer: signer, HTTP: hc}
 	w.api = &actor.Client{Issuer: w.issuer, ID: "api", Signer: apiSigner, HTTP: hc}
@@ -209,9 +209,10 @@ func (w *world) launch() {
 // start starts the server and gives how long it took to be ready.
 func (w *world) start() time.Duration {
 	w.t.Helper()
+	program.Build(w.t, "countersignd") // which is not part of it
 	began := time.Now()
 	w.launch()
-	for time.Since(began) < 20*time.Second {
+	for time.Since(began) < time.Minute {
 		if w.run.Gone() {
 			w.t.Fatalf("the server ended: %s", tail(w.run.Said()))
 		}
@@ -227,7 +228,7 @@ func (w *world) start() time.Duration {
 	return 0
 }
 
-var probe = &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var probe = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 func tail(s string) string { return s[max(0, len(s)-3000):] }
 
@@ -243,7 +244,7 @@ func (w *world) kill() {
 func (w *world) stop() {
 	w.t.Helper()
 	if w.run != nil {
-		if err := w.run.Stop(20 * time.Second); err != nil {
+		if err := w.run.Stop(time.Minute); err != nil {
 			w.t.Errorf("the server's end: %v: %s", err, tail(w.run.Said()))
 		}
 		w.run = nil

@@ -44,7 +44,7 @@ type Browser struct {
 func New(issuer string, key *Passkey) *Browser {
 	jar, _ := cookiejar.New(nil) // it only fails for options
 	return &Browser{Issuer: issuer, Key: key, jar: jar, client: &http.Client{
-		Jar: jar, Timeout: 15 * time.Second,
+		Jar: jar, Timeout: time.Minute,
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 4},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
