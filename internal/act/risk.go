@@ -25,6 +25,8 @@ type Origin struct {
 	TokenAge time.Duration
 	// Transaction names what the act is a part of; Do fills it in.
 	Transaction string
+	// Through are the lineage nodes that it hangs on; Do fills them in.
+	Through []string
 }
 
 // Prompt is a question that is put before a person: to prove that it is them, or to
@@ -84,10 +86,13 @@ func (d *Doer) scores(in *Intent) bool {
 }
 
 // origin is where an intent comes from with all that it touches.
-func origin(in *Intent) Origin {
+func origin(in *Intent, f *Facts) Origin {
 	o := in.From
 	o.Things = slices.Clone(o.Things)
 	o.Things = append(o.Things, string(in.Action))
+	for i := range f.Nodes {
+		o.Through = append(o.Through, f.Nodes[i].ID)
+	}
 	o.Transaction = Transaction(in.For, in.Refs.Session, in.From.Device)
 	for _, s := range in.Refs.Scopes {
 		o.Things = append(o.Things, in.Refs.Resource+" "+s)
@@ -100,7 +105,7 @@ func (d *Doer) score(ctx context.Context, in *Intent, f *Facts, at time.Time) (r
 	if !d.scores(in) {
 		return risk.Assessment{}, nil
 	}
-	a, err := d.Risk.Score(ctx, in.Refs.Actor, origin(in), at)
+	a, err := d.Risk.Score(ctx, in.Refs.Actor, origin(in, f), at)
 	if err == nil {
 		f.Input.Context.Risk = policy.Risk{Known: true, Band: a.Band}
 		if a.Before != "" {
@@ -137,7 +142,7 @@ func (d *Doer) learn(in *Intent, f *Facts, at time.Time) {
 	proved := in.Refs.Kind == policy.KindPerson && len(in.Proofs) > 0 && slices.ContainsFunc(f.Input.Context.Assurance.Pairs, func(p assurance.Pair) bool {
 		return p.Rung >= assurance.Multi && at.Sub(p.AuthTime) <= proofRecent
 	})
-	d.Risk.Learn(in.Refs.Actor, origin(in), at, proved)
+	d.Risk.Learn(in.Refs.Actor, origin(in, f), at, proved)
 }
 
 // prompts has the scorer remember what an act asks and answers, and gives the

@@ -26,6 +26,7 @@ const everything = "self admin:read admin:write"
 // route is an operation as the document lists it.
 type route struct {
 	method, path, scope, action string
+	service                     string // the scope by which services may
 }
 
 // routes reads the operations out of the OpenAPI document, so that a new one is
@@ -38,6 +39,7 @@ func (r *rig) routes() []route {
 	var doc struct {
 		Paths map[string]map[string]struct {
 			Action   string                `json:"x-action"`
+			Service  string                `json:"x-service-scope"`
 			Security []map[string][]string `json:"security"`
 		} `json:"paths"`
 	}
@@ -49,7 +51,7 @@ func (r *rig) routes() []route {
 				r.t.Fatalf("%s %s does not say what it demands: %+v", method, path, op)
 			}
 			p := strings.NewReplacer("{id}", "usr_0", "{person}", "usr_0", "{client_id}", "none").Replace(path)
-			out = append(out, route{strings.ToUpper(method), p, op.Security[0]["dpop"][0], op.Action})
+			out = append(out, route{strings.ToUpper(method), p, op.Security[0]["dpop"][0], op.Action, op.Service})
 		}
 	}
 	slices.SortFunc(out, func(a, b route) int { return strings.Compare(a.path+a.method, b.path+b.method) })
@@ -123,7 +125,11 @@ func TestEveryRoute(t *testing.T) {
 			}
 			r.want(call(ended), 401, "invalid_token")
 			r.want(call(frozen), 401, "invalid_token")
-			r.want(call(machine), 403, "person_required")
+			if rt.service == "" {
+				r.want(call(machine), 403, "person_required")
+			} else {
+				r.want(call(machine), 403, "insufficient_scope")
+			}
 
 			bare := *boss
 			bare.token = as(boss).mint("openid")

@@ -29,6 +29,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/profile"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/ruleset"
@@ -104,6 +105,8 @@ type Config struct {
 	Tree       Published
 	Notices    Notices
 	Leaks      Leaks
+	// Reports are the signals of risk from outside.
+	Reports profile.Reports
 	// Ready makes sure, before a client is registered or changed, of what it relies on
 	// outside of its row: a key of its algorithm, the document of its sector. nil:
 	// nothing is.
@@ -136,7 +139,7 @@ const MaxBody = 128 << 10
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
 	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil ||
-		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil {
+		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil || c.Reports == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
 	adoptHuma()
@@ -158,6 +161,7 @@ func New(c Config) (*API, error) {
 	a.webhooks()
 	a.deliveries()
 	a.leaks()
+	a.signals()
 	a.policies()
 	a.decisions()
 	a.log()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
@@ -29,6 +30,7 @@ type Caller struct {
 	JKT      string         // the key that was proved
 	Person   account.Person // zero for a machine's token
 	Grant    string         // gnt_…; "" for a machine's token
+	Service  client.Service // that a machine's token is of; zero for a person's
 
 	proof once.Spend // of the DPoP proof, for an act: no replica takes it twice
 }
@@ -43,9 +45,22 @@ func (c Caller) Human() bool {
 	return c.Person.ID != "" && c.Grant != "" && c.Claims.Actor == nil
 }
 
+// machine reports whether the token is a service's own, with nobody in between.
+func (c Caller) machine() bool {
+	return c.Service.ID != "" && c.Grant == "" && c.Claims.Actor == nil
+}
+
+// token is what policy sees of the access token.
+func (c Caller) token(now time.Time) policy.Token {
+	return policy.Token{Known: true, Age: max(0, now.Sub(c.Claims.IssuedAt.Time())), Bound: true, Depth: c.Claims.Depth}
+}
+
 // refs is what any decision about the caller loads. Facts of it are never taken
 // from a cache (Under), because a read is not re-checked by a commit.
 func (c Caller) refs(owner string) act.Refs {
+	if c.machine() {
+		return act.Refs{Kind: policy.KindService, Actor: c.Service.ID, Client: c.Client, Owner: owner, Under: []string{c.Client}}
+	}
 	return act.Refs{
 		Kind: policy.KindPerson, Actor: c.Person.ID, Grant: c.Grant, Client: c.Client, Owner: owner, Under: []string{c.Grant},
 	}
@@ -213,13 +228,29 @@ func (a *API) live(ctx context.Context, claims *jose.AccessTokenClaims) (Caller,
 		}
 	}
 	if c.Grant == "" {
-		return c, nil // a machine's
+		return a.machineOf(ctx, c, cl, nodes)
 	}
 	if c.Person, err = a.Directory.PersonBySubject(ctx, claims.Subject); err != nil {
 		return Caller{}, unknownIs(err, ended)
 	}
 	if !c.Person.Node.Live() || !holds(nodes, c.Person.ID) {
 		return Caller{}, ended
+	}
+	return c, nil
+}
+
+// machineOf adds the service that a token without a person is of: its client's, which
+// the token hangs on. Of any other there is none.
+func (a *API) machineOf(ctx context.Context, c Caller, cl client.Client, nodes []lineage.Node) (Caller, error) {
+	if cl.Service == "" || !holds(nodes, cl.Service) {
+		return c, nil
+	}
+	s, err := a.Registry.Service(ctx, cl.Service)
+	if err != nil {
+		return Caller{}, err
+	}
+	if s.Subject == c.Claims.Subject {
+		c.Service = s
 	}
 	return c, nil
 }

@@ -27,6 +27,7 @@ type operation struct {
 	summary          string
 	tag              string
 	scope            string
+	service          string // the scope by which services may, "" if they may not
 	action           policy.Action
 	kind             audit.Kind // of the record: of the change, or of a refused read
 	own              bool       // about the caller's own things
@@ -51,7 +52,7 @@ func register[I, O any](a *API, op operation, do func(context.Context, *call, *I
 		OperationID: op.id, Method: op.method, Path: op.path, Summary: op.summary, Tags: []string{op.tag},
 		DefaultStatus: op.status, MaxBodyBytes: MaxBody, Security: []map[string][]string{{schemeName: {op.scope}}},
 		Middlewares: huma.Middlewares{a.guard(op)},
-		Extensions:  map[string]any{"x-action": string(op.action)},
+		Extensions:  op.extensions(),
 	}, func(ctx context.Context, in *I) (*O, error) {
 		c := ctx.Value(callKey{}).(*call)
 		out, err := do(ctx, c, in)
@@ -60,6 +61,16 @@ func register[I, O any](a *API, op operation, do func(context.Context, *call, *I
 		}
 		return out, nil
 	})
+}
+
+// extensions say what else an operation demands: its action, and the scope by which
+// services may.
+func (op operation) extensions() map[string]any {
+	x := map[string]any{"x-action": string(op.action)}
+	if op.service != "" {
+		x["x-service-scope"] = op.service
+	}
+	return x
 }
 
 // guard establishes the caller and judges what kind of thing they ask for.
@@ -82,7 +93,10 @@ func (a *API) admit(r *http.Request, op operation) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !caller.Human() {
+	switch {
+	case caller.machine() && op.service != "":
+		op.scope = op.service
+	case !caller.Human():
 		return nil, problem.New(problem.Denied, "person_required", "This API serves people; services and agents have nothing to do here.")
 	}
 	c := &call{Caller: caller, op: op, r: r}
@@ -99,7 +113,7 @@ func (a *API) admit(r *http.Request, op operation) (*call, error) {
 // may judges scope and policy of an action by its kind alone. A refusal by
 // policy is recorded; a missing scope is not: the token is only the wrong one.
 func (a *API) may(ctx context.Context, c *call, action policy.Action, kind audit.Kind, owner, scope string) error {
-	in := act.Intent{Action: action, Kind: kind, Refs: c.refs(owner)}
+	in := act.Intent{Action: action, Kind: kind, Refs: c.refs(owner), Token: c.token(a.now())}
 	dec, facts, err := a.Do.Judge(ctx, in)
 	if err != nil {
 		return unknownIs(err, badToken("The access token was ended.", nil))
@@ -176,7 +190,7 @@ type change struct {
 // carryOut is the one way this surface changes anything: an act of the caller,
 // decided on everything the change is about.
 func (a *API) carryOut(ctx context.Context, c *call, ch change) (act.Outcome, error) {
-	in := act.Intent{Action: c.op.action, Kind: c.op.kind, Refs: c.refs(ch.owner)}
+	in := act.Intent{Action: c.op.action, Kind: c.op.kind, Refs: c.refs(ch.owner), Token: c.token(a.now())}
 	in.Refs.Target, in.Spend = ch.target, append(ch.spend[:len(ch.spend):len(ch.spend)], c.proof)
 	if ch.action != "" {
 		in.Action = ch.action
@@ -213,6 +227,9 @@ func (a *API) carryOut(ctx context.Context, c *call, ch change) (act.Outcome, er
 func (c *call) parts(ch change) []audit.Part {
 	who := map[string]any{"grant": c.Grant}
 	parts := []audit.Part{{Person: c.Person.ID, Body: who}}
+	if c.machine() { // the facts of the decision name it
+		parts = nil
+	}
 	switch {
 	case ch.whom == "":
 		ch.general = merged(ch.general, ch.said)

@@ -99,6 +99,7 @@ func newRig(t *testing.T) *rig {
 	r.api, err = admin.New(admin.Config{
 		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Admissions: s, Access: s, Policies: s, Factors: s, Imports: factor.NewPasswords(kek, factor.NewBlocklist(issuer)), State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Recoveries: s, CancelKeys: r.ring.Nonces,
 		Notices: admin.Notices{Store: s, Sealer: kek, Plain: func(host string) bool { return host == "inside.example:8080" }},
+		Reports: s,
 		Leaks: func(_ context.Context, text string) (admin.Found, bool, error) {
 			return admin.Found{What: "a token", Done: "it was ended"}, text == "leaked", nil
 		},

@@ -152,6 +152,9 @@ const (
 	EmailLinked          Kind = 0x082b // … and made, to be sent there
 	EmailVerified        Kind = 0x082c
 
+	SignalReported  Kind = 0x0870 // of risk, from outside
+	SignalWithdrawn Kind = 0x0871
+
 	PolicyRecovered Kind = 0x0850 // the operator of the host put an earlier version back
 	PolicyReplayed  Kind = 0x0858 // recorded decisions were read, to try policies on them
 
@@ -326,6 +329,8 @@ var kinds = map[Kind]kindInfo{
 	DeliveryResent:       {"delivery.resent", Log, plain, "{who} <sent|was not allowed to send> a notice again"},
 	DeliveryDiscarded:    {"delivery.discarded", Log, plain, "{who} <discarded|was not allowed to discard> a notice that could not be delivered"},
 	SecretLeaked:         {"secret.leaked", Authority, critical, "{who} <reported|was not allowed to report> that [{what}|a secret] leaked[, of {client}][, so {done}]"},
+	SignalReported:       {"signal.reported", Access, plain, "{who} <reported|was not allowed to report> a signal of risk[: {signal_kind}][, about {whom}]"},
+	SignalWithdrawn:      {"signal.withdrawn", Access, plain, "{who} <withdrew|was not allowed to withdraw> a signal of risk[: {signal_kind}][, about {whom}]"},
 	EmailChanged:         {"email.changed", Identity, plain, "{who} <changed|was not allowed to change> the e-mail address[ of {whom}]"},
 	EmailAsked:           {"email.asked", Access, plain, "{who} <asked|was not allowed to ask> for a link that proves an e-mail address"},
 	EmailLinked:          {"email.linked", Access, plain, "a link that proves an e-mail address was made[ for {who}]"},

@@ -18,6 +18,9 @@ type Risk struct {
 	PlacesFile string `yaml:"places_file,omitempty"`
 	// Bands say from which score on a band begins; 0: as measured.
 	Bands RiskBands `yaml:"bands,omitempty"`
+	// ReportedAtMost is what all signals from outside together add to a score at most;
+	// 0: 60, which by itself reaches the band high and refuses nobody.
+	ReportedAtMost int `yaml:"reported_at_most,omitempty"`
 }
 
 // RiskBands are where the bands begin.
@@ -31,6 +34,7 @@ type RiskBands struct {
 func (r Risk) Settings() risk.Settings {
 	s := risk.Default()
 	s.Medium, s.High, s.Extreme = cmp.Or(r.Bands.Medium, s.Medium), cmp.Or(r.Bands.High, s.High), cmp.Or(r.Bands.Extreme, s.Extreme)
+	s.Points[risk.Reported] = cmp.Or(r.ReportedAtMost, s.Points[risk.Reported])
 	return s
 }
 
@@ -51,6 +55,9 @@ func (r Risk) check(bad func(key, format string, args ...any)) {
 		} else if p.Addr().Is4() && p.Bits() > 24 || p.Addr().Is6() && p.Bits() > 48 {
 			bad("risk.trusted_networks", "%s is smaller than what counts as one network: /24, or /48 for IPv6", t)
 		}
+	}
+	if r.ReportedAtMost < 0 || r.ReportedAtMost > 100 {
+		bad("risk.reported_at_most", "%d is not between 1 and 100", r.ReportedAtMost)
 	}
 	if s := r.Settings(); s.Medium < 1 || s.High <= s.Medium || s.Extreme <= s.High {
 		bad("risk.bands", "medium, high and extreme have to rise: %d, %d, %d", s.Medium, s.High, s.Extreme)

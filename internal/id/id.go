@@ -35,6 +35,7 @@ const (
 	Delegation = "dlg_"
 	Issuer     = "iss_" // trusted to say who somebody is
 	Link       = "lnk_" // of an issuer's subject to a person
+	Signal     = "sgl_" // of risk, from outside
 )
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -74,6 +74,8 @@ var table = map[audit.Kind]rule{
 	audit.SessionEnded:     {to: object, often: true, only: byOther, title: "You were signed out", text: "A session of yours was ended by {actor}."},
 	audit.SigninRefused:    {to: actor},
 	audit.StepUpDone:       noOne,
+	audit.SignalReported:   {often: true, admins: true},
+	audit.SignalWithdrawn:  {often: true, admins: true},
 	audit.StepUpAsked:      noOne,
 	audit.StepUpRefused:    {to: actor},
 	audit.ConsentGiven:     {to: actor, often: true, title: "An app may act for you", text: "You let [{client}|an app] use[ {scope}| your account]."},

@@ -81,6 +81,9 @@ const (
 	WebhookWrite    Action = "webhook.write"
 	DeliveryResend  Action = "delivery.resend"
 	LeakReport      Action = "leak.report"
+	SignalReport    Action = "signal.report" // of risk, from outside
+	SignalRead      Action = "signal.read"
+	SignalWithdraw  Action = "signal.withdraw"
 	EmailChange     Action = "email.change"
 	EmailAsk        Action = "email.ask"    // for a link that proves one's address
 	EmailVerify     Action = "email.verify" // with that link

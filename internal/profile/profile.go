@@ -23,8 +23,10 @@ type Keep struct {
 // Change marks Keep as a change.
 func (Keep) Change() {}
 
-// Store reads histories.
+// Store reads histories and reports.
 type Store interface {
+	Reports
+
 	// Profile gives the history of an actor; nil if there is none.
 	Profile(ctx context.Context, actor string) ([]byte, error)
 }
@@ -43,6 +45,10 @@ type Profiles struct {
 	probes  risk.Probes
 	mu      sync.Mutex
 	entries map[string]*entry
+
+	told    sync.Mutex
+	toldAt  time.Time // when the reports were read last
+	byThing map[string][]risk.Report
 }
 
 var _ act.Scorer = (*Profiles)(nil)
@@ -121,6 +127,10 @@ func (p *Profiles) fresh(ctx context.Context, e *entry, actor string, at time.Ti
 
 // Score implements act.Scorer.
 func (p *Profiles) Score(ctx context.Context, actor string, o act.Origin, at time.Time) (risk.Assessment, error) {
+	said, err := p.reported(ctx, things(actor, o), at)
+	if err != nil {
+		return risk.Assessment{}, err
+	}
 	e := p.entry(actor, at)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -131,7 +141,7 @@ func (p *Profiles) Score(ctx context.Context, actor string, o act.Origin, at tim
 		return risk.Assessment{}, err
 	}
 	x := p.event(o, at)
-	return p.Settings.Score(&e.history, x, p.crowd.Failing(x.Network, actor, at), nil), nil
+	return p.Settings.Score(&e.history, x, p.crowd.Failing(x.Network, actor, at), said), nil
 }
 
 // Keep implements act.Scorer.

@@ -107,6 +107,9 @@ func TestSignals(t *testing.T) {
 		{"… and alone says nothing", func(_ *risk.History, e *risk.Event) { e.TokenAge = 9 * time.Hour }, 0, nil, "", risk.Low},
 		{"a managed device weighs against it", func(_ *risk.History, e *risk.Event) { e.Device, e.Managed = "other", true }, 0, nil, "new_device+45 managed_device-10", risk.Medium},
 		{"reported", func(*risk.History, *risk.Event) {}, 0, []risk.Report{{Points: 60, Words: "Seen in a leak.", Until: monday.AddDate(1, 0, 0)}, {Points: 40, Words: "Over.", Until: monday}}, "reported+60", risk.High},
+		{"reported by many, who refuse nobody together", func(*risk.History, *risk.Event) {}, 0, []risk.Report{
+			{Points: 20, Words: "A.", Until: monday.AddDate(1, 0, 0)}, {Points: 35, Words: "C.", Until: monday.AddDate(1, 0, 0)}, {Points: 35, Words: "B.", Until: monday.AddDate(1, 0, 0)}, {Points: -50, Words: "D.", Until: monday.AddDate(1, 0, 0)},
+		}, "reported+35 reported+25", risk.High},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h, e := settled()

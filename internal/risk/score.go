@@ -64,14 +64,6 @@ func (a *Assessment) Worst() string {
 	return bands[max(slices.Index(bands, a.Band), slices.Index(bands, a.Before), 0)]
 }
 
-// Report is what somebody outside said of an actor, a device or a network. It
-// counts until Until.
-type Report struct {
-	Points int
-	Words  string
-	Until  time.Time
-}
-
 // Settings are the points that each signal is worth at most, and where the bands
 // begin.
 type Settings struct {
@@ -85,7 +77,7 @@ func Default() Settings {
 	return Settings{
 		Points: map[Signal]int{
 			NewDevice: 45, NewNetwork: 15, NewCountry: 25, ImpossibleTravel: 30, UnusualHour: 15, FirstUse: 40, UnusualVolume: 30,
-			Failures: 20, NetworkAttacks: 45, Prompts: 50, Probing: 45, OldToken: 5, TrustedNetwork: -20, ManagedDevice: -10, Reported: 100,
+			Failures: 20, NetworkAttacks: 45, Prompts: 50, Probing: 45, OldToken: 5, TrustedNetwork: -20, ManagedDevice: -10, Reported: 60,
 		},
 		Machine: map[Signal]int{NewNetwork: 40, NewCountry: 40, FirstUse: 60, UnusualVolume: 40, ImpossibleTravel: 0, TrustedNetwork: 0},
 		Medium:  35, High: 60, Extreme: 85,
@@ -139,11 +131,7 @@ func (s Settings) Score(h *History, e Event, failing int, reports []Report) Asse
 	c.place(h, e, known)
 	c.habits(h, e, known)
 	c.pressure(h, e, failing)
-	for _, r := range reports {
-		if e.At.Before(r.Until) {
-			c.add(Reported, float64(r.Points)/100, "%s", r.Words)
-		}
-	}
+	c.reports(reports, e.At)
 	// What speaks for the actor weighs only against what is unusual: nobody saves up.
 	if c.out.Score > 0 {
 		if e.Trusted {

@@ -194,7 +194,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 	}
 	return admin.New(admin.Config{
 		Ready:   s.clientReady(egress),
-		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak,
+		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak, Reports: s.Store,
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Admissions: s.Store, Access: s.Store,
 		Factors: s.Store, Imports: s.passwords,
 		Policies:   s.Store,

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"time"
 
@@ -110,8 +111,13 @@ func (s *State) makeGroup(ctx context.Context) error {
 // makeSelf makes the resource of the management API, and brings its scopes up to
 // date after an upgrade.
 func (s *State) makeSelf(ctx context.Context) error {
-	_, err := s.Store.ResourceByURI(ctx, s.Config.Issuer+"/v1")
-	if !errors.Is(err, problem.NotFound) {
+	have, err := s.Store.ResourceByURI(ctx, s.Config.Issuer+"/v1")
+	want := admin.Resource(s.Config.Issuer)
+	switch {
+	case err == nil && !reflect.DeepEqual(have.Scopes, want.Scopes):
+		have.Scopes = want.Scopes
+		return s.Seed(ctx, audit.ResourceUpdated, resource.Update{Resource: have})
+	case !errors.Is(err, problem.NotFound):
 		return err
 	}
 	return s.Seed(ctx, audit.ResourceCreated, admin.Create(s.Config.Issuer, s.now()))
@@ -152,6 +158,8 @@ func (s *State) Seed(ctx context.Context, kind audit.Kind, list ...act.Change) e
 		case client.Update:
 			named["client"] = c.Name
 		case resource.Create:
+			named["resource"] = c.Name
+		case resource.Update:
 			named["resource"] = c.Name
 		case group.Create:
 			named["group"] = c.Name

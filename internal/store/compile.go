@@ -88,7 +88,7 @@ func (u *unit) changeOne(what, sql string, args ...any) {
 func (s *Store) change(u *unit, c act.Change) error {
 	for _, noun := range [...]func(*unit, act.Change) bool{
 		s.lineageChange, s.onceChange, s.personChange, s.groupChange, s.clientChange, s.resourceChange,
-		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.profileChange,
+		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.profileChange, s.reportChange,
 		s.noticeChange, s.recoveryChange, s.delegationChange, s.issuerChange,
 	} {
 		if noun(u, c) {
@@ -112,6 +112,7 @@ var conflicts = map[string]*problem.Error{
 	"recovery_confirmation.recovery": recoveryConfirmed,
 	"deployment.one":                 problem.New(problem.Conflict, "deployment_exists", "This database already belongs to a deployment."),
 	"trusted_issuer.active":          problem.New(problem.Conflict, "issuer_taken", "That issuer is trusted already."),
+	"risk_report.source":             problem.New(problem.Conflict, "signal_raced", "The same is being reported right now. Send it again."),
 	"issuer_link.active":             problem.New(problem.Conflict, "subject_taken", "That subject is somebody already: end that first."),
 }
 

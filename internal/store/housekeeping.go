@@ -63,6 +63,11 @@ SELECT x.epoch, x.size FROM cosignature x LEFT JOIN checkpoint c ON c.epoch = x.
 		[]string{`DELETE FROM profile WHERE actor IN (SELECT actor FROM profile WHERE kept_at < $1 LIMIT $2)`},
 	},
 	{
+		"signals of risk that are over", 0,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM risk_report WHERE until <= $1 LIMIT $2) due`,
+		[]string{`DELETE FROM risk_report WHERE id IN (SELECT id FROM risk_report WHERE until <= $1 LIMIT $2)`},
+	},
+	{
 		"processes that are gone", 7 * 24 * time.Hour,
 		`SELECT COUNT(*) FROM (SELECT 1 FROM log_writer WHERE closed_at < $1 OR lost_at < $1 LIMIT $2) due`,
 		[]string{`DELETE FROM log_writer WHERE id IN (SELECT id FROM log_writer WHERE closed_at < $1 OR lost_at < $1 LIMIT $2)`},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/profile"
 	"github.com/countersign-dev/countersign/internal/risk"
 )
@@ -92,4 +93,50 @@ func testProfiles(t *testing.T, db Database) {
 	if read(kit.ID) != "" {
 		t.Error("never forgotten")
 	}
+}
+
+// testReports: a report is kept once of a source, kind and thing, counted, listed,
+// gone when it is over, withdrawn, or when its person is erased.
+func testReports(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	sam := r.person("sam")
+	one := profile.Report{ID: "sgl_1", Kind: "phishing", About: "person", Thing: sam.ID, Person: sam.ID, Points: 35, Source: "svc_a", Name: "A", At: start, Until: start.Add(time.Hour)}
+	two := one
+	two.ID, two.Source, two.Person, two.Until = "sgl_2", "svc_b", "", start.Add(2*time.Hour)
+	r.do(profile.Told{Report: one}, profile.Told{Report: two})
+	if got := must(r.s.SameReport(r.ctx, "svc_a", "phishing", sam.ID, start))(t); got != one {
+		t.Errorf("%+v, want %+v", got, one)
+	}
+	one.Points, one.Until, one.At = 10, start.Add(90*time.Minute), start.Add(time.Minute)
+	r.do(profile.Told{Report: one})
+	if got := must(r.s.Report(r.ctx, "sgl_1", start))(t); got != one {
+		t.Errorf("said again: %+v, want %+v", got, one)
+	}
+	other := one
+	other.ID = "sgl_3"
+	refused(t, r.try(profile.Told{Report: other}), problem.Conflict, "signal_raced")
+	ids := func(source string) (out string) {
+		t.Helper()
+		for _, x := range must(r.s.Reports(r.ctx, source, "", 10, start))(t) {
+			out += x.ID + " "
+		}
+		return out
+	}
+	if theirs, all, err := r.s.CountReports(r.ctx, "svc_a", start); err != nil || theirs != 1 || all != 2 || ids("") != "sgl_1 sgl_2 " || ids("svc_b") != "sgl_2 " {
+		t.Errorf("%d of %d, %q %q, %v", theirs, all, ids(""), ids("svc_b"), err)
+	}
+	if err := r.s.DeleteExpired(r.ctx, start.Add(90*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if ids("") != "sgl_2 " {
+		t.Errorf("%q are left when one is over", ids(""))
+	}
+	r.do(profile.Told{Report: one})
+	r.do(account.Erase{ID: sam.ID})
+	if ids("") != "sgl_2 " {
+		t.Errorf("%q are left when a person was erased", ids(""))
+	}
+	r.do(profile.Withdrawn{ID: "sgl_2"})
+	refused(t, r.try(profile.Withdrawn{ID: "sgl_2"}), problem.NotFound, "signal_not_found")
 }

@@ -68,6 +68,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"the log in quarantine", testQuarantinedLog},
 		{"rulesets", testRulesets},
 		{"profiles", testProfiles},
+		{"reports", testReports},
 		{"leaving a quarantine", testLeaving},
 		{"what leaving a quarantine ends", testLeave},
 		{"releasing", testRelease},
