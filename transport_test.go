@@ -380,7 +380,7 @@ func TestInvalidGrantLooksOnceMore(t *testing.T) {
 func TestRenewalSurvivesItsCaller(t *testing.T) {
 	i, a, tr, store := fixture(t)
 	store.cred.ExpiresAt = time.Now().Add(-time.Minute)
-	i.slow = 100 * time.Millisecond
+	i.slow = time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := tr.Source.Credential(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -35,7 +35,9 @@ packages() {
 run_tests() { # packages, one a line
   [ -n "$1" ] || { echo "   (none yet)"; return 0; }
   # shellcheck disable=SC2086
-  "$GO" test -p 2 -timeout 10m $1
+  # Tests that are parallel mostly wait, for disks and for each other: more of them
+  # run at once than there are processors.
+  "$GO" test -p 2 -parallel 4 -timeout 10m $1
 }
 
 stores='^\./(internal/store|test/pgtest)(/|$)'

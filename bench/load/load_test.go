@@ -123,7 +123,7 @@ func TestRunEndsInTimeAndOnThisMachine(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.FormValue("n")) })
 	start := time.Now()
 	r, err := run(t.Context(), &counters{}, addr, 2, 100*time.Millisecond, 0)
-	if err != nil || r.Requests == 0 || time.Since(start) > 5*time.Second {
+	if err != nil || r.Requests == 0 || time.Since(start) > time.Minute {
 		t.Errorf("%d answers in %s: %v", r.Requests, time.Since(start), err)
 	}
 	if _, err := Open(t.Context(), &counters{}, "192.0.2.1:80", 1); err == nil {

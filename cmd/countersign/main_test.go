@@ -91,7 +91,7 @@ func cmdBrowsed(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: browsed PATTERN")
 	}
 	want := regexp.MustCompile(args[0])
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		seen, _ := os.ReadFile(ts.Getenv("BROWSER_LOG"))
 		if want.Match(seen) {
 			return
@@ -258,7 +258,7 @@ func cmdInterrupt(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(cmd.Start())
 	select {
 	case <-errs.seen:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		_ = cmd.Process.Kill()
 		ts.Fatalf("it never waited: %s", errs.text())
 	}
@@ -267,7 +267,7 @@ func cmdInterrupt(ts *testscript.TestScript, _ bool, args []string) {
 	go func() { _ = cmd.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		_ = cmd.Process.Kill()
 		ts.Fatalf("it did not stop")
 	}

@@ -106,7 +106,7 @@ func cmdSequence(ts *testscript.TestScript, _ bool, _ []string) {
 		ts.Check(os.WriteFile(filepath.Join(st.Config.DataDir, "checkpoint"), note, 0o600))
 	}, nil)
 	ts.Check(err)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		_, err := q.Step(context.Background())
 		ts.Check(err)
 		n, err := st.Store.Counts(context.Background())

@@ -214,7 +214,7 @@ func TestManyWaitForOneRead(t *testing.T) {
 			if _, err := s.Set(ctx, p.URL); !errors.Is(err, ErrUnavailable) {
 				t.Errorf("%v", err)
 			}
-			if took := time.Since(began); took > Wait+2*time.Second {
+			if took := time.Since(began); took > 10*Wait {
 				t.Errorf("waited %s", took)
 			}
 		})
@@ -251,7 +251,7 @@ func TestSlowPublishersTakeNoMoreThanTheirPlaces(t *testing.T) {
 	at = at.Add(2 * time.Minute)
 	mu.Unlock()
 	began := time.Now()
-	if _, err := s.Set(t.Context(), good.URL); err != nil || time.Since(began) > time.Second {
+	if _, err := s.Set(t.Context(), good.URL); err != nil || time.Since(began) >= Wait {
 		t.Errorf("%v after %s", err, time.Since(began))
 	}
 }

@@ -321,7 +321,9 @@ func (n *newcomer) ends() {
 		n.t.Errorf("the API's refusal: %s", challenge)
 	}
 	n.t.Logf("from the click to the sample API's refusal: %s", latency.Round(time.Millisecond))
-	if latency > time.Second {
+	// Within a second is what test/trust measures. Here a browser runs beside it; what
+	// counts is that the API was told, and did not find out when the token ended.
+	if latency > 15*time.Second {
 		n.t.Errorf("the API took %s to hear of it", latency)
 	}
 	if now := n.introspections(); now != asked {

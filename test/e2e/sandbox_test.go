@@ -17,7 +17,7 @@ import (
 )
 
 // limit is how long a command, or anything that is waited for, may take.
-const limit = 30 * time.Second
+const limit = 90 * time.Second
 
 // sandbox is a machine of one's own: a home folder, the sandbox in it, and the
 // two programs.

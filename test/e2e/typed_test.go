@@ -58,10 +58,10 @@ func (n *typist) see(name string) {
 	n.browser.SetScript(false)
 }
 
-// code is a code that was not used yet, and is good for five seconds at least.
+// code is a code that was not used yet, and is good for fifteen seconds at least.
 func (n *typist) code() string {
 	n.t.Helper()
-	step := max(n.last+1, (time.Now().Unix()+5)/30-1)
+	step := max(n.last+1, (time.Now().Unix()+15)/30-1)
 	for step > time.Now().Unix()/30+1 {
 		time.Sleep(200 * time.Millisecond)
 	}

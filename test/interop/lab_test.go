@@ -33,7 +33,7 @@ import (
 )
 
 // limit is how long anything that is waited for may take.
-const limit = 30 * time.Second
+const limit = 90 * time.Second
 
 // lab is a deployment with somebody in it, and the machine its clients run on.
 type lab struct {

@@ -103,7 +103,7 @@ func (p *process) killTree() {
 	for _, pid := range children {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		alive := false
 		for _, pid := range children {
 			alive = alive || parentOf(pid) > 0

@@ -125,7 +125,7 @@ func TestScriptInABrowser(t *testing.T) {
 	ctx, cancel := chromedp.NewContext(t.Context(), chromedp.WithAllocatorOptions(chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true)))
 	defer cancel()
-	ctx, stop := context.WithTimeout(ctx, 90*time.Second)
+	ctx, stop := context.WithTimeout(ctx, 5*time.Minute)
 	defer stop()
 	b := &browser{t, ctx, base}
 	if err := chromedp.Listen(ctx, func(ev any) {
@@ -191,7 +191,7 @@ func (b *browser) eval(js string) string {
 func (b *browser) until(js, want string) {
 	b.t.Helper()
 	got := ""
-	for range 200 {
+	for range 1200 {
 		var err error
 		if got, err = chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+js+")")); err == nil && got == want {
 			return
@@ -207,7 +207,8 @@ func (b *browser) until(js, want string) {
 func (b *browser) press() {
 	b.t.Helper()
 	b.until(`document.querySelector("[data-go]").disabled`, "false")
-	if err := chromedp.Do(b.ctx, chromedp.Sleep(600*time.Millisecond), chromedp.Click("[data-go]")); err != nil {
+	b.until(`getComputedStyle(document.querySelector("[data-go]")).pointerEvents`, "auto") // some wait half a second
+	if err := chromedp.Do(b.ctx, chromedp.Click("[data-go]")); err != nil {
 		b.t.Fatal(err)
 	}
 }

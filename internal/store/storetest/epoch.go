@@ -54,7 +54,7 @@ func testEpochs(t *testing.T, db Database) {
 	ctx, stop := context.WithCancel(r.ctx)
 	var running sync.WaitGroup
 	running.Go(func() { q.Run(ctx) })
-	within, cancel := context.WithTimeout(r.ctx, 10*time.Second)
+	within, cancel := context.WithTimeout(r.ctx, time.Minute)
 	defer cancel()
 	err := q.CheckpointNow(within, after)
 	stop()

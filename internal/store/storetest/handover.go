@@ -23,7 +23,7 @@ const oldIssuer, newIssuer = "http://localhost:8080", "https://id.example.com"
 func (r *rig) sign() (release func()) {
 	r.t.Helper()
 	q := r.s.Sequencer(store.SequencerOptions{
-		Origin: "localhost:8080/log/1", Lease: 300 * time.Millisecond,
+		Origin: "localhost:8080/log/1", Lease: 3 * time.Second,
 		Sign: func(origin string, size uint64, root [32]byte) ([]byte, error) {
 			return fmt.Appendf(nil, "%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root[:])), nil
 		},
@@ -34,7 +34,11 @@ func (r *rig) sign() (release func()) {
 			r.t.Fatal(err)
 		}
 	}
-	return func() { time.Sleep(400 * time.Millisecond) } // as after a kill: it runs out
+	return func() { // as after a kill: it runs out
+		for end := time.Now().Add(time.Minute); must(r.s.Serving(r.ctx))(r.t) && time.Now().Before(end); {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
 }
 
 func ended(t testing.TB, r *rig, id, why string) {

@@ -30,7 +30,7 @@ import (
 )
 
 // Limit is how long each step may take before the test fails.
-const Limit = 20 * time.Second
+const Limit = time.Minute
 
 var running struct {
 	sync.Mutex

@@ -151,9 +151,10 @@ func (p *Page) Reload() {
 }
 
 // Click clicks the first element that the CSS selector matches, once it is
-// visible, as a person would: scrolled to, at its middle.
+// visible and takes a tap, as a person would: scrolled to, at its middle.
 func (p *Page) Click(selector string) {
 	p.t.Helper()
+	p.Wait(selector+" that takes a tap", `(e => e && e.checkVisibility() && getComputedStyle(e).pointerEvents !== 'none')(document.querySelector(%s))`, quote(selector))
 	step(p, "click "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 

@@ -218,7 +218,7 @@ func (d *deployment) notice(to, words string) mailtest.Message {
 // arrival.
 func (d *deployment) nthNotice(n int, to, words string) mailtest.Message {
 	d.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		found := 0
 		for _, m := range d.mail.Messages() {
 			if m.To == to && strings.Contains(m.Subject, words) {

@@ -113,7 +113,7 @@ func start(t *testing.T) *theirs {
 
 func (w *theirs) until(ok func() bool, said func() string) {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Fatalf("it did not come to be: %s", said())
 		}
@@ -173,7 +173,7 @@ func (o *ours) grow(n int) {
 	ctx, stop := context.WithCancel(o.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, server.Listeners{Public: ln}) }()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		c, err := st.Store.Counts(o.t.Context())
 		check(o.t, err)
 		if c.Pending == 0 && c.Signed == c.Records {
