@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // keyCache holds the issuer's published keys. They are read again when their
@@ -84,12 +83,7 @@ type keySet struct {
 	until time.Time
 }
 
-const (
-	keyThrottle = 10 * time.Second
-	minKeyAge   = time.Minute
-	maxKeyAge   = 24 * time.Hour
-	keyAge      = 5 * time.Minute // if the answer does not say
-)
+const keyThrottle = 10 * time.Second
 
 // current is the set that serves now; nil if there never was one. If its time
 // is up, a read begins behind it.
@@ -212,22 +206,5 @@ func (c *keyCache) fetch(ctx context.Context) (*keySet, error) {
 	if len(set.Keys) == 0 {
 		return nil, fmt.Errorf("countersign: keys: %s has none that can be used", c.url)
 	}
-	return &keySet{JWKSet: set, until: c.now().Add(maxAge(resp.Header))}, nil
-}
-
-// maxAge is how long an answer may be kept, within our bounds (RFC 9111).
-func maxAge(h http.Header) time.Duration {
-	age := keyAge
-	for part := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		switch strings.ToLower(name) {
-		case "no-store", "no-cache":
-			return minKeyAge
-		case "max-age":
-			if n, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
-				age = time.Duration(n) * time.Second
-			}
-		}
-	}
-	return min(max(age, minKeyAge), maxKeyAge)
+	return &keySet{JWKSet: set, until: c.now().Add(web.Fresh(resp.Header))}, nil
 }

@@ -357,17 +357,6 @@ func TestKeysAreReadAgain(t *testing.T) {
 	eventually("not read again", func() bool { v.keys.current(t.Context()); return reads() == 5 })
 }
 
-func TestMaxAge(t *testing.T) {
-	for header, want := range map[string]time.Duration{
-		"": keyAge, "max-age=600": 10 * time.Minute, "public, Max-Age=\"900\"": 15 * time.Minute, "max-age=1": minKeyAge,
-		"max-age=99999999": maxKeyAge, "no-store": minKeyAge, "max-age=x": keyAge, "max-age=-1": keyAge,
-	} {
-		if got := maxAge(http.Header{"Cache-Control": {header}}); got != want {
-			t.Errorf("%q: got %s, want %s", header, got, want)
-		}
-	}
-}
-
 func TestTokenCacheIsBounded(t *testing.T) {
 	c := newTokenCache(100)
 	keep := sha256.Sum256([]byte("used all the time"))

@@ -58,7 +58,7 @@ var domainPackages = []string{
 // secret and id; domain nouns may all use act and what it stands on. Anything
 // else is named here, with its reason.
 var sideways = map[string][]string{
-	"internal/jwks":     {"internal/jose"},                       // what is fetched is a key set
+	"internal/jwks":     {"internal/jose", "internal/web"},       // what is fetched is a key set, and its answer says how long it is good
 	"internal/policy":   {"internal/assurance", "internal/risk"}, // a decision speaks of rungs and bands
 	"internal/act":      {"internal/lineage", "internal/once", "internal/audit"},
 	"internal/recovery": {"internal/account", "internal/group"},   // who may help whom is judged by their groups

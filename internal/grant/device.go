@@ -116,17 +116,20 @@ func ShowUserCode(code string) string {
 
 // Elsewhere reports whether a device asked from another network than a browser
 // is on. What is not known is elsewhere. It is stricter than what a rotation is
-// judged by: an address of the other version could be anybody's.
+// judged by: an address of the other version could be anybody's, and so could a
+// loopback one: behind a proxy that nobody configured, everybody has it.
 func Elsewhere(device string, browser netip.Addr) bool {
 	a, err := netip.ParseAddr(device)
-	if err != nil || !browser.IsValid() {
-		return true
-	}
-	if a.IsLoopback() && browser.IsLoopback() {
-		return false
-	}
-	return NetworkOf(a) != NetworkOf(browser)
+	return err != nil || !placed(a) || !placed(browser) || NetworkOf(a) != NetworkOf(browser)
 }
+
+// Placed reports whether an address, as text, says on which network somebody is.
+func Placed(address string) bool {
+	a, err := netip.ParseAddr(address)
+	return err == nil && placed(a)
+}
+
+func placed(a netip.Addr) bool { return a.IsValid() && !a.Unmap().IsLoopback() }
 
 // Widen adds what somebody was shown, and allowed, to what they agreed to before.
 func (c *Consent) Widen(p Pending) {

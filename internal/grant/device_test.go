@@ -47,12 +47,18 @@ func TestElsewhere(t *testing.T) {
 		{"", "198.51.100.7", true},
 		{"198.51.100.7", "", true},
 		{"x", "198.51.100.7", true},
-		{"127.0.0.1", "::1", false},
+		{"127.0.0.1", "127.0.0.1", true}, // everybody's, behind a proxy that nobody configured
+		{"127.0.0.1", "::1", true},
+		{"::1", "::1", true},
+		{"::ffff:127.0.0.1", "127.8.9.10", true},
 		{"::ffff:198.51.100.7", "198.51.100.9", false},
 	} {
 		browser, _ := netip.ParseAddr(c.browser)
 		if got := Elsewhere(c.device, browser); got != c.want {
 			t.Errorf("%q and %q: elsewhere %t", c.device, c.browser, got)
+		}
+		if (!Placed(c.device) || !Placed(c.browser)) && !c.want {
+			t.Errorf("%q and %q are on one network, and one says none", c.device, c.browser)
 		}
 	}
 }

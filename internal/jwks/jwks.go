@@ -12,21 +12,18 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
-// The bounds. Whoever publishes a set says how long it is good, within these.
+// The bounds. Whoever publishes a set says how long it is good, within those of
+// web.Fresh; a key that is missing has it read again sooner.
 const (
-	MaxBytes = 64 << 10        // of a set
-	MinAge   = time.Minute     // a set is not read again sooner, unless a key is missing
-	MaxAge   = 24 * time.Hour  // nor kept longer without being read again
-	usualAge = 5 * time.Minute // if the answer does not say
+	MaxBytes = 64 << 10 // of a set
 	// MaxStale is how long a set that is past its time still serves while it cannot
 	// be read again: an hour's outage of a client's web server is not its own.
 	MaxStale = 6 * time.Hour
@@ -201,24 +198,7 @@ func (s *Source) read(ctx context.Context, url string) (*jose.JWKSet, time.Durat
 	if len(set.Keys) == 0 {
 		return nil, 0, errNoKeys
 	}
-	return set, ageOf(res.Header), nil
-}
-
-// ageOf reads how long an answer is good (RFC 9111 §5.2.2), within the bounds.
-func ageOf(h http.Header) time.Duration {
-	age := usualAge
-	for part := range strings.SplitSeq(strings.Join(h["Cache-Control"], ","), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		switch strings.ToLower(name) {
-		case "no-store", "no-cache":
-			return MinAge
-		case "max-age":
-			if n, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
-				age = time.Duration(n) * time.Second
-			}
-		}
-	}
-	return min(max(age, MinAge), MaxAge)
+	return set, web.Fresh(res.Header), nil
 }
 
 func (s *Source) now() time.Time {

@@ -74,25 +74,6 @@ func says(body string, headers ...string) http.HandlerFunc {
 
 func fails(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusBadGateway) }
 
-func TestHowLongASetIsGood(t *testing.T) {
-	for header, want := range map[string]time.Duration{
-		"":                           usualAge,
-		"max-age=600":                10 * time.Minute,
-		"public, Max-Age=\"600\"":    10 * time.Minute,
-		"max-age=1":                  MinAge,
-		"max-age=999999999":          MaxAge,
-		"max-age=-5":                 usualAge,
-		"max-age=99999999999999999":  usualAge,
-		"no-store":                   MinAge,
-		"max-age=86400, no-cache":    MinAge,
-		"immutable, max-age=120, xx": 2 * time.Minute,
-	} {
-		if got := ageOf(http.Header{"Cache-Control": {header}}); got != want {
-			t.Errorf("%q: %s, want %s", header, got, want)
-		}
-	}
-}
-
 func TestASetIsKeptAndReadAgain(t *testing.T) {
 	var mu sync.Mutex
 	at := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)

@@ -67,7 +67,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 		return nil, err
 	}
 	out := &caller{Client: *c}
-	if out.Client, err = s.withKeys(ctx, out.Client); err != nil {
+	if out.Client, err = s.withKeys(ctx, out.Client, s.networkOf(r)); err != nil {
 		return nil, err
 	}
 	if err := s.credentials(ctx, out, p); err != nil {
@@ -86,9 +86,11 @@ func (s *Server) current(ctx context.Context, clientID string) (*client.Client, 
 }
 
 // met is current where a client may be met for the first time.
-func (s *Server) met(ctx context.Context, clientID string) (*client.Client, error) {
-	c, err := s.find(ctx, clientID)
-	return &c, err
+func (s *Server) met(r *http.Request) func(context.Context, string) (*client.Client, error) {
+	return func(ctx context.Context, clientID string) (*client.Client, error) {
+		c, err := s.find(ctx, clientID, s.networkOf(r))
+		return &c, err
+	}
 }
 
 // credentials holds what was presented against the client's own method.

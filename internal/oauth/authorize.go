@@ -132,7 +132,7 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 		return nil, err
 	}
 	a := &authRequest{in: grant.Interaction{Started: s.now().UTC().Truncate(time.Millisecond)}}
-	if a.client, err = s.knownClient(ctx, f.Get("client_id")); err != nil {
+	if a.client, err = s.knownClient(ctx, f.Get("client_id"), s.networkOf(r)); err != nil {
 		return nil, err
 	}
 	a.in.Client = a.client.ID
@@ -207,12 +207,12 @@ func (s *Server) readParameters(ctx context.Context, a *authRequest, f web.Form)
 	return nil
 }
 
-func (s *Server) knownClient(ctx context.Context, clientID string) (client.Client, error) {
+func (s *Server) knownClient(ctx context.Context, clientID, network string) (client.Client, error) {
 	if clientID == "" {
 		return client.Client{}, invalid("client_missing", "The address has no client_id, so we don't know which app sent you.").
 			WithHint("Go back to the app and start again.")
 	}
-	c, err := s.find(ctx, clientID)
+	c, err := s.find(ctx, clientID, network)
 	if p := problem.From(err); p != nil && p.Kind != problem.NotFound {
 		return client.Client{}, p
 	}

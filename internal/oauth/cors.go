@@ -3,6 +3,7 @@ package oauth
 import (
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/countersign-dev/countersign/internal/web"
 )
@@ -57,5 +58,13 @@ func shared(h web.Handler) web.Handler {
 	}
 }
 
+// maxNote is how much of a value a line in the log has, in bytes: callers choose some.
+const maxNote = 512
+
 // note puts an attribute into the request's line in the log.
-func note(r *http.Request, name, value string) { web.RecordOf(r).Add(slog.String(name, value)) }
+func note(r *http.Request, name, value string) {
+	if len(value) > maxNote {
+		value = strings.ToValidUTF8(value[:maxNote], "") + "…"
+	}
+	web.RecordOf(r).Add(slog.String(name, value))
+}

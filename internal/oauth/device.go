@@ -60,7 +60,7 @@ func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*deviceAns
 	if err != nil {
 		return nil, err
 	}
-	note(r, "client", c.ClientID)
+	note(r, "client", shortID(c.Client))
 	key, err := s.dpop(w, r, "")
 	if err != nil {
 		return nil, err

@@ -13,33 +13,32 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
-// How long a document is taken from memory. What its server says holds within
-// these bounds; without a word, usualFresh.
+// How long a document is taken from memory beyond what its server says (web.Fresh).
 const (
-	minFresh   = time.Minute
-	usualFresh = 5 * time.Minute
-	maxFresh   = 24 * time.Hour
 	maxStale   = 7 * 24 * time.Hour // past its end, while it cannot be had
 	retryAfter = 30 * time.Second   // what is stale is not asked for again before
 )
 
 // The bounds on fetching: a stranger names the address, and a page waits.
 const (
-	maxDocuments = 1000 // in memory
-	maxFetches   = 4    // at once; a page's place is held for as long
-	fetchTime    = 3 * time.Second
+	maxDocuments   = 1000 // in memory
+	maxFetches     = 16   // at once; a page's place is held for as long
+	networkFetches = 4    // … for whoever asks from one network
+	hostFetches    = 2    // … of one host
+	fetchTime      = 3 * time.Second
 )
 
 // documents remembers what clients say of themselves at the address that is their
 // client_id. Errors are not remembered, and neither is what cannot be used; a
 // document that cannot be had again goes on holding for a while.
 type documents struct {
-	mu      sync.Mutex
-	known   map[string]*published
-	slots   chan struct{}
-	perHost meter
+	mu       sync.Mutex
+	known    map[string]*published
+	fetching map[string]int // by host and by network, and of all
+	perHost  meter
 }
 
 // published is one of them.
@@ -52,9 +51,9 @@ type published struct {
 }
 
 // documentOf gives the client that a document describes: a pinned one, else one
-// from memory, else as it is fetched now, if it may be. Errors that are the
-// document's are problems.
-func (s *Server) documentOf(ctx context.Context, clientID string, fetch bool) (client.Client, error) {
+// from memory, else as it is fetched now, if it may be; nil: it may not. Errors that
+// are the document's are problems.
+func (s *Server) documentOf(ctx context.Context, clientID string, via *asking) (client.Client, error) {
 	pinned, err := s.Admissions.Document(ctx, clientID)
 	switch {
 	case err == nil:
@@ -63,10 +62,37 @@ func (s *Server) documentOf(ctx context.Context, clientID string, fetch bool) (c
 		return c, err
 	case problem.From(err) == nil:
 		return client.Client{}, err
-	case !fetch || s.Fetch == nil:
+	case via == nil || via.http == nil:
 		return client.Client{}, problem.New(problem.Denied, "client_document_unfetched", "Documents of clients are not fetched here.")
 	}
-	return s.docs.get(ctx, clientID, s.now, s.fetchDocument)
+	return s.docs.get(ctx, clientID, via.network, s.now, func(ctx context.Context, clientID, etag string) (*published, error) {
+		return s.fetchDocument(ctx, via.http, clientID, etag)
+	})
+}
+
+// asking is how a document is fetched, and for whom.
+type asking struct {
+	http    *http.Client
+	network string // of who is there, "" if unknown
+}
+
+// asking is how the document of a client is fetched: only of a domain that
+// administrators allowed may it be within the network.
+func (s *Server) asking(ctx context.Context, clientID, network string) (*asking, error) {
+	rules, err := s.Admissions.Rules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if allowedDomain(clientID, rules) {
+		return &asking{s.FetchAllowed, network}, nil
+	}
+	return &asking{s.Fetch, network}, nil
+}
+
+// allowedDomain reports whether administrators allowed the domain of a document.
+func allowedDomain(clientID string, rules []client.Rule) bool {
+	t := client.TrustOf(client.Client{Origin: client.Origin{Source: client.FromDocument, Group: client.DocumentHost(clientID)}}, rules)
+	return t == client.Allowed || t == client.Trusted
 }
 
 type fetcher func(ctx context.Context, clientID, etag string) (*published, error)
@@ -76,11 +102,11 @@ var errUnchanged = errors.New("oauth: the document is unchanged")
 
 // get gives a document from memory or fetches it. Of those who ask at once, one
 // fetches and the others wait for it; they do not wait if there is one that holds.
-func (d *documents) get(ctx context.Context, id string, now func() time.Time, fetch fetcher) (client.Client, error) {
+func (d *documents) get(ctx context.Context, id, network string, now func() time.Time, fetch fetcher) (client.Client, error) {
 	for {
 		d.mu.Lock()
 		if d.known == nil {
-			d.known, d.slots = map[string]*published{}, make(chan struct{}, maxFetches)
+			d.known, d.fetching = map[string]*published{}, map[string]int{}
 		}
 		p := d.known[id]
 		at := now()
@@ -107,13 +133,13 @@ func (d *documents) get(ctx context.Context, id string, now func() time.Time, fe
 		p.busy = make(chan struct{})
 		etag := p.etag
 		d.mu.Unlock()
-		return d.fetched(ctx, id, p, etag, now, fetch)
+		return d.fetched(ctx, id, network, p, etag, now, fetch)
 	}
 }
 
 // fetched fetches a document and remembers it.
-func (d *documents) fetched(ctx context.Context, id string, p *published, etag string, now func() time.Time, fetch fetcher) (client.Client, error) {
-	fresh, err := d.guarded(ctx, id, etag, now(), fetch)
+func (d *documents) fetched(ctx context.Context, id, network string, p *published, etag string, now func() time.Time, fetch fetcher) (client.Client, error) {
+	fresh, err := d.guarded(ctx, id, network, etag, now(), fetch)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	close(p.busy)
@@ -142,20 +168,53 @@ var (
 			WithHint("Go back to the app and try again in a few seconds.")
 )
 
-// guarded fetches within the bounds: few at once, and few of one host.
-func (d *documents) guarded(ctx context.Context, id, etag string, at time.Time, fetch fetcher) (*published, error) {
-	if !d.perHost.take(client.DocumentHost(id), at, 10, time.Second) {
+// guarded fetches within the bounds: few at once, fewer of one host and for one
+// network, so that slow hosts take the places of those who name them.
+func (d *documents) guarded(ctx context.Context, id, network, etag string, at time.Time, fetch fetcher) (*published, error) {
+	host := client.DocumentHost(id)
+	if !d.perHost.take(host, at, 10, time.Second) || !d.enter(host, network) {
 		return nil, fetchesBusy
 	}
-	select {
-	case d.slots <- struct{}{}:
-		defer func() { <-d.slots }()
-	default:
-		return nil, fetchesBusy
-	}
+	defer d.leave(host, network)
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
 	return fetch(ctx, id, etag)
+}
+
+// places are the names under which a fetch is counted, with how many there may be.
+func places(host, network string) map[string]int {
+	of := map[string]int{"": maxFetches, "host " + host: hostFetches}
+	if network != "" {
+		of["network "+network] = networkFetches
+	}
+	return of
+}
+
+// enter takes a place, if there is one.
+func (d *documents) enter(host, network string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	of := places(host, network)
+	for name, most := range of {
+		if d.fetching[name] >= most {
+			return false
+		}
+	}
+	for name := range of {
+		d.fetching[name]++
+	}
+	return true
+}
+
+// leave gives it back.
+func (d *documents) leave(host, network string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name := range places(host, network) {
+		if d.fetching[name]--; d.fetching[name] == 0 {
+			delete(d.fetching, name)
+		}
+	}
 }
 
 // room makes room for one more: what no longer holds goes, else one of those that
@@ -181,7 +240,7 @@ func (d *documents) room(at time.Time) {
 
 // fetchDocument fetches and reads a document (Client ID Metadata Document §4):
 // 200, JSON, within the guard's bounds; the guard follows no redirect.
-func (s *Server) fetchDocument(ctx context.Context, clientID, etag string) (*published, error) {
+func (s *Server) fetchDocument(ctx context.Context, via *http.Client, clientID, etag string) (*published, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, clientID, nil)
 	if err != nil {
 		return nil, unreachable.Because(err)
@@ -191,13 +250,13 @@ func (s *Server) fetchDocument(ctx context.Context, clientID, etag string) (*pub
 	if etag != "" {
 		r.Header.Set("If-None-Match", etag)
 	}
-	resp, err := s.Fetch.Do(r)
+	resp, err := via.Do(r)
 	if err != nil {
 		return nil, unreachable.Because(err)
 	}
 	defer resp.Body.Close()
 	now := s.now()
-	p := &published{etag: resp.Header.Get("ETag"), fresh: now.Add(freshFor(resp.Header))}
+	p := &published{etag: resp.Header.Get("ETag"), fresh: now.Add(web.Fresh(resp.Header))}
 	p.stale = p.fresh.Add(maxStale)
 	if resp.StatusCode == http.StatusNotModified && etag != "" {
 		return p, errUnchanged
@@ -223,25 +282,4 @@ func (s *Server) fetchDocument(ctx context.Context, clientID, etag string) (*pub
 func isJSON(v string) bool {
 	t, _, err := mime.ParseMediaType(v)
 	return err == nil && (t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json"))
-}
-
-// freshFor is how long an answer may be taken from memory (RFC 9111 §4.2), within
-// the bounds here.
-func freshFor(h http.Header) time.Duration {
-	for _, v := range h.Values("Cache-Control") {
-		for part := range strings.SplitSeq(v, ",") {
-			name, arg, _ := strings.Cut(strings.ToLower(strings.TrimSpace(part)), "=")
-			switch name {
-			case "no-store", "no-cache":
-				return minFresh
-			case "max-age":
-				n, err := strconv.ParseUint(strings.Trim(arg, `"`), 10, 31)
-				if err != nil {
-					return minFresh
-				}
-				return min(max(time.Duration(n)*time.Second, minFresh), maxFresh)
-			}
-		}
-	}
-	return usualFresh
 }

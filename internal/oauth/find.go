@@ -2,9 +2,11 @@ package oauth
 
 import (
 	"context"
+	"net/http"
 	"strings"
 
 	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -18,12 +20,13 @@ var errUnknownClient = problem.New(problem.NotFound, "client_not_found", "There 
 // met for the first time: one that is stored; one whose document its client_id is
 // the address of; one that registered itself, whose registration its client_id
 // holds. Those two have no ID until a person has agreed to them, and writing
-// nothing until then is all that they cost (docs/decisions/0002).
-func (s *Server) find(ctx context.Context, clientID string) (client.Client, error) {
+// nothing until then is all that they cost (docs/decisions/0002). network is that of who is
+// there, "" if unknown.
+func (s *Server) find(ctx context.Context, clientID, network string) (client.Client, error) {
 	c, err := s.stored(ctx, clientID)
 	switch {
 	case err == nil && c.Source == client.FromDocument && c.Node.Live():
-		return s.asPublished(ctx, c)
+		return s.asPublished(ctx, c, network)
 	case problem.From(err) == nil || !unregistered(clientID):
 		return c, err
 	}
@@ -32,7 +35,7 @@ func (s *Server) find(ctx context.Context, clientID string) (client.Client, erro
 		return client.Client{}, err
 	}
 	if client.IsDocumentURL(clientID) {
-		c, err = s.described(ctx, clientID, open)
+		c, err = s.described(ctx, clientID, network, open)
 	} else {
 		c, err = s.registered7591(clientID, open)
 	}
@@ -96,12 +99,18 @@ func (s *Server) admit(ctx context.Context, c *client.Client, open client.Openne
 
 // asPublished is a stored client as its document says it is now; as it was agreed
 // to while the document cannot be had.
-func (s *Server) asPublished(ctx context.Context, c client.Client) (client.Client, error) {
+func (s *Server) asPublished(ctx context.Context, c client.Client, network string) (client.Client, error) {
 	open, err := s.Admissions.Openness(ctx)
 	if err != nil {
 		return client.Client{}, err
 	}
-	now, err := s.documentOf(ctx, c.ClientID, open.Documents != client.Nobody)
+	var via *asking
+	if open.Documents != client.Nobody {
+		if via, err = s.asking(ctx, c.ClientID, network); err != nil {
+			return client.Client{}, err
+		}
+	}
+	now, err := s.documentOf(ctx, c.ClientID, via)
 	if problem.From(err) != nil {
 		return c, nil
 	}
@@ -113,7 +122,7 @@ func (s *Server) asPublished(ctx context.Context, c client.Client) (client.Clien
 }
 
 // described is a client that is met for the first time, by its document.
-func (s *Server) described(ctx context.Context, clientID string, open client.Openness) (client.Client, error) {
+func (s *Server) described(ctx context.Context, clientID, network string, open client.Openness) (client.Client, error) {
 	if open.Documents == client.Nobody {
 		return client.Client{}, errUnknownClient
 	}
@@ -125,17 +134,20 @@ func (s *Server) described(ctx context.Context, clientID string, open client.Ope
 		if err != nil {
 			return client.Client{}, err
 		}
-		asked := client.Client{Origin: client.Origin{Source: client.FromDocument, Group: client.DocumentHost(clientID)}}
-		if t := client.TrustOf(asked, rules); t != client.Allowed && t != client.Trusted {
-			c, err := s.documentOf(ctx, clientID, false) // a pinned one is listed by that
+		if !allowedDomain(clientID, rules) {
+			c, err := s.documentOf(ctx, clientID, nil) // a pinned one is listed by that
 			if problem.From(err) != nil {
-				return client.Client{}, problem.Newf(problem.Denied, "client_not_listed", "Apps of %s are not among those that your administrators allow.", asked.Group).
+				return client.Client{}, problem.Newf(problem.Denied, "client_not_listed", "Apps of %s are not among those that your administrators allow.", client.DocumentHost(clientID)).
 					WithHint("Ask them to allow the domain, or to pin the app.")
 			}
 			return c, err
 		}
 	}
-	return s.documentOf(ctx, clientID, true)
+	via, err := s.asking(ctx, clientID, network)
+	if err != nil {
+		return client.Client{}, err
+	}
+	return s.documentOf(ctx, clientID, via)
 }
 
 // registered7591 is a client that registered itself and that nobody agreed to yet.
@@ -171,16 +183,19 @@ func nameOf(c client.Client) string {
 
 // withKeys is a stored client with the keys that its document publishes now: they
 // may have been replaced, or withdrawn, since somebody agreed to it.
-func (s *Server) withKeys(ctx context.Context, c client.Client) (client.Client, error) {
+func (s *Server) withKeys(ctx context.Context, c client.Client, network string) (client.Client, error) {
 	if c.Source != client.FromDocument || c.AuthMethod != client.AuthPrivateKeyJWT {
 		return c, nil
 	}
-	now, err := s.asPublished(ctx, c)
+	now, err := s.asPublished(ctx, c, network)
 	if err == nil { // none: whoever has one of those it had is not that client any more
 		c.JWKS, c.JWKSURI = now.JWKS, now.JWKSURI
 	}
 	return c, err
 }
+
+// networkOf is the network that a request comes from, "" if unknown.
+func (s *Server) networkOf(r *http.Request) string { return grant.NetworkOf(s.ClientAddr(r)) }
 
 // shortID names a client in the log: a registration is long, and all its own.
 func shortID(c client.Client) string { return client.StoredID(c.ClientID) }

@@ -72,7 +72,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 		return nil, invalid("interaction_expired", "This request waited longer than ten minutes, so it has expired.").
 			WithHint("Go back to the app and start again.")
 	}
-	if a.client, err = s.clientOf(r.Context(), a.in); err != nil {
+	if a.client, err = s.clientOf(r.Context(), a.in, s.networkOf(r)); err != nil {
 		return nil, err
 	}
 	a.in.Client = a.client.ID // there may be one by now
@@ -88,11 +88,11 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 
 // clientOf finds the client of an interaction: one that nobody registered by its
 // name, as it says now that it is.
-func (s *Server) clientOf(ctx context.Context, in grant.Interaction) (client.Client, error) {
+func (s *Server) clientOf(ctx context.Context, in grant.Interaction, network string) (client.Client, error) {
 	if in.Name == "" {
 		return s.Clients.Client(ctx, in.Client)
 	}
-	return s.find(ctx, in.Name)
+	return s.find(ctx, in.Name, network)
 }
 
 // onlySpelling reports whether a sealed value is written as we wrote it: it is

@@ -75,7 +75,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 		s.refusedQuietly(policy.TokenIntrospect, err)
 		return renderError(w, r, err)
 	}
-	note(r, "client", q.caller.ClientID)
+	note(r, "client", shortID(q.caller.Client))
 	if !f.Has("token") {
 		return renderError(w, r, invalid("invalid_request", "token is missing."))
 	}

@@ -115,11 +115,11 @@ func (s *Server) readLogout(r *http.Request, f web.Form) (l grant.Leaving, hint 
 		}
 	}
 	if named != "" {
-		if l.App, err = s.knownClient(r.Context(), named); err != nil {
+		if l.App, err = s.knownClient(r.Context(), named, s.networkOf(r)); err != nil {
 			return l, nil, err
 		}
 		l.Client = l.App.ID
-		note(r, "client", l.App.ClientID)
+		note(r, "client", shortID(l.App))
 	}
 	if l.Back = f.Get("post_logout_redirect_uri"); l.Back != "" && !slices.Contains(l.App.PostLogoutURIs, l.Back) {
 		return l, nil, invalid("redirect_invalid", "The address this app wants to send you back to is not registered for it.").

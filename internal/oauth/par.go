@@ -60,7 +60,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.authenticate(ctx, r, f, s.met)
+	c, err := s.authenticate(ctx, r, f, s.met(r))
 	if err != nil {
 		return nil, err
 	}

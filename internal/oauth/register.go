@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/client"
-	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
 )
@@ -70,7 +69,7 @@ func (s *Server) registration(r *http.Request) (*registeredAnswer, error) {
 	}
 	slow := problem.New(problem.Throttled, "registration_throttled", "Too many registrations.")
 	slow.RetryAfter = registerEvery
-	if !s.registrations.take("network "+grant.NetworkOf(s.ClientAddr(r)), now, registerBurst, registerEvery) || !s.registrations.take("all", now, allBurst, allEvery) {
+	if !s.registrations.take("network "+s.networkOf(r), now, registerBurst, registerEvery) || !s.registrations.take("all", now, allBurst, allEvery) {
 		return nil, slow
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, client.MaxAnnounced+1))

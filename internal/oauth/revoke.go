@@ -33,7 +33,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 		s.refusedQuietly(policy.TokenRevoke, err)
 		return renderError(w, r, err)
 	}
-	note(r, "client", c.ClientID)
+	note(r, "client", shortID(c.Client))
 	text := f.Get("token")
 	if text == "" {
 		return renderError(w, r, invalid("invalid_request", "token is missing."))

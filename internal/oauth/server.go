@@ -125,14 +125,17 @@ type Server struct {
 	Grants    Grants
 	// Admissions is what administrators say of clients that they did not register.
 	Admissions client.Admissions
-	// Fetch gets the documents of clients, behind the egress guard; nil: only pinned
-	// ones are known.
-	Fetch     *http.Client
-	State     State
-	Keys      Keys
-	Browser   Browser
-	Departure Departure
-	Ladder    assurance.Ladder
+	// Fetch gets the documents of clients, behind the egress guard, from public
+	// addresses only: strangers name them. nil: only pinned ones are known.
+	Fetch *http.Client
+	// FetchAllowed gets those of domains that administrators allowed, which may be
+	// within the network as far as the guard knows them.
+	FetchAllowed *http.Client
+	State        State
+	Keys         Keys
+	Browser      Browser
+	Departure    Departure
+	Ladder       assurance.Ladder
 	// Ahead is told of a genuine refresh token that the database has not made yet
 	// (mechanisms I13); nil: nobody is.
 	Ahead func(context.Context) error

@@ -11,7 +11,6 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
-	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/once"
@@ -187,7 +186,7 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest
 	case !c.Allows(name):
 		return nil, invalid("unauthorized_client", "The client is not registered for this grant type.")
 	}
-	t.network = grant.NetworkOf(s.ClientAddr(r))
+	t.network = s.networkOf(r)
 	if t.key, err = s.dpop(w, r, ""); err != nil {
 		return nil, err
 	}

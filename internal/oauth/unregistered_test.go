@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -80,6 +81,7 @@ func (r *rig) open(o client.Openness, sites ...*site) {
 	}
 	for _, n := range r.nodes {
 		n.server.Fetch = guard.Client()
+		n.server.FetchAllowed = n.server.Fetch
 	}
 	r.do(audit.ClientsAdmitted, client.SetOpenness{Openness: o})
 }
@@ -290,11 +292,13 @@ func TestDocumentsFromMemory(t *testing.T) {
 	s := r.site()
 	r.open(everything, s)
 	srv := r.nodes[0].server
-	get := func() (client.Client, error) { return srv.documentOf(context.Background(), s.url, true) }
+	get := func() (client.Client, error) {
+		return srv.documentOf(context.Background(), s.url, &asking{http: srv.Fetch})
+	}
 	for _, c := range []struct {
 		header string
 		holds  time.Duration
-	}{{"max-age=600", 10 * time.Minute}, {"no-store", minFresh}, {"max-age=1", minFresh}, {"public, max-age=999999999", maxFresh}, {"", usualFresh}, {"max-age=x", minFresh}} {
+	}{{"max-age=600", 10 * time.Minute}, {"no-store", web.MinFresh}, {"max-age=1", web.MinFresh}, {"public, max-age=999999999", web.MaxFresh}, {"", web.UsualFresh}, {"max-age=x", web.MinFresh}} {
 		s.publishes(c.header)
 		r.clock.move(48 * time.Hour)
 		got(get())(r)
@@ -347,7 +351,7 @@ func TestDocumentsFromMemory(t *testing.T) {
 	})
 	r.clock.move(time.Minute)
 	got(get())(r)
-	r.clock.move(usualFresh + time.Second)
+	r.clock.move(web.UsualFresh + time.Second)
 	if c := got(get())(r); c.Name != "Tagged" {
 		r.Errorf("%+v", c)
 	}
@@ -368,7 +372,7 @@ func TestOneFetch(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := srv.documentOf(context.Background(), s.url, true); err != nil {
+			if _, err := srv.documentOf(context.Background(), s.url, &asking{http: srv.Fetch}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -385,19 +389,97 @@ func TestOneFetch(t *testing.T) {
 	var busy atomic.Int64
 	for i := range 12 {
 		wg.Go(func() {
-			_, err := srv.documentOf(context.Background(), fmt.Sprintf("%s/%d", s.url, i), true)
+			_, err := srv.documentOf(context.Background(), fmt.Sprintf("%s/%d", s.url, i), &asking{http: srv.Fetch})
 			if problem.CodeOf(err) == "client_document_busy" {
 				busy.Add(1)
 			}
 		})
 	}
-	for deadline := time.Now().Add(time.Minute); busy.Load() < 12-maxFetches && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); busy.Load() < 12-hostFetches && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	close(hold)
 	wg.Wait()
-	if busy.Load() < 12-maxFetches {
+	if busy.Load() < 12-hostFetches {
 		r.Errorf("%d were told to wait", busy.Load())
+	}
+}
+
+// A fetch takes a place of its host and of the network of who asks, so that slow hosts
+// and who names them leave the places of others alone.
+func TestSlowHosts(t *testing.T) {
+	d, hold := &documents{}, make(chan struct{})
+	now := func() time.Time { return start }
+	slow := func(context.Context, string, string) (*published, error) { <-hold; return nil, unreachable }
+	good := func(context.Context, string, string) (*published, error) {
+		return &published{client: client.Client{ClientID: "x"}}, nil
+	}
+	var wg sync.WaitGroup
+	begin := func(n int, host, network string) {
+		t.Helper()
+		for i := range n {
+			wg.Go(func() {
+				if _, err := d.get(t.Context(), fmt.Sprintf("https://%s/%d", host, i), network, now, slow); problem.CodeOf(err) != unreachable.Code {
+					t.Errorf("%s %d: %v", host, i, err)
+				}
+			})
+		}
+	}
+	held := func(n int) {
+		t.Helper()
+		for {
+			d.mu.Lock()
+			all := d.fetching[""]
+			d.mu.Unlock()
+			if all == n {
+				return
+			}
+			runtime.Gosched()
+		}
+	}
+	ask := func(host, network string) string {
+		_, err := d.get(t.Context(), "https://"+host+"/", network, now, good)
+		return problem.CodeOf(err)
+	}
+	begin(hostFetches, "slow.example", "a")
+	held(hostFetches)
+	if got := ask("slow.example", "b"); got != fetchesBusy.Code {
+		t.Errorf("more of a slow host: %q", got)
+	}
+	begin(networkFetches-hostFetches, "slower.example", "a")
+	held(networkFetches)
+	if got := ask("good.example", "a"); got != fetchesBusy.Code {
+		t.Errorf("more for one network: %q", got)
+	}
+	if got := ask("good.example", "b"); got != "" {
+		t.Errorf("another network, another host: %q", got)
+	}
+	if got := ask("better.example", ""); got != "" {
+		t.Errorf("of an unknown network: %q", got)
+	}
+	close(hold)
+	wg.Wait()
+	if got := ask("slow.example", "a"); got != "" || len(d.fetching) != 0 {
+		t.Errorf("afterwards: %q, %v", got, d.fetching)
+	}
+}
+
+// What is within the network is fetched of domains that administrators allowed, and
+// of nobody else's.
+func TestStrangersDocumentsAreNotWithin(t *testing.T) {
+	r := onSQLite(t)
+	s := r.site()
+	s.publishes("")
+	r.open(everything, s)
+	srv := r.nodes[0].server
+	srv.Fetch = web.Egress{MaxBytes: client.MaxAnnounced}.Client()
+	r.expectPage("a stranger's", "client_document_unreachable", r.authorize(r.asksAs(s.url, "https://localhost/cb"), in(r.ses)))
+	if s.asked.Load() != 0 {
+		t.Errorf("it was asked %d times", s.asked.Load())
+	}
+	r.do(audit.ClientRuleSet, client.SetRule{Rule: client.Rule{Source: client.FromDocument, Group: client.DocumentHost(s.url), Trust: client.Allowed, At: start}})
+	if page, _ := r.authorize(r.asksAs(s.url, "https://localhost/cb"), in(r.ses)).page(t); page != "consent" && page != "step_up" || s.asked.Load() != 1 {
+		t.Errorf("an allowed one: %s, asked %d times", page, s.asked.Load())
 	}
 }
 
@@ -750,5 +832,37 @@ func TestStrangersRedirectNobody(t *testing.T) {
 		if a := r.authorize(r.asksAs(name, "http://127.0.0.1:5000/cb", pairs...), in(r.ses)); !strings.HasPrefix(a.header.Get("Location"), "http://127.0.0.1:5000/cb?error=") { // the control: a program on this computer
 			r.Errorf("%v: %s", pairs, a.header.Get("Location"))
 		}
+	}
+}
+
+// No line of the log holds a registration, which is what its client_id is, whole; of a
+// long value that somebody else chose, neither.
+func TestRegistrationsAreNotLogged(t *testing.T) {
+	r := onSQLite(t)
+	r.open(everything)
+	reg := r.registers(`{"client_name":"App","redirect_uris":["https://app.example/cb"],"token_endpoint_auth_method":"client_secret_basic"}`)
+	name, auth := asString(reg["client_id"]), basic(asString(reg["client_id"]), asString(reg["client_secret"]))
+	for _, stored := range []bool{false, true} {
+		if stored {
+			r.walk(r.asksAs(name, "https://app.example/cb"))
+		}
+		made := name[:len(name)-1] + "x"
+		for _, id := range []string{name, made, name[:100] + strings.Repeat("x", 4000)} {
+			r.authorize(r.asksAs(id, "https://app.example/cb"), in(r.ses))
+			r.get("/oauth/logout?" + form("client_id", id, "state", id).Encode())
+			for _, path := range []string{"/oauth/token", "/oauth/par", "/oauth/revoke", "/oauth/introspect", "/oauth/device_authorization"} {
+				for _, opt := range []option{auth, basic(id, "x")} {
+					r.post(path, form("client_id", id, "token", id, "grant_type", id+strings.Repeat("x", 1000), "scope", id, "resource", id), opt)
+					r.post(path, form("token", "x", "grant_type", "client_credentials"), opt)
+				}
+			}
+		}
+	}
+	log := r.log.String()
+	if strings.Contains(log, "client="+name[:100]) || strings.Contains(log, strings.Repeat("x", 1000)) {
+		t.Error("a registration is in the log whole")
+	}
+	if !strings.Contains(log, client.StoredID(name)) { // the control
+		t.Error("the log does not say which client asked")
 	}
 }

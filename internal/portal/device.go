@@ -98,7 +98,7 @@ func (s *Server) showDevice(w http.ResponseWriter, r *http.Request, v *visitor, 
 	d := p.Device
 	m := view.DeviceAsk{
 		App: app(p), Code: grant.ShowUserCode(d.UserCode), Host: d.Host, From: d.Address, Here: p.Address, At: d.Started,
-		Elsewhere: p.Elsewhere, Shows: p.App.DeviceConfirm, Typed: typed, Permissions: permissions(p),
+		Elsewhere: p.Elsewhere, Unplaced: !grant.Placed(d.Address) || !grant.Placed(p.Address), Shows: p.App.DeviceConfirm, Typed: typed, Permissions: permissions(p),
 		Form: view.Form{Action: deviceAsk, Hidden: flow(tx, "")}, Switch: &view.Form{Action: "/switch", Hidden: flow(tx, "")}, Deadline: deadline(p),
 	}
 	var err error

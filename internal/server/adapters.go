@@ -8,6 +8,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/admin"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/feed"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
@@ -184,6 +185,19 @@ func (s *State) keyFetchers() (known, strange *jwks.Source, err error) {
 	public := egress
 	public.Allow = nil // what is within is the operator's to name, not a stranger's
 	return &jwks.Source{HTTP: egress.Client(), Now: s.now}, &jwks.Source{HTTP: public.Client(), Now: s.now}, nil
+}
+
+// documentFetchers fetch what clients say of themselves at an address: one that of
+// domains which administrators allowed, the other that of strangers.
+func (s *State) documentFetchers() (allowed, strange *http.Client, err error) {
+	egress, err := s.Egress()
+	if err != nil {
+		return nil, nil, err
+	}
+	egress.MaxBytes, egress.Timeout = client.MaxAnnounced, 3*time.Second
+	public := egress
+	public.Allow = nil
+	return egress.Client(), public.Client(), nil
 }
 
 // newAdmin builds the management API.

@@ -34,4 +34,21 @@ func TestStrangersNameNoAddressWithin(t *testing.T) {
 	if _, err := known.Set(t.Context(), within.URL); err != nil || calls.Load() != 1 {
 		t.Errorf("the control, a registered client's: %v, %d calls", err, calls.Load())
 	}
+	allowed, anybody, err := s.documentFetchers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(c *http.Client) error {
+		resp, err := c.Get(within.URL)
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return err
+	}
+	if err := get(anybody); !errors.Is(err, web.ErrEgress) || calls.Load() != 1 {
+		t.Errorf("a stranger's document: %v, %d calls", err, calls.Load())
+	}
+	if err := get(allowed); err != nil || calls.Load() != 2 {
+		t.Errorf("the control, an allowed domain's document: %v, %d calls", err, calls.Load())
+	}
 }

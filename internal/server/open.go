@@ -17,7 +17,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/admin"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
-	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/feed"
@@ -316,12 +315,9 @@ func New(st *State) (*Server, error) {
 		Recovery: s.recovery(), Device: st.Config.DeviceAuthorization.Enabled,
 	}
 	s.oauth.Browser, s.oauth.Departure = s.portal, s.portal
-	egress, err := st.Egress()
-	if err != nil {
+	if s.oauth.FetchAllowed, s.oauth.Fetch, err = st.documentFetchers(); err != nil {
 		return nil, err
 	}
-	egress.MaxBytes, egress.Timeout = client.MaxAnnounced, 3*time.Second
-	s.oauth.Fetch = egress.Client()
 	if s.portal.Notices, err = s.noticePages(); err != nil {
 		return nil, err
 	}

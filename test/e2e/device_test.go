@@ -27,6 +27,8 @@ func TestDeviceJob(t *testing.T) {
 
 var shownCode = regexp.MustCompile(`[2346789BCDFGHJKMPQRTVWXY]{4}-[2346789BCDFGHJKMPQRTVWXY]{4}`)
 
+var shownConfirm = regexp.MustCompile(`confirmation code, it is ([0-9]{3} [0-9]{3})`)
+
 // device starts a login by code and gives the code that the terminal shows.
 func (n *typist) device(args ...string) (*program.Process, string) {
 	n.t.Helper()
@@ -66,6 +68,15 @@ func (n *typist) allowsADevice() {
 	b.WaitText("Allow a device to act for you?")
 	b.WaitText(code)
 	b.WaitText("127.0.0.1")
+	confirm := ""
+	n.wait("a confirmation code", func() bool { // a loopback address says nothing of where somebody is
+		m := shownConfirm.FindStringSubmatch(p.Said())
+		if m != nil {
+			confirm = m[1]
+		}
+		return m != nil || p.Gone()
+	})
+	b.Fill("#typed", confirm)
 	n.see("no script device")
 	settle(b.Page)
 	b.Click("button[value=allow]")

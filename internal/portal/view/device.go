@@ -33,6 +33,7 @@ type DeviceAsk struct {
 	Here      string // the browser's; "" if unknown
 	At        time.Time
 	Elsewhere bool // they are on different networks, or nobody knows
+	Unplaced  bool // nobody knows
 	Shows     bool // the device shows a confirmation code, which typed is; else its own code once more
 	Typed     Input
 

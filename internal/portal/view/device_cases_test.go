@@ -16,7 +16,7 @@ func deviceCases() []testCase {
 	wrong := elsewhere
 	wrong.Typed.Error = "That is not the code that the device shows now. Tries left: 3."
 	again := elsewhere
-	again.Shows, again.From, again.Here, again.Permissions = false, "", "", nil
+	again.Shows, again.Unplaced, again.From, again.Here, again.Permissions = false, true, "", "", nil
 	odd := elsewhere
 	odd.Host, odd.App.Name = "a\u202eb<script>alert(1)</script>", hostile
 	entry := DeviceCode{Form: form}
