@@ -56,6 +56,7 @@ func payOf(amount string) string { return `[{"amount":` + amount + `,"to":"A","t
 // An exchanged token carries what the one before it did, or less, as far as the
 // actor's client, the target and, of a service's, the first client have the type.
 func TestExchangeCarriesDetails(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		r.payingBoth()
 		app := r.reaching(r.plain, mayPay)
@@ -108,6 +109,7 @@ func TestExchangeCarriesDetails(t *testing.T) {
 
 // An assertion's details are given if its issuer is trusted for the type, or fewer.
 func TestAssertionCarriesDetails(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.paying()
 	may := func(s *trusted.Spec) { s.DetailsTypes = []string{"payment"}; s.Replay = trusted.SameClient }
@@ -146,6 +148,7 @@ func TestAssertionCarriesDetails(t *testing.T) {
 // Details within a request object are JSON, pushed or not, and those beside it count
 // for nothing (RFC 9101 §6.3, RFC 9396 §3).
 func TestDetailsInARequestObject(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.paying()
 	c := r.set(r.jwt, mayPay)
@@ -174,6 +177,7 @@ func TestDetailsInARequestObject(t *testing.T) {
 // Policy reads what every act about details is about: who pays too much is refused
 // wherever a token with it would be given, and whoever pays less is not.
 func TestPolicyReadsDetails(t *testing.T) {
+	t.Parallel()
 	engines(t, 1, func(r *rig) {
 		r.payingBoth()
 		app, hop, svc := r.reaching(r.plain, mayPay, func(c *client.Client) { c.GrantTypes = append(c.GrantTypes, client.RefreshToken) }), r.actor(mayPay), r.actor(mayPay)

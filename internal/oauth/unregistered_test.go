@@ -408,6 +408,7 @@ func TestOneFetch(t *testing.T) {
 // A fetch takes a place of its host and of the network of who asks, so that slow hosts
 // and who names them leave the places of others alone.
 func TestSlowHosts(t *testing.T) {
+	t.Parallel()
 	d, hold := &documents{}, make(chan struct{})
 	now := func() time.Time { return start }
 	slow := func(context.Context, string, string) (*published, error) { <-hold; return nil, unreachable }
@@ -467,6 +468,7 @@ func TestSlowHosts(t *testing.T) {
 // What is within the network is fetched of domains that administrators allowed, and
 // of nobody else's.
 func TestStrangersDocumentsAreNotWithin(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	s := r.site()
 	s.publishes("")
@@ -838,6 +840,7 @@ func TestStrangersRedirectNobody(t *testing.T) {
 // No line of the log holds a registration, which is what its client_id is, whole; of a
 // long value that somebody else chose, neither.
 func TestRegistrationsAreNotLogged(t *testing.T) {
+	t.Parallel()
 	r := onSQLite(t)
 	r.open(everything)
 	reg := r.registers(`{"client_name":"App","redirect_uris":["https://app.example/cb"],"token_endpoint_auth_method":"client_secret_basic"}`)
