@@ -92,19 +92,10 @@ type position struct {
 
 func newFeed(v *Verifier) *feed {
 	resource := v.cfg.Issuer + "/v1"
-	source := NewTokenSource(&MemoryStore{}, v.client.CredentialsRenewal(resource, feedScope))
-	source.now = v.now
-	var base http.RoundTripper
-	if v.cfg.HTTP != nil {
-		base = v.cfg.HTTP.Transport
-	}
 	return &feed{
-		v:    v,
-		base: resource + "/revocations/",
-		hc: &http.Client{
-			Transport:     &Transport{Resource: resource, Source: source, Key: v.client.Key, Base: base, Now: v.now},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		v:     v,
+		base:  resource + "/revocations/",
+		hc:    v.toward(resource),
 		ready: make(chan struct{}), acks: make(chan [2]int64, 1), aud: v.cfg.Audience,
 		now: map[handle]struct{}{}, turned: time.Now(),
 	}
@@ -125,17 +116,28 @@ func (f *feed) close() {
 	f.mu.Unlock()
 }
 
-// Ready waits until the revocation feed has its first snapshot.
+// Ready waits until the revocation feed has its first snapshot, and the policies are
+// held that are to be.
 func (v *Verifier) Ready(ctx context.Context) error {
-	if v.feed == nil {
-		return nil
+	if v.feed != nil {
+		if err := await(ctx, v.feed.ready, "revocation feed", func() string { return v.FeedStatus().LastError }); err != nil {
+			return err
+		}
 	}
+	if v.bundle != nil {
+		return await(ctx, v.bundle.ready, "policy bundle", func() string { return v.PolicyStatus().LastError })
+	}
+	return nil
+}
+
+// await waits until done is closed; why says what was wrong last.
+func await(ctx context.Context, done <-chan struct{}, what string, why func() string) error {
 	select {
-	case <-v.feed.ready:
+	case <-done:
 		return nil
 	case <-ctx.Done():
-		if e := v.FeedStatus().LastError; e != "" {
-			return fmt.Errorf("countersign: revocation feed: %s: %w", e, ctx.Err())
+		if e := why(); e != "" {
+			return fmt.Errorf("countersign: %s: %s: %w", what, e, ctx.Err())
 		}
 		return ctx.Err()
 	}
@@ -396,6 +398,9 @@ func (f *feed) take(fr *jose.FeedFrame) {
 		f.mark = m
 	}
 	f.v.keys.withdraw(fr.KeyIDs)
+	if f.v.bundle != nil {
+		f.v.bundle.heard(fr.Epoch, fr.Policy)
+	}
 	f.status.Seq, f.status.LastError = fr.Seq, ""
 	f.status.Frames++
 }

@@ -42,7 +42,14 @@ func (v *Verifier) Protect(next http.Handler, reqs ...Requirement) http.Handler 
 			v.answer(w, r, t, verdict)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), tokenKey{}, t)))
+		r = r.WithContext(context.WithValue(r.Context(), tokenKey{}, &admitted{t, v}))
+		if rt.action != "" {
+			if err := v.Authorize(r.Context(), t, rt.action, rt.on(r)); err != nil {
+				v.decline(w, r, t, err)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -20,6 +20,8 @@ type route struct {
 	ask       assurance.Ask
 	sensitive bool
 	outage    Outage
+	action    string // "": policies are not asked
+	on        func(*http.Request) Resource
 }
 
 // RequireScope demands every one of the scopes (RFC 6750 section 3.1).

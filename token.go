@@ -51,6 +51,7 @@ type Token struct {
 	rung    Rung
 	machine Rung // proved by the outermost actor, or the machine itself
 	present bool // mechanisms G3
+	bound   bool // to a key or certificate
 	handles []handle
 	raw     string
 }
@@ -99,6 +100,7 @@ func newToken(raw string, c *jose.AccessTokenClaims) *Token {
 	if c.Confirmation != nil && c.Confirmation.JKT != "" { // one bound to a certificate alone is presented as Bearer
 		t.Scheme = "DPoP"
 	}
+	t.bound = c.Confirmation != nil
 	// What acts for a person is never the person present. An issuer that says
 	// no asr at all has no delegations to tell apart: then the pair stands alone.
 	t.present = c.Actor == nil
@@ -113,9 +115,17 @@ func newToken(raw string, c *jose.AccessTokenClaims) *Token {
 
 type tokenKey struct{}
 
+// admitted is a request that Protect let through.
+type admitted struct {
+	token    *Token
+	verifier *Verifier
+}
+
 // TokenFrom gives the token of a request that Protect let through; nil
 // otherwise.
 func TokenFrom(ctx context.Context) *Token {
-	t, _ := ctx.Value(tokenKey{}).(*Token)
-	return t
+	if a, ok := ctx.Value(tokenKey{}).(*admitted); ok {
+		return a.token
+	}
+	return nil
 }

@@ -50,6 +50,10 @@ type Config struct {
 	// DemandNonce has every proof carry a nonce of this process (RFC 9449
 	// section 9): right for a single instance, or behind sticky routing.
 	DemandNonce bool
+	// Policies has the policies of this resource held here, so that Authorize asks nobody
+	// for what they can decide: pep.Engine() of package pep. It needs Client. nil: each
+	// Authorize asks the issuer.
+	Policies Policies
 	// HTTP reaches the issuer; nil is one with a time limit of 10 s. Redirects
 	// are never followed. Its Timeout does not apply to the feed.
 	HTTP *http.Client
@@ -71,11 +75,14 @@ type Verifier struct {
 	audiences []string // spellings that mean Audience; the configured one first
 	origin    string   // of URL: what request paths are put behind
 	client    *TokenClient
+	source    *TokenSource // of its own token for the issuer; nil without Client
 	keys      *keyCache
 	tokens    *tokenCache
 	proofs    *replayCache
 	nonces    *nonceSource
-	feed      *feed // nil with NoFeed
+	feed      *feed   // nil with NoFeed
+	bundle    *bundle // nil without Policies
+	asker     *asker  // nil without Client
 	log       *slog.Logger
 	now       func() time.Time
 }
@@ -110,6 +117,9 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	if !cfg.Client.confidential() && !cfg.NoFeed {
 		return nil, errors.New("countersign: the revocation feed needs Client with a key or secret; say NoFeed to do without")
 	}
+	if cfg.Policies != nil && !cfg.Client.confidential() {
+		return nil, errors.New("countersign: Policies needs Client with a key or secret, by which the issuer knows whose they are")
+	}
 	var err error
 	if v.meta, err = Discover(ctx, cfg.Issuer, cfg.HTTP); err != nil {
 		return nil, err
@@ -126,6 +136,13 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 		return nil, err
 	}
 	v.client = &TokenClient{Metadata: v.meta, Auth: cfg.Client, Key: key, HTTP: cfg.HTTP, Now: cfg.Now}
+	v.source = NewTokenSource(&MemoryStore{}, v.client.CredentialsRenewal(cfg.Issuer+"/v1", feedScope))
+	v.source.now = v.now
+	v.asker = &asker{hc: v.toward(cfg.Issuer + pathAccess), began: time.Now()}
+	if cfg.Policies != nil {
+		v.bundle = newBundle(v)
+		v.bundle.start()
+	}
 	if !cfg.NoFeed {
 		v.feed = newFeed(v)
 		v.feed.start()
@@ -133,9 +150,24 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	return v, nil
 }
 
-// Close ends the feed and waits for it. Afterwards the verifier counts as cut
-// off: what is sensitive is introspected or refused.
+// toward is a client for what is at and below a URL of the issuer's, as this server.
+func (v *Verifier) toward(resource string) *http.Client {
+	var base http.RoundTripper
+	if v.cfg.HTTP != nil {
+		base = v.cfg.HTTP.Transport
+	}
+	return &http.Client{
+		Transport:     &Transport{Resource: resource, Source: v.source, Key: v.client.Key, Base: base, Now: v.now},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Close ends the feed, and the reading of policies, and waits for them. Afterwards the
+// verifier counts as cut off: what is sensitive is introspected or refused.
 func (v *Verifier) Close() {
+	if v.bundle != nil {
+		v.bundle.close()
+	}
 	if v.feed != nil {
 		v.feed.close()
 	}

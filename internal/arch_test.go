@@ -79,6 +79,12 @@ var (
 // public package costs its user.
 var compiles = map[string][]string{
 	".": {"github.com/go-jose/go-jose/v4"},
+	// Who decides by policies compiles their engine, cedar-go with what that needs, and
+	// what names a set by its hash (jcs); who only verifies tokens does not.
+	"pep": {
+		"github.com/go-jose/go-jose/v4", "github.com/cedar-policy/cedar-go", "github.com/go-json-experiment/json", "golang.org/x/exp",
+		"github.com/gowebpki/jcs",
+	},
 }
 
 // reaches are the packages of ours that a public package compiles, beyond

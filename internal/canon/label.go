@@ -32,6 +32,7 @@ const (
 	LabelFeedMark          = "countersign/v1/feed-mark"           // what a mark of the feed is sealed for, under the key-encryption key
 	LabelPolicy            = "countersign/v1/policy"              // H: the source of a policy set
 	LabelBundle            = "countersign/v1/bundle"              // H: what an enforcement point holds of the policies
+	LabelMember            = "countersign/v1/member"              // H: how a bundle names a person in a group
 	LabelRecoveryClaim     = "countersign/v1/recovery-claim"      // H: the code by which a browser that asks for recovery is named
 	LabelPairwise          = "countersign/v1/pairwise"            // M: subjects that differ from sector to sector
 	LabelRecoveryCancel    = "countersign/v1/recovery-cancel"     // M: links that cancel a recovery

@@ -62,6 +62,9 @@ type Store interface {
 	// MemberSince says since when a person belongs to a group; ok is false if they
 	// do not. Memberships from before times were kept have the zero time.
 	MemberSince(ctx context.Context, group, person string) (at time.Time, ok bool, err error)
+	// MemberSubjects lists the OAuth subjects of a group's people after the given one,
+	// ascending, at most n.
+	MemberSubjects(ctx context.Context, group, after string, n int) ([]string, error)
 	// Members lists person ids after the given one, at most n.
 	Members(ctx context.Context, group, after string, n int) ([]string, error)
 }

@@ -1,5 +1,7 @@
 package jose
 
+import "crypto/sha256"
+
 // TypBundle is the typ of the head of a policy bundle.
 const TypBundle = "countersign-bundle+jwt"
 
@@ -12,7 +14,7 @@ type BundleHead struct {
 	Epoch    int64       `json:"epoch"` // of the deployment
 	Policy   int64       `json:"pol"`   // version of the policies; 0: the default set
 	IssuedAt NumericDate `json:"iat"`
-	Hash     string      `json:"hash"` // see canon.LabelBundle
+	Hash     string      `json:"hash"` // see BundleHash
 }
 
 // VerifyBundleHead checks form, type, signature, issuer and audience of a head, whose
@@ -47,7 +49,7 @@ type BundleContent struct {
 	Format   int                     `json:"v"` // BundleFormat
 	Schema   string                  `json:"schema,omitempty"`
 	Policies string                  `json:"policies,omitempty"`
-	Groups   map[string][]string     `json:"groups,omitempty"` // handles of the people in them (mechanisms C3, C4)
+	Groups   map[string][]string     `json:"groups,omitempty"` // the people in them, as BundleMember names them
 	Actions  map[string]BundleAction `json:"actions"`
 }
 
@@ -62,4 +64,25 @@ type BundleAction struct {
 	Last      bool     `json:"last,omitempty"`   // in an outage, by them; else nobody may do it
 	Kinds     []string `json:"kinds"`            // of principal
 	Resources []string `json:"resources"`        // types of thing
+}
+
+// The labels are canon's, which is not compiled into the SDK.
+const (
+	labelBundle = "countersign/v1/bundle\x00"
+	labelMember = "countersign/v1/member\x00"
+)
+
+// BundleHash names a content.
+func BundleHash(text string) string {
+	sum := sha256.Sum256([]byte(labelBundle + text))
+	return b64.EncodeToString(sum[:])
+}
+
+// BundleMember is how a bundle names a person towards an audience. It is of the subject
+// that tokens say, which is random: who is never seen at the audience stays unknown there,
+// and the bundles of two audiences cannot be compared.
+func BundleMember(audience, subject string) string {
+	within := sha256.Sum256([]byte(audience))
+	sum := sha256.Sum256(append(append([]byte(labelMember), within[:]...), subject...))
+	return b64.EncodeToString(sum[:12])
 }

@@ -2,7 +2,6 @@ package pdp
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -10,10 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/countersign-dev/countersign/internal/canon"
-	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
-	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
@@ -114,8 +110,7 @@ func (s *Server) content(ctx context.Context, audience string, at time.Time) (co
 	if err != nil {
 		return content{}, err
 	}
-	sum := canon.H(canon.LabelBundle, text)
-	x = content{string(text), base64.RawURLEncoding.EncodeToString(sum[:]), n, at}
+	x = content{string(text), jose.BundleHash(string(text)), n, at}
 	s.bundles.mu.Lock()
 	defer s.bundles.mu.Unlock()
 	if s.bundles.held == nil {
@@ -129,15 +124,13 @@ func (s *Server) content(ctx context.Context, audience string, at time.Time) (co
 func (s *Server) compose(ctx context.Context, set *policy.Set, audience string) (jose.BundleContent, error) {
 	x := set.Excerpt(audience)
 	c := jose.BundleContent{Format: jose.BundleFormat, Schema: x.Schema, Policies: x.Policies, Groups: map[string][]string{}, Actions: map[string]jose.BundleAction{}}
-	key, err := s.AudienceKey(audience)
-	if err != nil {
-		return c, err
-	}
 	people := 0
 	for _, g := range x.Groups {
-		if c.Groups[g], err = s.members(ctx, key, g); err != nil {
+		list, err := s.members(ctx, audience, g)
+		if err != nil {
 			return c, err
 		}
+		c.Groups[g] = list
 		people += len(c.Groups[g])
 	}
 	many := people > maxMembers
@@ -154,9 +147,8 @@ func (s *Server) compose(ctx context.Context, set *policy.Set, audience string) 
 	return c, nil
 }
 
-// members are the handles of the people in a group, as the audience's tokens have them:
-// those of two audiences cannot be compared (mechanisms C4).
-func (s *Server) members(ctx context.Context, key []byte, name string) ([]string, error) {
+// members are the people in a group, as the audience may know them.
+func (s *Server) members(ctx context.Context, audience, name string) ([]string, error) {
 	g, err := s.People.GroupByName(ctx, name)
 	if errors.Is(err, problem.NotFound) || err == nil && !g.Node.Live() {
 		return []string{}, nil
@@ -166,14 +158,12 @@ func (s *Server) members(ctx context.Context, key []byte, name string) ([]string
 	}
 	out := []string{}
 	for after := ""; len(out) <= maxMembers; {
-		list, err := s.People.Members(ctx, g.ID, after, 1000)
+		list, err := s.People.MemberSubjects(ctx, g.ID, after, 1000)
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range list {
-			if node, ok := id.Bytes(p); ok {
-				out = append(out, lineage.Handle(key, lineage.Person, node))
-			}
+		for _, sub := range list {
+			out = append(out, jose.BundleMember(audience, sub))
 		}
 		if len(list) < 1000 {
 			break

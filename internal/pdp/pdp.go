@@ -57,7 +57,7 @@ type Directory interface {
 	PersonBySubject(ctx context.Context, sub string) (account.Person, error)
 	PersonByUsername(ctx context.Context, username string) (account.Person, error)
 	GroupByName(ctx context.Context, name string) (group.Group, error)
-	Members(ctx context.Context, group, after string, n int) ([]string, error)
+	MemberSubjects(ctx context.Context, group, after string, n int) ([]string, error)
 }
 
 // Config is what the surface stands on. All of it is needed.
@@ -73,8 +73,6 @@ type Config struct {
 	Holder func(ctx context.Context, token string) (Holder, error)
 	// Policies gives the set in force and its version.
 	Policies func(context.Context) (*policy.Set, int64, error)
-	// AudienceKey gives K_aud of a registered audience (mechanisms C3).
-	AudienceKey func(audience string) ([]byte, error)
 	// Signer gives the current signer of purpose feed, for jose.TypBundle.
 	Signer func() (*jose.Signer, error)
 	// Counted is told of a decision that is counted and not recorded.

@@ -21,7 +21,7 @@ import (
 func (s *Server) newPDP() *pdp.Server {
 	return pdp.New(pdp.Config{
 		Issuer: s.Config.Issuer, Epoch: s.epoch, Do: s.Do, Ladder: s.Do.Ladder, People: s.Store,
-		Authenticate: s.asker, Holder: s.holder, Policies: s.policiesInForce, AudienceKey: s.Ring.AudienceKey,
+		Authenticate: s.asker, Holder: s.holder, Policies: s.policiesInForce,
 		Signer:  func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypBundle) },
 		Counted: func(what string) { s.counters.Count(s.now(), what, "resource server") },
 		Log:     s.log, Now: s.now,

@@ -108,6 +108,12 @@ func (s *Store) MemberSince(ctx context.Context, grp, person string) (at time.Ti
 	return moment(n), ok, err
 }
 
+// MemberSubjects implements group.Store.
+func (s *Store) MemberSubjects(ctx context.Context, grp, after string, n int) ([]string, error) {
+	return all(ctx, s.db, scanString, `SELECT p.subject FROM membership m JOIN person p ON p.id = m.person
+WHERE m.grp = $1 AND p.subject > $2 ORDER BY p.subject LIMIT $3`, grp, after, int64(n))
+}
+
 // Members implements group.Store.
 func (s *Store) Members(ctx context.Context, grp, after string, n int) ([]string, error) {
 	return all(ctx, s.db, scanString, `SELECT person FROM membership WHERE grp = $1 AND person > $2 ORDER BY person LIMIT $3`, grp, after, int64(n))

@@ -1,0 +1,343 @@
+package countersign
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2" //house:allow jitter between reads, nothing secret
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/jose"
+)
+
+// PolicyStatus is the state of the policies that are held here, for metrics and health.
+type PolicyStatus struct {
+	Held     bool
+	Epoch    int64
+	Version  int64         // of the policies; 0 is the issuer's default set
+	Lowest   int64         // that the issuer accepts, as far as was heard
+	Age      time.Duration // since the issuer last said that they are in force
+	Actions  int           // that may be asked about
+	Local    int           // of them, those decided here
+	Fetched  uint64        // times that the issuer was asked and answered well
+	Rejected uint64        // answers that were older than what was seen, or not the issuer's
+	Decided  uint64        // actions decided
+	Outages  uint64        // of them, those that the issuer alone decides and could not be asked about
+	// LastError is of the last answer; "" if it was good.
+	LastError string
+}
+
+const (
+	bundleEvery = 15 * time.Second // between two looks whether the policies are the same
+	bundleLife  = 24 * time.Hour   // how long they may be held without the issuer's word
+	maxBundle   = 8 << 20          // bytes
+
+	subjectLength = 30 // of a person's that is the same towards all clients: usr_ and 26 characters
+)
+
+// bundle holds the policies of one resource server, and never older ones than it has
+// seen.
+type bundle struct {
+	v    *Verifier
+	hc   *http.Client
+	with Policies
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	ready  chan struct{} // closed at the first good bundle
+	wake   chan struct{}
+
+	held   atomic.Pointer[heldPolicies]
+	lowest atomic.Pointer[lowest] // that the feed tells
+	began  time.Time
+	sure   atomic.Int64 // when the issuer last said that they are in force, ns since began
+	stats  struct{ decided, outages, fetched, rejected atomic.Uint64 }
+
+	mu  sync.Mutex
+	err string
+}
+
+// lowest is the lowest acceptable version (mechanisms C9).
+type lowest struct{ epoch, version int64 }
+
+// heldPolicies are a bundle that was checked. They are never changed.
+type heldPolicies struct {
+	decider Decider // nil: nothing is decided here
+	actions map[string]jose.BundleAction
+	members map[string][]string // by jose.BundleMember
+	aud     string              // as the issuer spells it
+	epoch   int64
+	version int64
+	iat     int64
+	hash    string
+}
+
+// groupsOf are the groups of the person whose token it is.
+func (h *heldPolicies) groupsOf(t *Token) []string {
+	if len(h.members) == 0 {
+		return nil
+	}
+	return h.members[jose.BundleMember(h.aud, t.Subject)]
+}
+
+// nameable reports whether a bundle names the person whose token it is by its subject:
+// one that only a client's sector knows has another form, and is in no bundle.
+func (t *Token) nameable() bool {
+	return len(t.Subject) == subjectLength && strings.HasPrefix(t.Subject, "usr_")
+}
+
+func newBundle(v *Verifier) *bundle {
+	return &bundle{v: v, hc: v.toward(v.cfg.Issuer + "/v1"), with: v.cfg.Policies, ready: make(chan struct{}), wake: make(chan struct{}, 1), began: time.Now()}
+}
+
+func (b *bundle) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	b.wg.Go(func() { b.run(ctx) })
+}
+
+func (b *bundle) close() {
+	b.cancel()
+	b.wg.Wait()
+}
+
+// current is what may be decided by, and how long ago the issuer said so; nil if there
+// is nothing, or the issuer has said that it is too old.
+func (b *bundle) current() (*heldPolicies, time.Duration) {
+	h := b.held.Load()
+	if h == nil || b.outdated(h) {
+		return nil, 0
+	}
+	return h, time.Since(b.began) - time.Duration(b.sure.Load())
+}
+
+func (b *bundle) outdated(h *heldPolicies) bool {
+	l := b.lowest.Load()
+	return l != nil && (h.epoch < l.epoch || h.epoch == l.epoch && h.version < l.version)
+}
+
+// heard takes what a frame of the feed says of the policies.
+func (b *bundle) heard(epoch, version int64) {
+	if l := b.lowest.Load(); l != nil && (epoch < l.epoch || epoch == l.epoch && version <= l.version) {
+		return
+	}
+	b.lowest.Store(&lowest{epoch, version})
+	if h := b.held.Load(); h != nil && b.outdated(h) {
+		b.look()
+	}
+}
+
+// look has the issuer asked now.
+func (b *bundle) look() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// RefreshPolicies has the issuer asked now whether the policies are the same, which is
+// done every 15 seconds anyway, and at once when the feed tells of others.
+func (v *Verifier) RefreshPolicies() {
+	if v.bundle != nil {
+		v.bundle.look()
+	}
+}
+
+// run reads again and again, until ctx ends.
+func (b *bundle) run(ctx context.Context) {
+	pause := time.Duration(0)
+	for {
+		err := b.fetch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		b.note(err)
+		if err == nil {
+			pause = bundleEvery
+		} else {
+			pause = min(max(2*pause, 100*time.Millisecond), maxPause)
+		}
+		if h := b.held.Load(); err == nil && b.outdated(h) {
+			pause = 100 * time.Millisecond // another replica knows more
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.wake:
+		case <-time.After(pause/2 + rand.N(pause/2+1)):
+		}
+		if err == nil {
+			pause = 0
+		}
+	}
+}
+
+func (b *bundle) note(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+		b.v.log.Warn("policy bundle", "err", err)
+	} else {
+		b.stats.fetched.Add(1)
+	}
+	b.mu.Lock()
+	b.err = text
+	b.mu.Unlock()
+}
+
+// errOlder is an answer that would take back what was seen.
+var errOlder = errors.New("it is older than what was seen")
+
+// fetch asks for the bundle that is in force, and takes it.
+func (b *bundle) fetch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	q := url.Values{"aud": {b.v.cfg.Audience}}
+	was := b.held.Load()
+	if was != nil {
+		q.Set("have", was.hash)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.v.cfg.Issuer+"/v1/bundle?"+q.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	begun := time.Since(b.began) // what it says was so then, or later
+	resp, err := b.hc.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBundle))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return responseError(resp, body)
+	}
+	if err := b.take(ctx, body, was); err != nil {
+		b.stats.rejected.Add(1)
+		return err
+	}
+	b.sure.Store(int64(begun))
+	select {
+	case <-b.ready:
+	default:
+		close(b.ready)
+	}
+	return nil
+}
+
+// take checks an answer and puts it into effect. The head is the issuer's, of now, and not
+// older than what was seen: a version never goes back within an epoch of the issuer, nor
+// an epoch, nor, of one version, who belongs to which group.
+func (b *bundle) take(ctx context.Context, body []byte, was *heldPolicies) error {
+	var doc struct {
+		Head    string `json:"head"`
+		Content string `json:"content"`
+	}
+	if err := json.Unmarshal(body, &doc); err != nil {
+		return err
+	}
+	head, err := b.verify(ctx, doc.Head)
+	if err != nil {
+		return err
+	}
+	if d := b.v.now().Sub(head.IssuedAt.Time()); d > feedSkew || d < -feedSkew {
+		return errors.New("it is not of now")
+	}
+	if was != nil && head.Epoch == was.epoch && head.Policy == was.version && head.Hash == was.hash {
+		return nil
+	}
+	if was != nil {
+		have, next := []int64{was.epoch, was.version, was.iat}, []int64{head.Epoch, head.Policy, int64(head.IssuedAt)}
+		if slices.Compare(next, have) < 0 {
+			return errOlder
+		}
+	}
+	next := &heldPolicies{epoch: head.Epoch, version: head.Policy, iat: int64(head.IssuedAt), hash: head.Hash, aud: head.Audience[0]}
+	if was != nil && head.Hash == was.hash {
+		next.decider, next.actions, next.members = was.decider, was.actions, was.members
+	} else if err := next.read(doc.Content, b.with); err != nil {
+		return err
+	}
+	b.held.Store(next)
+	return nil
+}
+
+// verify checks a head, whichever spelling of the audience the issuer uses.
+func (b *bundle) verify(ctx context.Context, jws string) (head *jose.BundleHead, err error) {
+	var first error
+	for _, aud := range b.v.audiences {
+		head, err = jose.VerifyBundleHead(jws, &lookup{ctx: ctx, cache: b.v.keys, pause: feedThrottle}, jose.FeedWant{Issuer: b.v.cfg.Issuer, Audience: aud})
+		if err == nil {
+			return head, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// read makes of the content what is decided by.
+func (h *heldPolicies) read(text string, with Policies) error {
+	if jose.BundleHash(text) != h.hash {
+		return errors.New("the content is not what the head names")
+	}
+	var c jose.BundleContent
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return err
+	}
+	if c.Format != jose.BundleFormat {
+		return fmt.Errorf("it is of format %d, which this release does not know", c.Format)
+	}
+	h.actions, h.members = c.Actions, map[string][]string{}
+	for name, list := range c.Groups {
+		for _, m := range list {
+			h.members[m] = append(h.members[m], name)
+		}
+	}
+	if c.Policies == "" {
+		return nil
+	}
+	var err error
+	h.decider, err = with.Compile(c.Schema, c.Policies)
+	return err
+}
+
+// PolicyStatus gives the state of the policies held here; the zero value if none are.
+func (v *Verifier) PolicyStatus() PolicyStatus {
+	b := v.bundle
+	if b == nil {
+		return PolicyStatus{}
+	}
+	s := PolicyStatus{
+		Fetched: b.stats.fetched.Load(), Rejected: b.stats.rejected.Load(), Decided: b.stats.decided.Load(), Outages: b.stats.outages.Load(),
+	}
+	b.mu.Lock()
+	s.LastError = b.err
+	b.mu.Unlock()
+	if l := b.lowest.Load(); l != nil {
+		s.Lowest = l.version
+	}
+	h := b.held.Load()
+	if h == nil {
+		return s
+	}
+	s.Held, s.Epoch, s.Version, s.Actions = true, h.epoch, h.version, len(h.actions)
+	s.Age = time.Since(b.began) - time.Duration(b.sure.Load())
+	for _, a := range h.actions {
+		if a.Local && a.Held {
+			s.Local++
+		}
+	}
+	return s
+}
