@@ -231,6 +231,18 @@ The policies are those of --policies, or the default set.`,
 	return c
 }
 
+// lifeWords says how long what a decision allows may live.
+func lifeWords(d policy.Decision) string {
+	var out []string
+	if d.MaxLife > 0 {
+		out = append(out, "tokens live "+d.MaxLife.String()+" at most")
+	}
+	if d.MaxGrant > 0 {
+		out = append(out, "grants and sessions "+d.MaxGrant.String()+" at most")
+	}
+	return strings.Join(out, ", ")
+}
+
 func (a *app) explained(set *policy.Set, f trial.File) error {
 	items := []map[string]any{}
 	for i := range f.Cases {
@@ -239,11 +251,14 @@ func (a *app) explained(set *policy.Set, f trial.File) error {
 		if a.json {
 			items = append(items, map[string]any{
 				"name": c.Name, "action": c.Action, "outcome": d.Outcome.String(), "code": d.Code, "needs": policy.Words(d.Ask),
-				"review": d.Review, "at_server": set.AtServer(policy.Action(c.Action)), "reasons": d.Reasons,
+				"review": d.Review, "max_life": int64(d.MaxLife.Seconds()), "max_grant_life": int64(d.MaxGrant.Seconds()), "at_server": set.AtServer(policy.Action(c.Action)), "reasons": d.Reasons,
 			})
 			continue
 		}
 		fmt.Fprintln(a.out, clean(fmt.Sprintf("%s: %s", c.Name, trial.Answer(d))))
+		if d.MaxLife > 0 || d.MaxGrant > 0 {
+			fmt.Fprintln(a.out, "  "+lifeWords(d))
+		}
 		for _, r := range d.Reasons {
 			fmt.Fprintln(a.out, clean(fmt.Sprintf("  %s: %s", r.Policy, r.Text)))
 		}

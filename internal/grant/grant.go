@@ -77,6 +77,7 @@ type Code struct {
 	Scopes      []string           `json:"scopes"`
 	Elevated    []string           `json:"elevated,omitempty"` // conditional scopes released with this response
 	Until       time.Time          `json:"until,omitzero"`     // end of the elevation (mechanisms A23)
+	Life        time.Duration      `json:"life,omitempty"`     // of the grant, at most; 0: policy set none
 	Nonce       string             `json:"nonce,omitempty"`
 	Pair        assurance.Pair     `json:"pair"`
 	ACR         string             `json:"acr"`

@@ -159,6 +159,7 @@ func (s *Server) redeem(ctx context.Context, t *tokenRequest, red *redemption, r
 	var given []string
 	p.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {
 		given = released(scopes, res, d, c.Elevated)
+		red.within(policy.Shorter(c.Life, d.MaxGrant))
 		eff := act.Effect{
 			Changes: []act.Change{grant.Open{Grant: red.grant, Credentials: credentials(c.Proofs)}},
 			Leaf:    red.grant.ID, Detail: issued{given, string(red.by)},
@@ -208,6 +209,23 @@ func (s *Server) openGrant(red *redemption, t *tokenRequest) {
 	red.family.JKT, red.family.X5T = to.jkt, to.x5t
 	if red.family.Static { // nothing moves its idle end on, and its holder proves a key each time (D10)
 		red.family.IdleUntil = red.family.ExpiresAt
+	}
+}
+
+// within ends what is opened after a life, 0 for none that policy set.
+func (red *redemption) within(life time.Duration) {
+	if life == 0 {
+		return
+	}
+	end := red.grant.CreatedAt.Add(life)
+	if end.Before(red.grant.ExpiresAt) {
+		red.grant.ExpiresAt = end
+	}
+	if f := red.family; f != nil && end.Before(f.ExpiresAt) {
+		f.ExpiresAt = end
+		if end.Before(f.IdleUntil) {
+			f.IdleUntil = end
+		}
 	}
 }
 

@@ -468,7 +468,7 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 		return act.Effect{
 			Changes: []act.Change{once.Put{Value: once.Value{
 				Purpose: once.Code, Key: once.KeyOf(once.Code, code.Reveal()), Bound: a.client.ID, Data: data,
-				MadeAt: now, ExpiresAt: now.Add(grant.CodeLifetime),
+				MadeAt: now, ExpiresAt: now.Add(policy.Shorter(grant.CodeLifetime, d.MaxLife)),
 			}}},
 			Detail: map[string]any{"scopes": c.Scopes, "elevated": c.Elevated, "acr": c.ACR},
 		}, nil
@@ -495,6 +495,7 @@ func (s *Server) codeFor(ctx context.Context, a *authRequest, ses session.Sessio
 	c := grant.Code{
 		Person: ses.Person, Session: ses.ID, Client: a.client.ID, RedirectURI: a.in.RedirectURI,
 		Challenge: a.in.Challenge, JKT: a.in.JKT, Resources: a.in.Resources, Nonce: a.in.Nonce, Claims: a.in.Claims, Details: a.in.Details,
+		Life: d.MaxGrant,
 	}
 	if p.Remembered != nil {
 		c.Consent = p.Remembered.ID

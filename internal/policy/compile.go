@@ -50,6 +50,8 @@ type compiled struct {
 	about  *cedar.Policy      // permit: whether it speaks of the input at all
 	bare   *cedar.Policy      // permit: what a waiver leaves of it; nil: it cannot be waived
 	ways   ways               // to be permitted; or not to be forbidden
+	lives  lives              // that it sets
+	speaks *cedar.Policy      // forbid that sets a life: whether it speaks of the input at all
 	why    []Reason           // its own, made once
 	others []Reason           // for those who are not in the group
 }
@@ -187,6 +189,9 @@ func (c *compiler) policy(file string, i int, p *cedar.Policy) {
 		return
 	}
 	out.split()
+	if out.Effect == "forbid" && out.lives != (lives{}) {
+		out.speaks = out.limit()
+	}
 	out.why = []Reason{{Policy: out.ID, Text: out.Reason, Public: out.Public}}
 	out.others = []Reason{{Policy: out.ID, Text: "This is for members of " + out.member + "."}}
 	c.out = append(c.out, out)
@@ -208,7 +213,7 @@ func (p *compiled) annotate(notes types.Annotations, at func(code, format string
 	p.group = text("approvers")
 	wrong := func(format string, a ...any) { at(FaultAnnotation, format, a...) }
 	for key := range notes {
-		if !slices.Contains([]types.AnnotationKey{"id", "reason", "public_reason", "owner", "mode", "review", "climb", "opens", "approvers"}, key) {
+		if !slices.Contains([]types.AnnotationKey{"id", "reason", "public_reason", "owner", "mode", "review", "climb", "opens", "approvers", "life", "grant_life"}, key) {
 			wrong("@%s is no annotation", key)
 		}
 	}
@@ -222,6 +227,10 @@ func (p *compiled) annotate(notes types.Annotations, at func(code, format string
 	p.Monitor = one("mode", "enforce", "monitor") == "monitor"
 	p.never = one("climb", "never") == "never"
 	p.opens = one("opens", "review") == "review"
+	p.lives = lives{
+		lifetime(notes, "life", shortestLife, longestLife, wrong),
+		lifetime(notes, "grant_life", shortestGrant, longestGrant, wrong),
+	}
 	if !idPattern.MatchString(p.ID) || slices.Contains(taken, p.ID) {
 		wrong(`@id names every policy: lower-case letters, digits, ".", "_" and "-", at most 64, and not one of %s`, strings.Join(taken, ", "))
 	}

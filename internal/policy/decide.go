@@ -67,6 +67,7 @@ func (s *Set) climb(in Input, can Attainable) Decision {
 	if real.allow {
 		d := scopes(in)
 		d.Outcome, d.Reasons = Allow, join(real.reasons, d.Reasons)
+		d.MaxLife, d.MaxGrant = Shorter(d.MaxLife, real.lives.life), real.lives.grant
 		return d
 	}
 	denied := Decision{Outcome: Deny, Code: CodeDenied, Reasons: real.reasons, Review: real.review}

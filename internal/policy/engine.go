@@ -37,6 +37,9 @@ type bucket struct {
 	candidates ways // of the climb, by the policies alone
 	approvals  int  // that are named, at most
 	fixed      bool
+	limited    bool // some of them set a life
+	limits     some // those that forbid and do, as they speak
+	limitOf    map[cedar.PolicyID]lives
 	memo       *memo // nil: the policies read what no key holds
 }
 
@@ -78,6 +81,7 @@ func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
 
 func (b *bucket) add(p *compiled) {
 	b.policies = append(b.policies, p)
+	b.limitBy(p)
 	b.fixed = b.fixed || p.never
 	b.all = append(b.all, named{cedar.PolicyID(p.ID), p.cedar})
 	if p.about != nil {
@@ -197,6 +201,7 @@ func (e *engine) fresh(b *bucket, in Input, explain bool) verdict {
 	var v verdict
 	if decision == cedar.Allow {
 		v.allow, v.reasons = true, b.find(diag.Reasons[0].PolicyID).why // the first that permits is enough
+		v.lives, v.err = b.lives(diag.Reasons, w, req)
 		return v
 	}
 	if !explain {

@@ -82,7 +82,9 @@ func (b *bucket) waiving(in *Input) *bucket {
 			if e.Rule != p.ID {
 				continue
 			}
+			was := p
 			if p = p.waived(e, in.Context.meets(e.Instead())); p == nil {
+				out.limitBy(was)
 				break
 			}
 		}

@@ -238,7 +238,8 @@ type Decision struct {
 	Code          string // "" for Allow
 	Released      []string
 	Withheld      []string      // scopes asked for and not given now, with a reason each in Reasons; empty where all is refused
-	MaxLife       time.Duration // what is issued lives no longer than this (A23); 0: no limit from here
+	MaxLife       time.Duration // tokens and codes live no longer than this (A23, @life); 0: no limit from here
+	MaxGrant      time.Duration // grants and sessions live no longer than this (@grant_life); 0: no limit from here
 	PolicyVersion string
 	// Monitored is what the answer would be if the policies in mode monitor were
 	// enforced; nil if the same (mechanisms A6: they take no part in the answer).
@@ -278,6 +279,7 @@ type evaluator interface {
 type verdict struct {
 	allow   bool
 	reasons []Reason
+	lives   lives
 	review  bool // a policy that refuses wants somebody to look
 	err     error
 }

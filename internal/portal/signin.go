@@ -207,9 +207,9 @@ func (s *Server) signInFinish(w http.ResponseWriter, r *http.Request) error {
 	}
 	_, err = s.Do.Do(r.Context(), act.Intent{
 		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, From: arrival(open), Proofs: []assurance.Proof{got.Proof}, Spend: []once.Spend{got.Spend},
-		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+		Changes: func(_ *act.Facts, d policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: append([]act.Change{open, got.Use}, pardoned(who.Username, who.ID)...), Leaf: open.ID,
+				Changes: append([]act.Change{open.Within(d.MaxGrant), got.Use}, pardoned(who.Username, who.ID)...), Leaf: open.ID,
 				Parts: []audit.Part{{Person: who.ID, Body: map[string]any{"session": open.ID, "device": open.Device, "new_device": open.NewDevice != nil, "with": "passkey", "network": open.Network}}},
 			}, nil
 		},

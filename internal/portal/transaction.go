@@ -144,9 +144,9 @@ func (s *Server) finishSignIn(w http.ResponseWriter, r *http.Request, t signingI
 	_, err = s.Do.Do(r.Context(), act.Intent{
 		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, From: arrival(open), Proofs: t.Proofs,
 		Spend: []once.Spend{{Purpose: once.SignIn, Key: once.KeyOf(once.SignIn, "state", t.ID), Mark: true, Until: t.At.Add(signInTime + time.Minute)}},
-		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+		Changes: func(_ *act.Facts, d policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: slices.Concat([]act.Change{open}, uses, forgive), Leaf: open.ID,
+				Changes: slices.Concat([]act.Change{open.Within(d.MaxGrant)}, uses, forgive), Leaf: open.ID,
 				Parts: []audit.Part{{Person: t.Person, Body: map[string]any{"session": open.ID, "device": open.Device, "new_device": open.NewDevice != nil, "with": t.with(), "network": open.Network}}},
 			}, nil
 		},

@@ -62,6 +62,17 @@ type Open struct {
 	Credentials []string // the factors it descends from
 }
 
+// Within ends the session after a life, 0 for none that policy set.
+func (o Open) Within(life time.Duration) Open {
+	if end := o.CreatedAt.Add(life); life > 0 && end.Before(o.ExpiresAt) {
+		o.ExpiresAt = end
+		if end.Before(o.IdleUntil) {
+			o.IdleUntil = end
+		}
+	}
+	return o
+}
+
 // Prove adds the proofs of a step-up to a session. The store keeps the list as
 // given: the caller merges.
 type Prove struct {

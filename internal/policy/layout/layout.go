@@ -25,7 +25,7 @@ const maxUnfolds = 8
 
 // order is that of annotations: who a policy is, what it says, how it is treated.
 // Others follow by name.
-var order = []string{"id", "reason", "public_reason", "owner", "mode", "review", "climb", "opens", "approvers"}
+var order = []string{"id", "reason", "public_reason", "owner", "mode", "review", "climb", "opens", "approvers", "life", "grant_life"}
 
 // Format gives the text of a Cedar file its canonical layout: formatted again, it
 // stays as it is. The error names the place where the text is not Cedar; nothing
