@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -12,7 +11,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
-	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
@@ -207,7 +205,7 @@ func (a *API) setRule(ctx context.Context, c *call, in *ruleIn) (*ruleOut, error
 	if err := client.CheckRule(r); err != nil {
 		return nil, err
 	}
-	list, ids, err := a.stands(ctx, r)
+	list, ids, err := client.Stand(ctx, a.Admissions, r)
 	if err != nil {
 		return nil, err
 	}
@@ -220,35 +218,6 @@ func (a *API) setRule(ctx context.Context, c *call, in *ruleIn) (*ruleOut, error
 		return nil, err
 	}
 	return &ruleOut{viewRule(r)}, nil
-}
-
-// stands is what a rule changes of the clients that it is about, with their ids:
-// whoever is blocked by it, beside all that is said already, stands still, and
-// whoever is not any more goes on.
-func (a *API) stands(ctx context.Context, r client.Rule) (list []act.Change, ids []string, err error) {
-	rules, err := a.Admissions.Rules(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	rules = slices.DeleteFunc(rules, func(x client.Rule) bool { return x.Source == r.Source && x.Group == r.Group })
-	rules = append(rules, r)
-	affected, err := a.Admissions.Under(ctx, r)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, c := range affected {
-		blocked, frozen := client.TrustOf(c, rules) == client.Blocked, !c.Node.FrozenAt.IsZero()
-		switch {
-		case blocked && !frozen:
-			list = append(list, lineage.Freeze{ID: c.ID, Why: client.WhyBlocked})
-		case !blocked && frozen && c.Node.Why == client.WhyBlocked:
-			list = append(list, lineage.Thaw{ID: c.ID})
-		default:
-			continue
-		}
-		ids = append(ids, c.ID)
-	}
-	return list, ids, nil
 }
 
 func viewDocument(d client.Document) (ClientDocument, error) {

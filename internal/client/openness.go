@@ -88,6 +88,11 @@ type Admissions interface {
 	// Under lists the clients that a rule is about and that have not ended: whom it
 	// blocks, if it is a block.
 	Under(ctx context.Context, r Rule) ([]Client, error)
+	// Met lists the groups of those that people agreed to, newest first: those whose
+	// newest client's id is smaller than before, "" for all.
+	Met(ctx context.Context, before string, n int) ([]Met, error)
+	// Uses lists who agreed to clients of a group, newest first.
+	Uses(ctx context.Context, source Source, group string, n int) ([]Use, error)
 }
 
 // TrustOf is what rules say of a client: of its group, or of the domain above it.

@@ -34,6 +34,7 @@ func (s *Server) adminRoutes(handle func(string, web.Handler)) {
 	handle("POST "+changePath, s.signedIn(s.changePosted))
 	handle("GET "+view.PathAudit, s.signedIn(s.auditLog))
 	s.kindRoutes(handle)
+	s.appRoutes(handle)
 }
 
 // asAdmin is an act of v on the deployment.

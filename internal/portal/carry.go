@@ -46,6 +46,11 @@ var notices = map[string]view.Notice{
 	"recovery-stopped":   {Title: "Stopped.", Detail: "Nothing comes of it any more."},
 	"recovery-opened":    {Title: "Opened and confirmed.", Detail: "A second administrator has to confirm it, too."},
 	"recovery-confirmed": {Title: "Confirmed."},
+	"app-blocked":        {Title: "Blocked.", Detail: "It stops everywhere within seconds."},
+	"app-judged":         {Title: "Saved."},
+	"app-pinned":         {Title: "Pinned.", Detail: "Nothing is fetched for it any more."},
+	"app-unpinned":       {Title: "Unpinned."},
+	"app-removed":        {Title: "Removed.", Detail: "It stops everywhere within seconds."},
 }
 
 // noticeFor is the message on top of a page that an act led to.

@@ -41,6 +41,7 @@ type Store interface {
 	session.Store
 	grant.Store
 	client.Store
+	client.Admissions
 	resource.Store
 	recovery.Store
 	State

@@ -349,6 +349,7 @@ var ownActions = map[string]ownAction{
 	"passkeys": {"change how you sign in", assurance.None}, "people": {"manage people", assurance.Phishing},
 	"session": {"end somebody's session", assurance.Phishing}, "email": {"change where notices go", assurance.None},
 	"kinds":   {"change how people may sign in", assurance.Phishing},
+	"apps":    {"manage apps", assurance.Phishing},
 	"notices": {"manage notices", assurance.Phishing}, "codes": {"make recovery codes", assurance.None},
 	"recoveries": {"help somebody back into their account", assurance.Phishing}, "": {"go on", assurance.Phishing},
 }

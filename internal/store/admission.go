@@ -90,3 +90,34 @@ func (s *Store) Under(ctx context.Context, r client.Rule) ([]client.Client, erro
 	list = slices.DeleteFunc(list, func(c client.Client) bool { return client.TrustOf(c, []client.Rule{r}) != client.Blocked })
 	return list[:min(len(list), maxUnder)], err
 }
+
+// Met implements client.Admissions.
+func (s *Store) Met(ctx context.Context, before string, n int) ([]client.Met, error) {
+	return all(ctx, s.db, func(row Row) (m client.Met, err error) {
+		var source string
+		var clients, people, used int64
+		err = row.Scan(&source, &m.Group, &m.Newest, &m.Name, &clients, &people, &used)
+		m.Source, m.Clients, m.People, m.UsedAt = client.Source(source), int(clients), int(people), moment(used)
+		return m, err
+	}, `SELECT x.source, x.grp, x.newest, k.name, x.clients, x.people, COALESCE((SELECT MAX(g.used_at) FROM access_grant g
+JOIN client c ON c.id = g.client WHERE c.source = x.source AND c.grp = x.grp), 0)
+FROM (SELECT c.source, c.grp, MAX(c.id) AS newest, COUNT(DISTINCT c.id) AS clients, COUNT(DISTINCT CASE WHEN m.ended_at IS NULL THEN s.person END) AS people
+FROM client c JOIN node n ON n.id = c.id LEFT JOIN consent s ON s.client = c.id LEFT JOIN node m ON m.id = s.id
+WHERE c.source <> '' AND n.ended_at IS NULL GROUP BY c.source, c.grp HAVING $1 = '' OR MAX(c.id) < $2 ORDER BY MAX(c.id) DESC LIMIT $3) x
+JOIN client k ON k.id = x.newest ORDER BY x.newest DESC`, before, before, int64(n))
+}
+
+// Uses implements client.Admissions.
+func (s *Store) Uses(ctx context.Context, source client.Source, group string, n int) ([]client.Use, error) {
+	return all(ctx, s.db, func(row Row) (u client.Use, err error) {
+		var resources, scopes string
+		var at, used int64
+		if err := row.Scan(&u.Client, &u.Person, &resources, &scopes, &at, &used); err != nil {
+			return u, err
+		}
+		u.At, u.UsedAt = moment(at), moment(used)
+		return u, lists(into(&resources, &u.Resources), into(&scopes, &u.Scopes))
+	}, `SELECT s.client, s.person, s.resources, s.scopes, s.at, COALESCE((SELECT MAX(g.used_at) FROM access_grant g WHERE g.person = s.person AND g.client = s.client), 0)
+FROM consent s JOIN node n ON n.id = s.id JOIN client c ON c.id = s.client
+WHERE c.source = $1 AND c.grp = $2 AND n.ended_at IS NULL ORDER BY s.at DESC, s.id DESC LIMIT $3`, string(source), group, int64(n))
+}

@@ -379,7 +379,7 @@ func cases() []testCase {
 		{"audit-empty", dana(PathAudit), AuditLog{}},
 		{"audit-broken", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(day), Broken: "Entry 871 differs from what the checkpoint of 22 November signed.", Query: "x"}},
 	}
-	return slices.Concat(list, recoveryCases(), deviceCases(), faults())
+	return slices.Concat(list, recoveryCases(), deviceCases(), appsCases(), faults())
 }
 
 // evil is every page with hostile text wherever somebody else supplies it.
@@ -414,6 +414,9 @@ func evil() []testCase {
 		DeviceCode{Form: bad, Code: inp, Linked: true},
 		DeviceAsk{App: app, Code: hostile, Host: hostile, From: hostile, Here: hostile, Elsewhere: true, Typed: inp, Resource: hostile, ResourceURL: hostile, Form: bad, Switch: &bad},
 		Done{Headline: hostile, Text: hostile, Next: &link},
+		Apps{May: []string{hostile}, PinURL: "javascript:alert(1)", Items: []AppGroup{{Name: hostile, Domain: hostile, Print: hostile, URL: "javascript:alert(1)"}}, Rules: []AppRule{{Name: hostile, Group: hostile, ChangeURL: "javascript:alert(1)"}}, Pins: []AppPin{{Name: hostile, ClientID: hostile, ChangeURL: "javascript:alert(1)"}}},
+		AppDetail{AppGroup: AppGroup{Name: hostile, Print: hostile, Changes: []Link{link}}, May: []string{hostile}, Apps: []AppRow{{Name: hostile, ClientID: hostile, To: []string{hostile}, RemoveURL: "javascript:alert(1)"}}, Uses: []AppUse{{Person: hostile, App: hostile, Permissions: []string{hostile}}}, Back: "javascript:alert(1)"},
+		AppChange{Verb: hostile, What: hostile, Leads: []string{hostile}, Document: &inp, Form: bad, Back: "javascript:alert(1)"},
 		FormPost{Form: Form{Action: "https://board.example.net/" + hostile, Hidden: []Field{{hostile, hostile}}}, To: hostile},
 		LeaveApp{App: hostile, Back: hostile, Ends: hostile, Form: bad, Stay: "javascript:alert(1)"},
 		SignOut{HereEnds: hostile, Counts: []string{hostile}, Back: "javascript:alert(1)"},

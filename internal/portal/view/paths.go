@@ -15,6 +15,7 @@ const (
 	PathPeople   = "/admin/people"
 	PathAudit    = "/admin/audit"
 	PathNotices  = "/admin/notices"
+	PathApps     = "/admin/apps"    // that nobody registered
 	PathKinds    = "/admin/factors" // which ways to sign in people may use
 
 	PathRecoveries = "/admin/recoveries"
@@ -37,6 +38,7 @@ var sections = []section{
 	{path: PathPass, text: "Temporary pass", helper: true},
 	{path: PathPeople, text: "People", admin: true},
 	{path: PathRecoveries, text: "Recoveries", admin: true},
+	{path: PathApps, text: "Apps", admin: true},
 	{path: PathNotices, text: "Notices", admin: true},
 	{path: PathAudit, text: "Audit log", admin: true},
 }

@@ -4,10 +4,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -99,4 +101,59 @@ func testAdmissions(t *testing.T, db Database) {
 	}
 	_, err = r.s.ConsentOfGroup(r.ctx, r.person("sam").ID, "fp")
 	refused(t, err, problem.NotFound, "consent_not_found")
+}
+
+// testMet: groups of clients that nobody registered, with who uses them.
+func testMet(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	made := func(source client.Source, group, name string) client.Client {
+		c := client.Client{
+			ID: id.New(id.Client), ClientID: id.New("x-"), Name: name, AuthMethod: client.AuthNone, RedirectURIs: []string{"http://127.0.0.1/cb"}, GrantTypes: []client.GrantType{client.AuthorizationCode},
+			Scopes: []string{}, Resources: []string{}, Origin: client.Origin{Source: source, Group: group},
+		}
+		r.do(client.Create{Client: c})
+		return c
+	}
+	a1, a2 := made(client.FromDocument, "a.example", "A"), made(client.FromDocument, "a.example", "A, newer")
+	b := made(client.FromItself, "fp", "B")
+	made(client.Registered, "", "an administrator's")
+	gone := made(client.FromItself, "gone", "C")
+	dana, sam := r.person("dana"), r.person("sam")
+	agreed := func(who, c string, at time.Time) grant.Consent {
+		x := grant.Consent{ID: id.New("cns_"), Person: who, Client: c, Resources: []string{"res_1"}, Scopes: []string{"openid"}, At: at}
+		r.do(grant.Remember{Consent: x})
+		return x
+	}
+	agreed(dana.ID, a1.ID, start)
+	agreed(dana.ID, a2.ID, start.Add(time.Minute))
+	over := agreed(sam.ID, a1.ID, start.Add(2*time.Minute))
+	agreed(sam.ID, b.ID, start)
+	used := start.Add(time.Hour)
+	g := grant.Grant{ID: id.New(id.Grant), Person: dana.ID, Client: a1.ID, Consent: "", Resources: []string{}, Scopes: []string{}, CreatedAt: start, ExpiresAt: start.Add(24 * time.Hour), UsedAt: used}
+	r.do(grant.Open{Grant: g}, lineage.End{ID: gone.ID, Why: "test"})
+
+	met := must(r.s.Met(r.ctx, "", 10))(t)
+	same(t, met, []client.Met{
+		{Source: client.FromItself, Group: "fp", Name: "B", Newest: b.ID, Clients: 1, People: 1},
+		{Source: client.FromDocument, Group: "a.example", Name: "A, newer", Newest: a2.ID, Clients: 2, People: 2, UsedAt: used},
+	})
+	same(t, must(r.s.Met(r.ctx, "", 1))(t), met[:1])
+	same(t, must(r.s.Met(r.ctx, met[0].Newest, 10))(t), met[1:])
+
+	uses := must(r.s.Uses(r.ctx, client.FromDocument, "a.example", 10))(t)
+	if len(uses) != 3 || uses[0].Person != sam.ID || uses[1].Client != a2.ID || !uses[1].UsedAt.IsZero() {
+		t.Errorf("%+v", uses)
+	}
+	same(t, uses[2], client.Use{Client: a1.ID, Person: dana.ID, Resources: []string{"res_1"}, Scopes: []string{"openid"}, At: start, UsedAt: used})
+	r.do(lineage.End{ID: over.ID, Why: "test"})
+	if left := must(r.s.Uses(r.ctx, client.FromDocument, "a.example", 10))(t); len(left) != 2 {
+		t.Errorf("what was taken back is listed: %+v", left)
+	}
+	if met := must(r.s.Met(r.ctx, "", 10))(t); met[1].People != 1 {
+		t.Errorf("who took it back is counted: %+v", met[1])
+	}
+	if none := must(r.s.Uses(r.ctx, client.FromItself, "a.example", 10))(t); len(none) != 0 {
+		t.Errorf("of another source: %+v", none)
+	}
 }

@@ -46,6 +46,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"groups", testGroups},
 		{"clients", testClients},
 		{"clients that nobody registered", testAdmissions},
+		{"clients that were met", testMet},
 		{"resources", testResources},
 		{"factors", testFactors},
 		{"secret factors", testSecretFactors},
