@@ -51,7 +51,7 @@ var layers = map[int][]string{
 var domainPackages = []string{
 	"internal/lineage", "internal/once", "internal/audit", "internal/act",
 	"internal/account", "internal/group", "internal/client", "internal/resource", "internal/factor", "internal/session", "internal/grant", "internal/ruleset", "internal/issuer",
-	"internal/recovery", "internal/workload", "internal/agent", "internal/approval", "internal/keyring", "internal/ca", "internal/notice", "internal/profile",
+	"internal/recovery", "internal/workload", "internal/agent", "internal/approval", "internal/keyring", "internal/ca", "internal/notice", "internal/profile", "internal/review",
 }
 
 // sideways are the imports inside a layer. Base packages may all use problem,

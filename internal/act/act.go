@@ -77,6 +77,9 @@ type Effect struct {
 	Detail  any          // members of the general part's facts, e.g. scopes
 	Asks    []Prompt     // that the act puts before people
 	Answers []Answer     // that it gives to such
+	// Review, of an act that its Changes refuse, is what somebody has to look at; nil
+	// if nothing is.
+	Review *Refusal
 	// Against says that who asked is refused, and that this is what was done: it tells
 	// nothing of what the actor does.
 	Against bool

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -31,6 +32,43 @@ type Challenge struct {
 	For             string // the interaction, as in Intent.For
 	Device          string // that the browser shows, "" if none
 	Band            string // of risk now, "" if none was scored
+	Action          policy.Action
+	From            Origin
+	Ask             assurance.Ask // what is asked for, and why
+	Why             []problem.Reason
+}
+
+// said is what the record of a challenge says of the person.
+func (c *Challenge) said(l assurance.Ladder) map[string]any {
+	said := map[string]any{"session": c.Session, "ref": c.Ref, "action": string(c.Action)}
+	if c.Client != "" {
+		said["client"] = c.Client
+	}
+	if c.Ask.Rung > assurance.None {
+		said["ask"] = l.ACR(c.Ask.Rung)
+	}
+	if c.Ask.MaxAge > 0 {
+		said["max_age"] = int64(c.Ask.MaxAge / time.Second)
+	}
+	var policies, words []string
+	for _, w := range c.Why {
+		if words = append(words, w.Text); w.Policy != "" {
+			policies = append(policies, w.Policy)
+		}
+	}
+	if len(words) > 0 {
+		said["why"], said["policies"] = words, policies
+	}
+	return said
+}
+
+// refusal is the challenge too many as what somebody has to look at.
+func (c *Challenge) refusal() *Refusal {
+	r := &Refusal{Kind: policy.KindPerson, Actor: c.Person, Client: c.Client, Action: c.Action, Session: c.Session, Code: policy.CodeTooMany, From: c.From}
+	for _, w := range c.Why {
+		r.Reasons = append(r.Reasons, policy.Reason{Policy: w.Policy, Text: w.Text})
+	}
+	return r
 }
 
 // Marks reads single-use values. The error for one that is not there is
@@ -68,16 +106,14 @@ func (d *Doer) Challenge(ctx context.Context, marks Marks, c Challenge) error {
 		}
 	}
 	in := Intent{Action: policy.ChallengeGive, Kind: audit.StepUpAsked, Refs: Refs{Kind: policy.KindSystem, Client: c.Client}}
-	about := map[string]any{"session": c.Session, "ref": c.Ref}
-	if c.Client != "" {
-		about["client"] = c.Client
-	}
+	about := c.said(d.Ladder)
 	in.Changes = func(*Facts, policy.Decision) (Effect, error) {
 		eff := Effect{Parts: []audit.Part{{Person: c.Person, Body: about}}}
 		if recent < maxChallenges {
 			eff.Asks = []Prompt{{Person: c.Person, Ref: Transaction(c.For, c.Session, c.Device), Until: now.Add(promptLife), Band: c.Band}}
 			return eff, nil
 		}
+		eff.Review = c.refusal()
 		p := problem.New(problem.Denied, policy.CodeTooMany, "This was asked for too often without success. Reference "+c.Ref)
 		p.RetryAfter = wait
 		return eff, p

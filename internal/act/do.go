@@ -16,6 +16,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/risk"
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // tries is how often an act is decided before the caller is told to come back.
@@ -44,7 +45,8 @@ type Doer struct {
 	// Checkpoint waits until a record is under a signed checkpoint; acts of
 	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
 	Checkpoint func(ctx context.Context, recordID string) error
-	Risk       Scorer // nil: no risk is scored
+	Risk       Scorer  // nil: no risk is scored
+	Reviews    Reviews // nil: nobody looks at what was refused
 	// Slow holds an answer back, or until ctx ends; nil: by the clock of the machine.
 	Slow func(ctx context.Context, long time.Duration)
 	Now  func() time.Time // nil: time.Now
@@ -120,13 +122,13 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	}
 	rec := audit.Record{ID: id.New(id.Record), Kind: in.Kind, At: at}
 	if dec.Outcome != policy.Allow {
-		return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, nil, dec.Problem(d.Ladder))
+		return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, Effect{Review: d.refusal(&in, &facts, dec)}, dec.Problem(d.Ladder))
 	}
 	var eff Effect
 	if in.Changes != nil {
 		if eff, err = in.Changes(&facts, dec); err != nil {
 			if p := problem.From(err); p != nil && p.Kind != problem.Unavailable {
-				return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, eff.Parts, p)
+				return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, eff, p)
 			}
 			return Outcome{}, err
 		}
@@ -229,6 +231,7 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 	f.Input.Context.Now = at
 	f.Input.Context.Presented = in.Refs.Presented
 	f.Input.Context.Token, f.Input.Context.Details = in.Token, in.Details
+	f.Input.Context.DeviceKnown = in.From.Device != "" && !in.From.New
 	f.Input.Context.Assurance = assurance.Evaluate(in.Refs.Actor, proofs, at)
 	f.Proofs = proofs
 	if e := in.Elsewhere; e != nil {
@@ -293,9 +296,9 @@ func (d *Doer) set(ctx context.Context, version int64) (*policy.Set, error) {
 	return set, nil
 }
 
-// refuse records a refusal with whom it concerns, and nothing else, and gives the
-// problem.
-func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decision, rec audit.Record, about []audit.Part, p *problem.Error) error {
+// refuse records a refusal with whom it concerns, has somebody look at it where
+// that is called for, changes nothing else, and gives the problem.
+func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decision, rec audit.Record, eff Effect, p *problem.Error) error {
 	if in.Quiet {
 		if d.Refused != nil {
 			d.Refused(in.Action, p.Code)
@@ -303,15 +306,22 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 		return p
 	}
 	rec.Refused = true
-	d.describe(&rec, in, f, dec, Effect{Parts: about}, p.Code)
+	d.describe(&rec, in, f, dec, Effect{Parts: referred(ctx, eff.Parts)}, p.Code)
 	row, err := d.Writer.Seal(ctx, rec, d.Keys)
 	if err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
-	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Row: row}); err != nil {
+	look := eff.Review
+	if look != nil {
+		look.At, look.Record, look.Ref = rec.At, rec.ID, web.RefOf(ctx)
+	}
+	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Changes: d.again(look), Row: row}); err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
 	d.probed(ctx, &in, f, rec.At)
+	if err := d.open(ctx, look); err != nil {
+		return fmt.Errorf("%s: %w", in.Action, err)
+	}
 	return p
 }
 

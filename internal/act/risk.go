@@ -20,6 +20,7 @@ type Origin struct {
 	Network string   // prefix of the address (mechanisms D8), "" if it is not known
 	Shown   bool     // a device could be shown; false where nothing can show one
 	Device  string   // id of the device that was shown, "" if none was
+	New     bool     // … which the act itself gives out
 	Things  []string // what it touches beside the act's action and scopes
 	// TokenAge is how long ago the credential that is used was given out.
 	TokenAge time.Duration
@@ -106,6 +107,9 @@ func (d *Doer) score(ctx context.Context, in *Intent, f *Facts, at time.Time) (r
 		return risk.Assessment{}, nil
 	}
 	a, err := d.Risk.Score(ctx, in.Refs.Actor, origin(in, f), at)
+	if err == nil {
+		a, err = d.vouched(ctx, in, a, at)
+	}
 	if err == nil {
 		f.Input.Context.Risk = policy.Risk{Known: true, Band: a.Band}
 		if a.Before != "" {

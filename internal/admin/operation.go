@@ -128,11 +128,7 @@ func (a *API) may(ctx context.Context, c *call, action policy.Action, kind audit
 		p.Challenge = &problem.Challenge{Scope: []string{scope}}
 		return p
 	}
-	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
-		return act.Effect{}, problem.New(problem.Unavailable, "contended", "This was refused a moment ago and would not be now. Try again.")
-	}
-	_, err = a.Do.Do(ctx, in)
-	return refusal(err, scope, has)
+	return refusal(a.Do.Refuse(ctx, in), scope, has)
 }
 
 // refusal completes what policy says with what the token lacks: the scope, where

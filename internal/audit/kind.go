@@ -159,6 +159,11 @@ const (
 	PolicyReplayed  Kind = 0x0858 // recorded decisions were read, to try policies on them
 
 	AccessDecided Kind = 0x0890 // a resource server asked whether somebody may do something there
+	ReviewOpened  Kind = 0x0860 // something was refused that an administrator has to look at
+	ReviewAllowed Kind = 0x0861 // it was them: it counts for less, for a while
+	ReviewRefused Kind = 0x0862 // it was not them
+	ReviewClosed  Kind = 0x0863 // nothing follows
+	PageRefused   Kind = 0x0864 // a page of administration was not shown
 
 	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
 	BackupMade        Kind = 0x0831
@@ -337,6 +342,11 @@ var kinds = map[Kind]kindInfo{
 	EmailVerified:        {"email.verified", Identity, plain, "{who} <proved|could not prove> an e-mail address"},
 
 	AccessDecided: {"access.decided", Access, plain, "{who} <may do|may not do> [{action}|something] at [{resource}|a resource server]"},
+	ReviewOpened:  {"review.opened", Access, plain, "a review was opened of what was refused[ to {who}| to {service}][ with {client}][: {action}]"},
+	ReviewAllowed: {"review.allowed", Authority, critical, "{who} <vouched|was not allowed to vouch> for what was refused[ to {whom}| to {service}][, until {until}]"},
+	ReviewRefused: {"review.refused", Authority, plain, "{who} <said|was not allowed to say> that what was refused[ to {whom}| to {service}] was not them[, so {done}]"},
+	ReviewClosed:  {"review.closed", Authority, plain, "{who} <closed|was not allowed to close> the review of what was refused[ to {whom}| to {service}]"},
+	PageRefused:   {"page.refused", Access, plain, "{who} <looked|was not allowed to look> at a page"},
 
 	QuarantineEntered:   {"quarantine.entered", Log, plain, "the server went into quarantine"},
 	QuarantineDismissed: {"quarantine.dismissed", Authority, critical, "the operator of the machine <said|could not say> that nothing was lost when the database moved, which ended the quarantine"},

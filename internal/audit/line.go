@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 )
 
 // Line is a record as a list shows it to people.
@@ -25,8 +27,40 @@ type Line struct {
 	Code      string   // of a refusal
 	Policy    string   // version
 	Monitored string   // what policies in mode monitor would have answered and which, "deny: no-nights"; "" if the same
+	Shown     Shown    // of a person: what the decision saw of them
+	Risk      string   // the band, where it is not low
+	Signals   []string // what made it so
+	Ref       string   // of the request, of what was refused
 	NewDevice bool     // of a sign-in: in a browser that was not met before
 	ByOther   bool     // whom it concerns is not who acted
+}
+
+// Shown is what a decision saw of a person and of what they came with.
+type Shown struct {
+	Device     string        // managed, known or unknown; "" where nothing is recorded
+	ProvedAgo  time.Duration // when the highest rung was reached, before the act; below 0: nothing was proved
+	HasToken   bool          // they came with an access token,
+	TokenAge   time.Duration // of this age,
+	TokenBound bool          // bound to a key that was shown
+}
+
+// shown reads what a part keeps of what was seen.
+func shown(part []byte) (s Shown) {
+	var said struct {
+		Saw *replay.World `json:"saw"`
+	}
+	if json.Unmarshal(part, &said) != nil || said.Saw == nil {
+		return s
+	}
+	s.Device = said.Saw.Device()
+	ago, ok := said.Saw.Proved()
+	if s.ProvedAgo = ago; !ok {
+		s.ProvedAgo = -1
+	}
+	if t := said.Saw.Token; t != nil {
+		s.HasToken, s.TokenAge, s.TokenBound = true, time.Duration(t.Age)*time.Millisecond, t.Bound
+	}
+	return s
 }
 
 // Read opens a record and puts it into words. seq is -1 while it has no number.
@@ -48,11 +82,14 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 			s.persons = append(s.persons, s.person(p))
 			l.Persons = append(l.Persons, p.Person)
 		}
-		if f := p.Fields(); f["r"] == true {
-			l.Refused = true
+		f := p.Fields()
+		l.Refused = l.Refused || f["r"] == true
+		l.NewDevice = l.NewDevice || f["new_device"] == true
+		if ref, _ := f["ref"].(string); ref != "" {
+			l.Ref = ref
 		}
-		if f := p.Fields(); f["new_device"] == true {
-			l.NewDevice = true
+		if f["saw"] != nil && l.Shown == (Shown{}) {
+			l.Shown = shown(p.JSON)
 		}
 	}
 	var facts struct {
@@ -65,6 +102,8 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 		Code    string   `json:"code"`
 		Policy  string   `json:"policy"`
 		Reasons []string `json:"reasons"`
+		Risk    string   `json:"risk"`
+		Signals []string `json:"signals"`
 
 		Monitored struct {
 			Outcome string   `json:"outcome"`
@@ -76,6 +115,7 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 	}
 	l.Outcome, l.Assurance, l.Proofs = facts.Outcome, facts.ACR, strings.Join(distinct(facts.Methods), ", ")
 	l.Client, l.Code, l.Policy, l.Reasons = facts.Client, facts.Code, facts.Policy, facts.Reasons
+	l.Risk, l.Signals = facts.Risk, facts.Signals
 	if m := facts.Monitored; m.Outcome != "" {
 		l.Monitored = m.Outcome + ": " + strings.Join(m.Reasons, ", ")
 	}

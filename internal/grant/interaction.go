@@ -5,6 +5,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
 )
 
@@ -62,16 +63,18 @@ type Pending struct {
 	Reference  string // of the interaction, as in the address
 	App        client.Client
 	Next       Next
-	Ask        assurance.Ask // of NextStepUp and NextImpossible
-	Band       string        // of risk, as it was judged; "" if none is scored
-	Reasons    []string      // in words, for this person
-	Code       string        // of NextDenied
-	Scopes     []Permission  // what consent shows
-	Shown      []Detail      // … and of authorization details, each time
-	Remembered *Consent      // earlier consent, if it covers part of it; for a client that registers itself possibly an earlier registration's
-	Changed    bool          // the app is not any more what it was at the earlier consent
-	Elsewhere  bool          // the device is on another network than the browser, or nobody knows
-	Address    string        // of the browser, where a device asks; "" if unknown
+	Ask        assurance.Ask    // of NextStepUp and NextImpossible
+	Band       string           // of risk, as it was judged; "" if none is scored
+	Reasons    []string         // in words, for this person
+	Why        []problem.Reason // the same with the policies
+	Code       string           // of NextDenied
+	Review     bool             // of NextDenied: somebody should look at it
+	Scopes     []Permission     // what consent shows
+	Shown      []Detail         // … and of authorization details, each time
+	Remembered *Consent         // earlier consent, if it covers part of it; for a client that registers itself possibly an earlier registration's
+	Changed    bool             // the app is not any more what it was at the earlier consent
+	Elsewhere  bool             // the device is on another network than the browser, or nobody knows
+	Address    string           // of the browser, where a device asks; "" if unknown
 }
 
 // Detail is an element of authorization details as consent shows it.

@@ -32,6 +32,7 @@ const (
 	Webhook    = "whk_"
 	Delivery   = "dlv_"
 	Recovery   = "rcv_"
+	Review     = "rvw_" // of what was refused, for an administrator to look at
 	Delegation = "dlg_"
 	Issuer     = "iss_" // trusted to say who somebody is
 	Link       = "lnk_" // of an issuer's subject to a person

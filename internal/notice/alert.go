@@ -86,6 +86,10 @@ var alerts = []Alert{
 		Next: "Take the role back if it should not be.",
 	},
 	{
+		Name: "review_opened", Severity: Warning, kind: audit.ReviewOpened, per: time.Hour, Title: "Something was refused and waits for your look",
+		Next: "Look at it under Reviews, or with countersign review list: say whether it was them.",
+	},
+	{
 		Name: "restored", Severity: Critical, kind: audit.Restored, per: time.Minute, Title: "The deployment was restored from a backup",
 		Next: "What happened after the backup is not known to it: see the section on restoring.",
 	},

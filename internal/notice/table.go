@@ -133,6 +133,15 @@ var table = map[audit.Kind]rule{
 	audit.GroupJoined:         {to: object, admins: true},
 	audit.GroupLeft:           {to: object, admins: true},
 
+	// Reviews.
+	audit.ReviewOpened: {to: actor, often: true, admins: true, title: "Something was refused on your account", text: "Something was refused on your account[ with {client}], and an administrator will look at it. " +
+		"If it was you, give them the reference [{ref}|{review}]. If it was not, end what you don't know under Sessions."},
+	audit.ReviewAllowed: {to: object, admins: true, title: "An administrator vouched for you", text: "{actor} looked at what was refused on your account[ with {client}] and said that it was you. " +
+		"Until {until} you are let in from there with a passkey. If it was not you, tell them now."},
+	audit.ReviewRefused: {to: object, admins: true, title: "Your account was used by somebody else", text: "{actor} looked at what was refused on your account[ with {client}] and said that it was not you[, so {done}]. Sign in again and look at your passkeys and sessions."},
+	audit.ReviewClosed:  {to: object, admins: true, title: "What was refused was looked at", text: "{actor} looked at what was refused on your account[ with {client}]. Nothing was changed."},
+	audit.PageRefused:   noOne,
+
 	audit.ApprovalAsked:   {to: actor, admins: true},
 	audit.ApprovalDecided: {to: actor, admins: true},
 

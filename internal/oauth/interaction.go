@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -149,8 +150,17 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, a *authRequest,
 	if err != nil {
 		return s.authError(w, r, a, err)
 	}
-	if p.Next == grant.NextIssue {
+	switch {
+	case p.Next == grant.NextIssue:
 		return s.issueCode(w, r, a, ses, p)
+	case p.Next == grant.NextDenied && p.Review:
+		in, err := s.codeIntent(r, a, ses, ref)
+		if err == nil {
+			err = s.Do.Refuse(r.Context(), in)
+		}
+		if problem.From(err) == nil || errors.Is(err, problem.Unavailable) {
+			return s.authError(w, r, nil, err)
+		}
 	}
 	return s.ask(w, r, a, ses, p)
 }
@@ -231,10 +241,11 @@ func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, re
 	if dec.Outcome != policy.Allow {
 		for _, r := range dec.Reasons {
 			p.Reasons = append(p.Reasons, r.Text)
+			p.Why = append(p.Why, problem.Reason{Policy: r.Policy, Text: r.Text})
 		}
 	}
 	if dec.Outcome == policy.Deny {
-		p.Next, p.Code = grant.NextDenied, dec.Code
+		p.Next, p.Code, p.Review = grant.NextDenied, dec.Code, dec.Review
 		return p, nil
 	}
 	ask, met := s.wanted(a, facts.Input.Context, dec)

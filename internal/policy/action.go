@@ -94,6 +94,12 @@ const (
 	PolicyReplay  Action = "policy.replay"  // recorded decisions are read, to try other policies on them
 	PolicyRecover Action = "policy.recover" // by the operator of the host: the publishers are locked out
 
+	ReviewOpen  Action = "review.open"  // something was refused that somebody has to look at
+	ReviewRead  Action = "review.read"  // those of anybody
+	ReviewAllow Action = "review.allow" // it was them: it counts for less, for a while
+	ReviewEnd   Action = "review.end"   // it was not them: everything signed in ends
+	ReviewClose Action = "review.close" // nothing follows
+
 	DeploymentRename Action = "deployment.rename"
 	DeploymentAdopt  Action = "deployment.adopt"
 

@@ -63,8 +63,8 @@ func span(d time.Duration) string {
 }
 
 // Problem is the decision as the error that surfaces render; nil for Allow. Its
-// Detail says no more than the ask, or that it is refused (mechanisms A10); the
-// words for the signed-in person are in the Challenge's Reasons.
+// Detail says no more than the ask, or that it is refused, and the policy's public
+// reason (mechanisms A10); the words for the signed-in person are in Why.
 func (d Decision) Problem(l assurance.Ladder) *problem.Error {
 	switch d.Outcome {
 	case Allow:
@@ -78,10 +78,24 @@ func (d Decision) Problem(l assurance.Ladder) *problem.Error {
 			Reasons:   d.texts(),
 			Public:    d.public(),
 		}
+		e.Why = d.why()
 		return e
 	}
 	code := cmp.Or(d.Code, CodeDenied)
-	return problem.New(problem.Denied, code, details[code])
+	e := problem.New(problem.Denied, code, details[code])
+	if e.Public, e.Why = d.public(), d.why(); e.Public != "" {
+		e.Detail = strings.TrimSuffix(e.Detail, ".") + ": " + strings.TrimSuffix(e.Public, ".") + "."
+	}
+	return e
+}
+
+// why is the reasons as a problem carries them.
+func (d Decision) why() []problem.Reason {
+	out := make([]problem.Reason, 0, len(d.Reasons))
+	for _, r := range d.Reasons {
+		out = append(out, problem.Reason{Policy: r.Policy, Text: r.Text})
+	}
+	return out
 }
 
 // details are the sentences for refusals, one per code.

@@ -154,7 +154,7 @@ func (s *Server) Origin(r *http.Request) act.Origin {
 
 // arrival is the same of a session that is about to be opened.
 func arrival(open session.Open) act.Origin {
-	return act.Origin{Asked: true, SignIn: true, Shown: true, Network: open.Network, Device: open.Device}
+	return act.Origin{Asked: true, SignIn: true, Shown: true, Network: open.Network, Device: open.Device, New: open.NewDevice != nil}
 }
 
 // visitor is a signed-in person.

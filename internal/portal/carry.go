@@ -12,6 +12,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -81,10 +82,15 @@ func withQuery(path string, pairs ...string) string {
 // confirmFirst sends the browser to confirm that it is the person, before the
 // act, and to a page of ours then. why is a key of ownActions, band that of risk now. Whoever comes back
 // again and again without having confirmed is told to wait (mechanisms A15).
-func (s *Server) confirmFirst(w http.ResponseWriter, r *http.Request, in act.Intent, band, page, why string) error {
-	err := s.Do.Challenge(r.Context(), s.Store, act.Challenge{
+func (s *Server) confirmFirst(w http.ResponseWriter, r *http.Request, in act.Intent, dec policy.Decision, band, page, why string) error {
+	c := act.Challenge{
 		Person: in.Refs.Actor, Session: in.Refs.Session, Class: string(in.Action), Ref: web.RecordOf(r).Ref(), For: in.For, Device: in.From.Device, Band: band,
-	})
+		Action: in.Action, From: in.From, Ask: dec.Ask,
+	}
+	if p := dec.Problem(s.Ladder); p != nil {
+		c.Why = p.Why
+	}
+	err := s.Do.Challenge(r.Context(), s.Store, c)
 	if p := problem.From(err); p != nil && p.Code == policy.CodeTooMany {
 		throttled := problem.New(problem.Throttled, p.Code, "You were asked twice in the last five minutes to confirm that it's you for this.").Because(err)
 		throttled.RetryAfter = p.RetryAfter
@@ -109,7 +115,12 @@ func (s *Server) may(w http.ResponseWriter, r *http.Request, in act.Intent, page
 	case dec.Outcome == policy.Allow:
 		return true, nil
 	case dec.Outcome == policy.StepUp:
-		return false, s.confirmFirst(w, r, in, facts.Risk.Band, page, why)
+		return false, s.confirmFirst(w, r, in, dec, facts.Risk.Band, page, why)
+	case dec.Review: // for the record, and for whoever looks at it
+		if in.Kind == 0 {
+			in.Kind = audit.PageRefused
+		}
+		return false, s.Do.Refuse(r.Context(), in)
 	}
 	return false, dec.Problem(s.Ladder)
 }
@@ -127,7 +138,7 @@ func (s *Server) perform(w http.ResponseWriter, r *http.Request, in act.Intent, 
 		_, err = s.Do.Do(r.Context(), in)
 	}
 	if dec.Outcome == policy.StepUp || errors.Is(err, problem.StepUp) {
-		return false, s.confirmFirst(w, r, in, facts.Risk.Band, page, why)
+		return false, s.confirmFirst(w, r, in, dec, facts.Risk.Band, page, why)
 	}
 	return err == nil, err
 }

@@ -39,7 +39,9 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
 		if len(p.Reasons) > 0 {
 			words = p.Reasons[0]
 		}
-		return problem.New(problem.Denied, "access_denied", words)
+		refused := problem.New(problem.Denied, "access_denied", words)
+		refused.Why = p.Why
+		return refused
 	default:
 		http.Redirect(w, r, after(tx, ""), http.StatusSeeOther)
 		return nil

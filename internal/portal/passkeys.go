@@ -180,6 +180,8 @@ func (s *Server) passkeyOptions(w http.ResponseWriter, r *http.Request, v *visit
 		return err
 	case dec.Outcome == policy.StepUp:
 		return stale
+	case dec.Review:
+		return s.Do.Refuse(r.Context(), in)
 	case dec.Outcome != policy.Allow:
 		return dec.Problem(s.Ladder)
 	}

@@ -50,8 +50,15 @@ type Error struct {
 	Hint       string // the next action, e.g. the command that fixes it
 	Challenge  *Challenge
 	RetryAfter time.Duration
+	Public     string // what callers may be told of why it is refused, "" if nothing
+	Why        []Reason
 	cause      error
 }
+
+// Reason is why something is refused or asked for, in words, and which policy says
+// so. It is for the signed-in person, administrators and the log: no caller is told
+// (mechanisms A10).
+type Reason struct{ Policy, Text string }
 
 // New makes a problem.
 func New(kind Kind, code, detail string) *Error {

@@ -27,6 +27,7 @@ const (
 	TrustedNetwork   Signal = "trusted_network"
 	ManagedDevice    Signal = "managed_device"
 	Reported         Signal = "reported" // by somebody else, through the API
+	Vouched          Signal = "vouched"  // an administrator said that it is the actor; see Assessment.Vouch
 )
 
 // Term is what one signal adds to a score.
@@ -45,7 +46,8 @@ const (
 )
 
 // Assessment is a score with all that it is made of: Score is the sum of the
-// points of Terms, or 0 if that is below.
+// points of Terms, or 0 if that is below, and Band that of Score, unless a term is
+// Vouched.
 type Assessment struct {
 	Score int
 	Band  string
@@ -62,6 +64,18 @@ func (a *Assessment) Worst() string {
 		return ""
 	}
 	return bands[max(slices.Index(bands, a.Band), slices.Index(bands, a.Before), 0)]
+}
+
+// Vouch is the assessment of what an administrator said is the actor itself. It is
+// High at most, and no lower than it was: it is asked for what cannot be phished,
+// and no word of anybody's stands in for that.
+func (a Assessment) Vouch(words string) Assessment {
+	if a.Band != Extreme {
+		return a
+	}
+	a.Band = High
+	a.Terms = append(slices.Clip(a.Terms), Term{Signal: Vouched, Words: words})
+	return a
 }
 
 // Settings are the points that each signal is worth at most, and where the bands

@@ -29,6 +29,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/places"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal"
+	"github.com/countersign-dev/countersign/internal/review"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/store/postgres"
@@ -161,7 +162,7 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	s.Names, s.Sealer = s.Store.RecordKeys(kek), kek
 	s.Do = &act.Doer{
 		Store: floored{s.Store, s.clock}, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
-		Rulesets: (&ruleset.Book{Store: s.Store}).Set,
+		Rulesets: (&ruleset.Book{Store: s.Store}).Set, Reviews: review.Book{Store: s.Store},
 	}
 	if !o.Aside {
 		if err := s.scoreRisk(); err != nil {

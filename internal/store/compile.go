@@ -89,7 +89,7 @@ func (s *Store) change(u *unit, c act.Change) error {
 	for _, noun := range [...]func(*unit, act.Change) bool{
 		s.lineageChange, s.onceChange, s.personChange, s.groupChange, s.clientChange, s.resourceChange,
 		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.profileChange, s.reportChange,
-		s.noticeChange, s.recoveryChange, s.delegationChange, s.issuerChange,
+		s.noticeChange, s.recoveryChange, s.reviewChange, s.delegationChange, s.issuerChange,
 	} {
 		if noun(u, c) {
 			u.took(c)
@@ -110,6 +110,7 @@ var conflicts = map[string]*problem.Error{
 	"keyring.purpose":                problem.New(problem.Conflict, "key_taken", "Another process has just made that key."),
 	"recovery.person":                problem.New(problem.Conflict, "recovery_open", "A recovery of this account is open already. Finish or cancel that one first."),
 	"recovery_confirmation.recovery": recoveryConfirmed,
+	"review.actor":                   reviewOpen,
 	"deployment.one":                 problem.New(problem.Conflict, "deployment_exists", "This database already belongs to a deployment."),
 	"trusted_issuer.active":          problem.New(problem.Conflict, "issuer_taken", "That issuer is trusted already."),
 	"risk_report.source":             problem.New(problem.Conflict, "signal_raced", "The same is being reported right now. Send it again."),

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/countersign-dev/countersign/internal/review"
 )
 
 // sweepBatch is how many rows one transaction of housekeeping touches.
@@ -66,6 +68,11 @@ SELECT x.epoch, x.size FROM cosignature x LEFT JOIN checkpoint c ON c.epoch = x.
 		"signals of risk that are over", 0,
 		`SELECT COUNT(*) FROM (SELECT 1 FROM risk_report WHERE until <= $1 LIMIT $2) due`,
 		[]string{`DELETE FROM risk_report WHERE id IN (SELECT id FROM risk_report WHERE until <= $1 LIMIT $2)`},
+	},
+	{
+		"reviews that are over", review.Life,
+		`SELECT COUNT(*) FROM (SELECT 1 FROM review WHERE over_at < $1 LIMIT $2) due`,
+		[]string{`DELETE FROM review WHERE id IN (SELECT id FROM review WHERE over_at < $1 LIMIT $2)`},
 	},
 	{
 		"processes that are gone", 7 * 24 * time.Hour,

@@ -75,6 +75,7 @@ func (s *Store) forget(u *unit, id string) {
 	u.then(`DELETE FROM once WHERE bound = $1 AND purpose IN (32, 33)`, id)
 	u.then(`DELETE FROM recovery_confirmation WHERE recovery IN (SELECT id FROM recovery WHERE person = $1)`, id)
 	u.then(`DELETE FROM recovery WHERE person = $1`, id)
+	u.then(`DELETE FROM review WHERE actor = $1`, id)
 	u.then(`DELETE FROM session WHERE person = $1`, id)
 	u.then(`DELETE FROM issuer_link WHERE person = $1`, id)
 	u.then(`UPDATE access_grant SET proofs = '[]' WHERE person = $1`, id)

@@ -18,6 +18,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/review"
 	"github.com/countersign-dev/countersign/internal/session"
 )
 
@@ -47,6 +48,7 @@ var (
 	_ keyring.Store  = (*Store)(nil)
 	_ recovery.Store = (*Store)(nil)
 	_ issuer.Store   = (*Store)(nil)
+	_ review.Store   = (*Store)(nil)
 )
 
 // New makes a Store over an opened and migrated database. now may be nil.

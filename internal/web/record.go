@@ -48,6 +48,15 @@ func RecordOf(r *http.Request) *Record {
 	return &Record{ref: "000000"}
 }
 
+// RefOf is the reference of the request that a context belongs to, "" if it
+// belongs to none.
+func RefOf(ctx context.Context) string {
+	if rec, ok := ctx.Value(recordKey{}).(*Record); ok {
+		return rec.ref
+	}
+	return ""
+}
+
 // ClientAddr is the client's address; not valid means unknown (mechanisms I20).
 func ClientAddr(r *http.Request) netip.Addr { return RecordOf(r).client }
 

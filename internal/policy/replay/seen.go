@@ -209,6 +209,26 @@ func world(in *policy.Input) *World {
 	return w
 }
 
+// Device says what was known of the device: managed, known or unknown.
+func (w *World) Device() string {
+	switch {
+	case w.is(deviceManaged):
+		return "managed"
+	case w.is(deviceKnown):
+		return "known"
+	}
+	return "unknown"
+}
+
+// Proved gives how long before the decision the highest rung was reached; ok is false
+// where nothing was proved.
+func (w *World) Proved() (ago time.Duration, ok bool) {
+	if len(w.Ages) == 0 {
+		return 0, false
+	}
+	return time.Duration(w.Ages[len(w.Ages)-1]) * time.Millisecond, true
+}
+
 func (w *World) is(letter byte) bool {
 	return slices.Contains([]byte(w.Is), letter)
 }

@@ -58,6 +58,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"confirmations", testConfirmations},
 		{"recovery codes", testRecoveryCodes},
 		{"recovery races", testRecoveryRaces},
+		{"reviews", testReviews},
+		{"review races", testReviewRaces},
 		{"proofs on probation", testProbationProofs},
 		{"sessions", testSessions},
 		{"grants", testGrants},

@@ -1,0 +1,298 @@
+// Package review owns reviews: what a decision refused and asked somebody to look
+// at, until an administrator has said what it was. It owns when one is opened, how
+// many there may be, and what a resolution does. That something is refused is
+// policy's; a resolution lowers no rule of it.
+package review
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/risk"
+)
+
+// State is how a review stands.
+type State string
+
+// The states. Every one but Open is for good.
+const (
+	Open    State = "open"
+	Allowed State = "allowed" // it was them: what is unusual there counts as high at most, for a while
+	Refused State = "refused" // it was not them
+	Closed  State = "closed"  // nothing follows
+)
+
+// States lists them.
+var States = []State{Open, Allowed, Refused, Closed}
+
+const (
+	// MaxOpen is how many reviews of one actor are open at most. What is refused
+	// beyond stands in the log alone.
+	MaxOpen = 16
+	// MaxAllow is how long the word of an administrator counts at most.
+	MaxAllow = 24 * time.Hour
+	// Life is how long a review that is over is kept.
+	Life = 400 * 24 * time.Hour
+)
+
+// Review is what was refused to one actor, of one action through one client, as
+// often as it was until somebody looked.
+type Review struct {
+	ID       string
+	Kind     string // of the actor: policy.KindPerson, …
+	Actor    string
+	Client   string // by id, "" if none
+	Action   policy.Action
+	State    State
+	Count    int64  // refusals
+	Ref      string // of the first request, "" if there was none
+	Record   string // of its refusal
+	OpenedAt time.Time
+	LastAt   time.Time // of the last refusal
+	Seen     Evidence
+	By       string // who resolved it
+	Note     string // in their words
+	OverAt   time.Time
+	Until    time.Time // Allowed: until when
+}
+
+// Evidence is what the first refusal saw.
+type Evidence struct {
+	Code     string   `json:"code"`
+	Reasons  []Reason `json:"reasons,omitempty"`
+	Score    int      `json:"score,omitempty"`
+	Band     string   `json:"band,omitempty"` // "" if no risk was scored
+	Terms    []Term   `json:"terms,omitempty"`
+	Network  string   `json:"network,omitempty"`
+	Device   string   `json:"device,omitempty"` // that was shown
+	Session  string   `json:"session,omitempty"`
+	Grant    string   `json:"grant,omitempty"`
+	Resource string   `json:"resource,omitempty"`
+	ACR      string   `json:"acr,omitempty"`
+	Methods  []string `json:"methods,omitempty"`
+}
+
+// Reason is a policy that refused, or what was unusual, in words.
+type Reason struct {
+	Policy string `json:"policy,omitempty"`
+	Text   string `json:"text"`
+}
+
+// Term is a risk.Term as it is kept.
+type Term struct {
+	Signal string `json:"signal"`
+	Points int    `json:"points"`
+	Words  string `json:"words"`
+}
+
+// ByRisk reports whether it was refused for its risk, which an administrator can
+// vouch for. What a rule refuses is made possible by an exception to that rule.
+func (r Review) ByRisk() bool { return r.Seen.Band == risk.Extreme && r.Seen.Code == policy.CodeDenied }
+
+// Vouches reports whether an administrator's word holds now for a use: of the same
+// device, if one was shown, and from the same network, or through the same client
+// where the network is not known.
+func (r Review) Vouches(client string, o act.Origin, at time.Time) bool {
+	if r.State != Allowed || !at.Before(r.Until) || r.Seen.Device != "" && r.Seen.Device != o.Device {
+		return false
+	}
+	if r.Seen.Network != "" {
+		return o.Network == r.Seen.Network
+	}
+	return o.Network == "" && client == r.Client
+}
+
+// Opens opens a review: problem.Conflict if one of the like is open (review_open),
+// or as many as an actor may have (review_full).
+type Opens struct{ Review }
+
+// Again counts a refusal on the review that is open of the like; nothing where there
+// is none.
+type Again struct {
+	Actor, Client string
+	Action        policy.Action
+}
+
+// Resolve ends a review that is open; problem.Conflict (review_over) if it is not.
+type Resolve struct {
+	ID    string
+	State State
+	By    string
+	Note  string
+	Until time.Time // of Allowed
+}
+
+// Change marks Opens as a change.
+func (Opens) Change() {}
+
+// Change marks Again as a change.
+func (Again) Change() {}
+
+// Change marks Resolve as a change.
+func (Resolve) Change() {}
+
+// Store reads reviews.
+type Store interface {
+	// Review gives one; problem.NotFound (review_not_found).
+	Review(ctx context.Context, id string) (Review, error)
+	// Reviews lists those of a state ("": all), newest first, those below before; ""
+	// begins with the newest.
+	Reviews(ctx context.Context, s State, before string, n int) ([]Review, error)
+	// ReviewsOf lists those of an actor that are open or Allowed until after at.
+	ReviewsOf(ctx context.Context, actor string, at time.Time) ([]Review, error)
+	// OtherAdministrators reports whether anybody else who is live administers.
+	OtherAdministrators(ctx context.Context, person string) (bool, error)
+}
+
+// Book keeps reviews; it implements act.Reviews.
+type Book struct{ Store Store }
+
+var _ act.Reviews = Book{}
+
+// Again implements act.Reviews.
+func (Book) Again(r act.Refusal) act.Change { return Again{r.Actor, r.Client, r.Action} }
+
+// Opening implements act.Reviews.
+func (b Book) Opening(ctx context.Context, r act.Refusal) (act.Change, map[string]any, error) {
+	list, err := b.Store.ReviewsOf(ctx, r.Actor, r.At)
+	if err != nil {
+		return nil, nil, err
+	}
+	open := 0
+	for _, x := range list {
+		if x.State != Open {
+			continue
+		}
+		if open++; x.Client == r.Client && x.Action == r.Action {
+			return nil, nil, nil
+		}
+	}
+	if open >= MaxOpen {
+		return nil, nil, nil
+	}
+	v := of(r)
+	said := map[string]any{"review": v.ID, "action": string(v.Action), "record": v.Record}
+	if v.Ref != "" {
+		said["ref"] = v.Ref
+	}
+	if v.Client != "" {
+		said["client"] = v.Client
+	}
+	if v.Kind != policy.KindPerson {
+		said["service"] = v.Actor
+	}
+	return Opens{v}, said, nil
+}
+
+// of is the review that a refusal opens.
+func of(r act.Refusal) Review {
+	v := Review{
+		ID: id.New(id.Review), Kind: r.Kind, Actor: r.Actor, Client: r.Client, Action: r.Action, State: Open, Count: 1,
+		Ref: r.Ref, Record: r.Record, OpenedAt: r.At, LastAt: r.At,
+		Seen: Evidence{
+			Code: r.Code, Score: r.Risk.Score, Band: r.Risk.Band, Network: r.From.Network, Device: r.From.Device,
+			Session: r.Session, Grant: r.Grant, Resource: r.Resource, ACR: r.ACR, Methods: r.Methods,
+		},
+	}
+	for _, x := range r.Reasons {
+		if x.Policy != "" { // what is unusual stands in the terms
+			v.Seen.Reasons = append(v.Seen.Reasons, Reason{x.Policy, x.Text})
+		}
+	}
+	for _, t := range r.Risk.Terms {
+		v.Seen.Terms = append(v.Seen.Terms, Term{string(t.Signal), t.Points, t.Words})
+	}
+	return v
+}
+
+// Vouched implements act.Reviews.
+func (b Book) Vouched(ctx context.Context, actor, client string, o act.Origin, at time.Time) (string, error) {
+	list, err := b.Store.ReviewsOf(ctx, actor, at)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range list {
+		if r.Vouches(client, o, at) {
+			return fmt.Sprintf("An administrator looked at this and said, until %s, that it is this account itself (%s).", r.Until.UTC().Format("15:04 UTC on 2 January"), r.ID), nil
+		}
+	}
+	return "", nil
+}
+
+// Resolution is how an administrator resolves a review.
+type Resolution struct {
+	Review Review
+	State  State
+	By     string
+	Note   string
+	For    time.Duration // Allowed: how long, at most MaxAllow
+}
+
+// Check refuses a resolution that makes no sense for its review, in words.
+func (x Resolution) Check() error {
+	switch {
+	case x.Review.State != Open:
+		return Over
+	case !utf8.ValidString(x.Note) || utf8.RuneCountInString(x.Note) > 200 || strings.ContainsFunc(x.Note, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }):
+		return problem.New(problem.Invalid, "reason_invalid", "A reason has at most 200 characters, and no control characters.")
+	case x.State == Allowed && strings.TrimSpace(x.Note) == "":
+		return problem.New(problem.Invalid, "reason_missing", "Say how you know that it was them.")
+	case x.State == Allowed && !x.Review.ByRisk():
+		return problem.New(problem.Conflict, "review_not_by_risk", "This was not refused for its risk, so nobody can vouch for it.").
+			WithHint("What a rule refuses is made possible by an exception to that rule, in the policies. Close the review.")
+	case x.State == Allowed && (x.For < time.Minute || x.For > MaxAllow):
+		return problem.Newf(problem.Invalid, "duration_invalid", "Allow it for at least a minute and at most %d hours.", int(MaxAllow.Hours()))
+	}
+	return nil
+}
+
+// Change is the resolution as a change, at a time.
+func (x Resolution) Change(now time.Time) Resolve {
+	c := Resolve{ID: x.Review.ID, State: x.State, By: x.By, Note: strings.TrimSpace(x.Note)}
+	if x.State == Allowed {
+		c.Until = now.Add(x.For)
+	}
+	return c
+}
+
+// Said is what the record says of it to whom it concerns.
+func (x Resolution) Said(now time.Time) map[string]any {
+	said := map[string]any{"review": x.Review.ID, "action": string(x.Review.Action)}
+	if x.Review.Ref != "" {
+		said["ref"] = x.Review.Ref
+	}
+	if x.Review.Client != "" {
+		said["client"] = x.Review.Client
+	}
+	if note := strings.TrimSpace(x.Note); note != "" {
+		said["reason"] = note
+	}
+	if x.State == Allowed {
+		said["until"] = now.Add(x.For).UTC().Format(time.RFC3339)
+	}
+	return said
+}
+
+// MayResolve says why an administrator may not resolve a review, nil if they may:
+// their own is for another one, if there is any. That they are one is policy's.
+func MayResolve(ctx context.Context, s Store, r Review, by string) error {
+	if r.Actor != by {
+		return nil
+	}
+	others, err := s.OtherAdministrators(ctx, by)
+	if err == nil && others {
+		err = problem.New(problem.Denied, "review_own", "This is about you: another administrator has to look at it.")
+	}
+	return err
+}
+
+// Over says that somebody has resolved a review.
+var Over = problem.New(problem.Conflict, "review_over", "Somebody has resolved this already.")
