@@ -64,6 +64,7 @@ var sideways = map[string][]string{
 	"internal/recovery": {"internal/account", "internal/group"},   // who may help whom is judged by their groups
 	"internal/grant":    {"internal/client", "internal/resource"}, // a grant is to a client, for resources
 	"internal/notice":   {"internal/account"},                     // who is told is a person
+	"internal/review":   {"internal/recovery"},                    // of whom it was not, what is signed in ends as when they recover
 	"internal/issuer":   {"internal/client"},                      // keys and scopes are checked as a client's are
 	"pep":               {"."},                                    // local policy is an addition to the SDK
 	"clilogin":          {"."},                                    // and so is a login

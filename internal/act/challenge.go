@@ -50,16 +50,27 @@ func (c *Challenge) said(l assurance.Ladder) map[string]any {
 	if c.Ask.MaxAge > 0 {
 		said["max_age"] = int64(c.Ask.MaxAge / time.Second)
 	}
-	var policies, words []string
-	for _, w := range c.Why {
-		if words = append(words, w.Text); w.Policy != "" {
-			policies = append(policies, w.Policy)
-		}
+	if c.Ask.Demands() {
+		said["needs"] = policy.Words(c.Ask)
 	}
-	if len(words) > 0 {
-		said["why"], said["policies"] = words, policies
+	if len(c.Why) > 0 {
+		var ids []string
+		for _, w := range c.Why {
+			if w.Policy != "" {
+				ids = append(ids, w.Policy)
+			}
+		}
+		said["why"], said["policies"] = words(c.Why), ids
 	}
 	return said
+}
+
+// words are the texts of reasons.
+func words(why []problem.Reason) (out []string) {
+	for _, w := range why {
+		out = append(out, w.Text)
+	}
+	return out
 }
 
 // refusal is the challenge too many as what somebody has to look at.

@@ -398,12 +398,12 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 	}
 	rec.Facts = d.facts.interned(rf)
 	rec.Parts = append(rec.Parts, eff.Parts...)
-	d.describeActor(rec, in, saw)
+	d.describeActor(rec, in, dec, saw)
 }
 
 // describeActor fills the part of whoever acted, with what the decision saw of
-// them.
-func (d *Doer) describeActor(rec *audit.Record, in Intent, saw *replay.World) {
+// them and why it refused.
+func (d *Doer) describeActor(rec *audit.Record, in Intent, dec policy.Decision, saw *replay.World) {
 	actor := in.Refs.Actor
 	if in.Refs.Kind != policy.KindPerson || actor == "" {
 		return
@@ -428,6 +428,9 @@ func (d *Doer) describeActor(rec *audit.Record, in Intent, saw *replay.World) {
 	}
 	if saw != nil {
 		who["saw"] = saw
+	}
+	if p := dec.Problem(d.Ladder); rec.Refused && p != nil { // in words, which may be of them alone
+		who["why"] = words(p.Why)
 	}
 	rec.Parts[i].Body = who
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/profile"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/review"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/session"
 )
@@ -118,6 +119,7 @@ type Config struct {
 	// Recoveries, the settings of recovering, and the keys that cancel links are
 	// made with, the newest first.
 	Recoveries recovery.Store
+	Reviews    review.Store
 	Recovery   recovery.Settings
 	CancelKeys func() [][]byte
 	Now        func() time.Time // nil: time.Now
@@ -138,7 +140,7 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.CancelKeys == nil || c.Tree == nil ||
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.Tree == nil ||
 		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil || c.Reports == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
@@ -157,6 +159,7 @@ func New(c Config) (*API, error) {
 	a.issuers()
 	a.sessions()
 	a.recoveries()
+	a.reviews()
 	a.factors()
 	a.webhooks()
 	a.deliveries()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/policy/replay"
 )
 
@@ -31,6 +32,9 @@ type Line struct {
 	Risk      string   // the band, where it is not low
 	Signals   []string // what made it so
 	Ref       string   // of the request, of what was refused
+	Needs     string   // what would have done, in words, where something would
+	Why       []string // why it was refused or asked for, in words, as far as it is kept
+	Review    string   // that was opened of it, by id
 	NewDevice bool     // of a sign-in: in a browser that was not met before
 	ByOther   bool     // whom it concerns is not who acted
 }
@@ -85,9 +89,13 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 		f := p.Fields()
 		l.Refused = l.Refused || f["r"] == true
 		l.NewDevice = l.NewDevice || f["new_device"] == true
-		if ref, _ := f["ref"].(string); ref != "" {
-			l.Ref = ref
+		for name, v := range map[string]*string{"ref": &l.Ref, "needs": &l.Needs, "review": &l.Review} {
+			if text, _ := f[name].(string); text != "" {
+				*v = text
+			}
 		}
+		l.Why = append(l.Why, texts(f["why"])...)
+		l.Reasons = append(l.Reasons, texts(f["policies"])...)
 		if f["saw"] != nil && l.Shown == (Shown{}) {
 			l.Shown = shown(p.JSON)
 		}
@@ -105,6 +113,8 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 		Risk    string   `json:"risk"`
 		Signals []string `json:"signals"`
 
+		Seen *replay.Shared `json:"seen"`
+
 		Monitored struct {
 			Outcome string   `json:"outcome"`
 			Reasons []string `json:"reasons"`
@@ -114,7 +124,10 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 		facts.Kind = "" // nothing is known then
 	}
 	l.Outcome, l.Assurance, l.Proofs = facts.Outcome, facts.ACR, strings.Join(distinct(facts.Methods), ", ")
-	l.Client, l.Code, l.Policy, l.Reasons = facts.Client, facts.Code, facts.Policy, facts.Reasons
+	l.Client, l.Code, l.Policy, l.Reasons = facts.Client, facts.Code, facts.Policy, append(l.Reasons, facts.Reasons...)
+	if seen := facts.Seen; l.Needs == "" && seen != nil && seen.Ask != nil {
+		l.Needs = policy.Words(seen.Ask.Ask())
+	}
 	l.Risk, l.Signals = facts.Risk, facts.Signals
 	if m := facts.Monitored; m.Outcome != "" {
 		l.Monitored = m.Outcome + ": " + strings.Join(m.Reasons, ", ")
@@ -133,6 +146,17 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 		l.Actor = "someone"
 	}
 	return l
+}
+
+// texts are the strings of a list.
+func texts(v any) (out []string) {
+	list, _ := v.([]any)
+	for _, x := range list {
+		if s, ok := x.(string); ok {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func distinct(list []string) []string {

@@ -7,15 +7,11 @@ package review
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/policy"
-	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/risk"
 )
 
@@ -226,73 +222,3 @@ func (b Book) Vouched(ctx context.Context, actor, client string, o act.Origin, a
 	}
 	return "", nil
 }
-
-// Resolution is how an administrator resolves a review.
-type Resolution struct {
-	Review Review
-	State  State
-	By     string
-	Note   string
-	For    time.Duration // Allowed: how long, at most MaxAllow
-}
-
-// Check refuses a resolution that makes no sense for its review, in words.
-func (x Resolution) Check() error {
-	switch {
-	case x.Review.State != Open:
-		return Over
-	case !utf8.ValidString(x.Note) || utf8.RuneCountInString(x.Note) > 200 || strings.ContainsFunc(x.Note, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }):
-		return problem.New(problem.Invalid, "reason_invalid", "A reason has at most 200 characters, and no control characters.")
-	case x.State == Allowed && strings.TrimSpace(x.Note) == "":
-		return problem.New(problem.Invalid, "reason_missing", "Say how you know that it was them.")
-	case x.State == Allowed && !x.Review.ByRisk():
-		return problem.New(problem.Conflict, "review_not_by_risk", "This was not refused for its risk, so nobody can vouch for it.").
-			WithHint("What a rule refuses is made possible by an exception to that rule, in the policies. Close the review.")
-	case x.State == Allowed && (x.For < time.Minute || x.For > MaxAllow):
-		return problem.Newf(problem.Invalid, "duration_invalid", "Allow it for at least a minute and at most %d hours.", int(MaxAllow.Hours()))
-	}
-	return nil
-}
-
-// Change is the resolution as a change, at a time.
-func (x Resolution) Change(now time.Time) Resolve {
-	c := Resolve{ID: x.Review.ID, State: x.State, By: x.By, Note: strings.TrimSpace(x.Note)}
-	if x.State == Allowed {
-		c.Until = now.Add(x.For)
-	}
-	return c
-}
-
-// Said is what the record says of it to whom it concerns.
-func (x Resolution) Said(now time.Time) map[string]any {
-	said := map[string]any{"review": x.Review.ID, "action": string(x.Review.Action)}
-	if x.Review.Ref != "" {
-		said["ref"] = x.Review.Ref
-	}
-	if x.Review.Client != "" {
-		said["client"] = x.Review.Client
-	}
-	if note := strings.TrimSpace(x.Note); note != "" {
-		said["reason"] = note
-	}
-	if x.State == Allowed {
-		said["until"] = now.Add(x.For).UTC().Format(time.RFC3339)
-	}
-	return said
-}
-
-// MayResolve says why an administrator may not resolve a review, nil if they may:
-// their own is for another one, if there is any. That they are one is policy's.
-func MayResolve(ctx context.Context, s Store, r Review, by string) error {
-	if r.Actor != by {
-		return nil
-	}
-	others, err := s.OtherAdministrators(ctx, by)
-	if err == nil && others {
-		err = problem.New(problem.Denied, "review_own", "This is about you: another administrator has to look at it.")
-	}
-	return err
-}
-
-// Over says that somebody has resolved a review.
-var Over = problem.New(problem.Conflict, "review_over", "Somebody has resolved this already.")

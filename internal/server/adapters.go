@@ -213,7 +213,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Admissions: s.Store, Access: s.Store,
 		Factors: s.Store, Imports: s.passwords,
 		Policies:   s.Store,
-		Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
+		Reviews: s.Store, Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
 		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Now: s.now,
 	})
 }
