@@ -89,7 +89,7 @@ Data goes to standard output, words for you to standard error. Exit codes:
 		names, _ := store.Profiles()
 		return names, cobra.ShellCompDirectiveNoFileComp
 	})
-	c.AddCommand(a.login(), a.logout(), a.auth(), a.call(), a.person(), a.factor(), a.recovery(), a.session(), a.apply(),
+	c.AddCommand(a.login(), a.logout(), a.auth(), a.call(), a.person(), a.factor(), a.recovery(), a.review(), a.explain(), a.session(), a.apply(),
 		a.clientCommand(), a.issuerCommand(), a.webhook(), a.delivery(), a.alert(), a.leak(), a.policy(), a.version())
 	return c
 }

@@ -480,6 +480,8 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		answer(w, 201, map[string]any{"id": "inv_1", "url": i.server.URL + "/join#cs_invite_x", "expires_at": time.Now().Add(72 * time.Hour)})
+	case noun == "reviews", noun == "explanations":
+		i.reviews(w, r, noun, id, verb)
 	case noun == "recoveries", verb == "recoveries", verb == "temporary-passes":
 		i.recovery(w, r, id, verb)
 	case r.Method == "POST" && path == "/people":
