@@ -66,11 +66,6 @@ func (c Caller) refs(owner string) act.Refs {
 	}
 }
 
-// token is the access token as decisions see it.
-func (c Caller) token(now time.Time) policy.Token {
-	return policy.Token{Known: true, Age: max(0, now.Sub(c.Claims.IssuedAt.Time())), Bound: true}
-}
-
 // tokenLeeway is for clocks of other replicas.
 const tokenLeeway = 5 * time.Second
 
