@@ -41,8 +41,9 @@ type Reviews interface {
 	// (problem.Conflict) if another one was quicker.
 	Opening(context.Context, Refusal) (open Change, said map[string]any, err error)
 	// Vouched gives, for an actor whose risk is extreme, what an administrator said of
-	// uses from there, "" if nobody said anything that counts now.
-	Vouched(ctx context.Context, actor, client string, o Origin, at time.Time) (words string, err error)
+	// uses from there, "" if nobody said anything that counts now. What they did not
+	// see when they said it, they did not vouch for.
+	Vouched(ctx context.Context, actor, client string, o Origin, a risk.Assessment, at time.Time) (words string, err error)
 }
 
 // refusal is what is to be looked at of an intent that policy refused; nil if
@@ -109,7 +110,7 @@ func (d *Doer) vouched(ctx context.Context, in *Intent, a risk.Assessment, at ti
 	if d.Reviews == nil || a.Band != risk.Extreme {
 		return a, nil
 	}
-	words, err := d.Reviews.Vouched(ctx, in.Refs.Actor, in.Refs.Client, in.From, at)
+	words, err := d.Reviews.Vouched(ctx, in.Refs.Actor, in.Refs.Client, in.From, a, at)
 	if err != nil || words == "" {
 		return a, err
 	}

@@ -7,6 +7,7 @@ package review
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
@@ -95,10 +96,17 @@ func (r Review) ByRisk() bool { return r.Seen.Band == risk.Extreme && r.Seen.Cod
 
 // Vouches reports whether an administrator's word holds now for a use: of the same
 // device, if one was shown, and from the same network, or through the same client
-// where the network is not known.
-func (r Review) Vouches(client string, o act.Origin, at time.Time) bool {
+// where the network is not known; and only while nothing speaks against it that they
+// did not see. The time of day and the age of a token come by themselves.
+func (r Review) Vouches(client string, o act.Origin, a risk.Assessment, at time.Time) bool {
 	if r.State != Allowed || !at.Before(r.Until) || r.Seen.Device != "" && r.Seen.Device != o.Device {
 		return false
+	}
+	for _, t := range a.Terms {
+		seen := func(s Term) bool { return s.Signal == string(t.Signal) }
+		if t.Points > 0 && t.Signal != risk.UnusualHour && t.Signal != risk.OldToken && !slices.ContainsFunc(r.Seen.Terms, seen) {
+			return false
+		}
 	}
 	if r.Seen.Network != "" {
 		return o.Network == r.Seen.Network
@@ -210,13 +218,13 @@ func of(r act.Refusal) Review {
 }
 
 // Vouched implements act.Reviews.
-func (b Book) Vouched(ctx context.Context, actor, client string, o act.Origin, at time.Time) (string, error) {
+func (b Book) Vouched(ctx context.Context, actor, client string, o act.Origin, a risk.Assessment, at time.Time) (string, error) {
 	list, err := b.Store.ReviewsOf(ctx, actor, at)
 	if err != nil {
 		return "", err
 	}
 	for _, r := range list {
-		if r.Vouches(client, o, at) {
+		if r.Vouches(client, o, a, at) {
 			return fmt.Sprintf("An administrator looked at this and said, until %s, that it is this account itself (%s).", r.Until.UTC().Format("15:04 UTC on 2 January"), r.ID), nil
 		}
 	}
