@@ -105,7 +105,7 @@ func (l *loopback) close() {
 	if wait {
 		select {
 		case <-l.shown:
-		case <-time.After(2 * time.Second):
+		case <-time.After(5 * time.Second): // of a computer that is busy
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
