@@ -190,10 +190,13 @@ func (n *Notifier) look(ctx context.Context, w *watched) error {
 	switch {
 	case raise:
 		w.stands = true
-		id, err := n.record(ctx, audit.AlertRaised, rule, "", detail, nil, notice.Raise{Rule: rule.Name, Detail: detail})
-		if rule.Direct {
-			n.tellDirectly(ctx, rule, detail, id)
+		record := func() (string, error) {
+			return n.record(ctx, audit.AlertRaised, rule, "", detail, nil, notice.Raise{Rule: rule.Name, Detail: detail})
 		}
+		if rule.Direct {
+			return n.direct.tell(record, func(id string) bool { return n.tellDirectly(ctx, rule, detail, id) })
+		}
+		_, err := record()
 		return err
 	case clear:
 		w.stands = false
@@ -205,11 +208,11 @@ func (n *Notifier) look(ctx context.Context, w *watched) error {
 
 // tellDirectly mails administrators about the state of the log without waiting
 // for the log. What could not be sent is left to the channel, which finds the
-// record when the log grows again.
-func (n *Notifier) tellDirectly(ctx context.Context, rule notice.Alert, detail, record string) {
+// record when the log grows again. told is whether all of it was.
+func (n *Notifier) tellDirectly(ctx context.Context, rule notice.Alert, detail, record string) (told bool) {
 	n.Logger.Error("alert", "alert", rule.Name, "severity", string(rule.Severity), "title", rule.Title, "detail", detail)
 	if n.Mail == nil {
-		return
+		return false
 	}
 	ref := record
 	if ref == "" {
@@ -223,11 +226,9 @@ func (n *Notifier) tellDirectly(ctx context.Context, rule notice.Alert, detail, 
 	}
 	if err != nil {
 		n.Logger.Warn("mail an alert", "alert", rule.Name, "err", err)
-		return
+		return false
 	}
-	if record != "" && len(list) > 0 {
-		n.direct.Store(record, true)
-	}
+	return len(list) > 0
 }
 
 // undelivered is the state of there being dead letters, or a channel that cannot

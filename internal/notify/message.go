@@ -82,7 +82,7 @@ func (n *Notifier) toPerson(ctx context.Context, e notice.Event, t notice.Told, 
 func (n *Notifier) alertLetters(ctx context.Context, e notice.Event) ([]message, error) {
 	name, _ := e.Field("alert").(string)
 	rule, ok := notice.AlertNamed(name)
-	if _, told := n.direct.Load(e.ID); told || !ok || !rule.Severity.Routes() {
+	if !ok || !rule.Severity.Routes() || rule.Direct && n.direct.has(e.ID) {
 		return nil, nil
 	}
 	detail, _ := e.Field("detail").(string)

@@ -109,7 +109,7 @@ type Notifier struct {
 	stats   stats
 	quota   quota
 	failing sync.Map // channels that cannot be used at all, since when
-	direct  sync.Map // records of alerts that were told without waiting for the log
+	direct  direct
 	mu      sync.Mutex
 	wakes   map[string]chan struct{}
 }
@@ -269,6 +269,34 @@ func (t *team) stop() {
 		w.stop()
 	}
 	t.wg.Wait()
+}
+
+// direct are the records of alerts that were told without waiting for the log. While
+// one is being told, the channel that finds its record in the log waits to hear of it.
+type direct struct {
+	mu   sync.Mutex
+	told map[string]bool
+}
+
+// has reports whether an alert was told already.
+func (d *direct) has(record string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.told[record]
+}
+
+// tell makes the record of an alert, "" if it cannot be written, and tells of it.
+func (d *direct) tell(record func() (string, error), told func(record string) bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id, err := record()
+	if told(id) && id != "" {
+		if d.told == nil {
+			d.told = map[string]bool{}
+		}
+		d.told[id] = true
+	}
+	return err
 }
 
 // stats are figures for metrics.

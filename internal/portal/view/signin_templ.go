@@ -177,7 +177,7 @@ func (m SignIn) Body(p Page) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if m.Typed == nil {
-			templ_7745c5c3_Err = input("username", "Username or e-mail", "Your browser may offer your passkeys here.", Input{Value: m.Username}, templ.Attributes{"autocomplete": "username webauthn", "autocapitalize": "none", "spellcheck": "false", "maxlength": "254"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = input("username", "User name", "Your browser may offer your passkeys here.", Input{Value: m.Username}, templ.Attributes{"autocomplete": "username webauthn", "autocapitalize": "none", "spellcheck": "false", "maxlength": "254"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -140,7 +140,7 @@ func typedForm(t Typed, text string, only bool) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if !t.Code {
-			templ_7745c5c3_Err = input("username", "Username or e-mail", "Your browser may offer your passkeys here.", t.Username, templ.Attributes{"autocomplete": "username webauthn", "autocapitalize": "none", "spellcheck": "false", "required": true, "maxlength": "254"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = input("username", "User name", "Your browser may offer your passkeys here.", t.Username, templ.Attributes{"autocomplete": "username webauthn", "autocapitalize": "none", "spellcheck": "false", "required": true, "maxlength": "254"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
