@@ -24,7 +24,7 @@ const leaseTime = 2 * time.Second
 // releaseTime is how long the end of a process waits for what it committed to be
 // signed, on a disk that is slow. The fence keeps it from writing after another has
 // taken the lease.
-const releaseTime = 5 * time.Second
+const releaseTime = 10 * time.Second
 
 // SequencerOptions say how the log is grown and signed.
 type SequencerOptions struct {

@@ -86,6 +86,7 @@ type dead struct {
 // keeps a server whose clock went back from answering; in the end the operator accepts
 // the clock, so that everything is tried against a server that answers.
 func TestClockAndRestarts(t *testing.T) {
+	beside(t)
 	databases(t, 1, 1, func(t *testing.T, dsn string, _ int) {
 		day := 24 * time.Hour
 		c := &clock{step: -3 * day} // keys are older than any clock here

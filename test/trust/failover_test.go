@@ -17,6 +17,7 @@ import (
 // commits do not wait for, and that does not keep up, losses must be found, and the
 // server notices by itself.
 func TestFailover(t *testing.T) {
+	beside(t)
 	pgtest.Require(t)
 	total, control := &tally{}, &tally{}
 	n := max(1, rounds(10))

@@ -48,6 +48,7 @@ type yesterday struct {
 // because it is replayed, and without one, because everybody and everything stays
 // suspended (mechanisms I6 to I14).
 func TestGoingBack(t *testing.T) {
+	beside(t)
 	for name, c := range map[string]struct{ postgres, export bool }{
 		"sqlite, replayed": {false, true}, "sqlite, unknown": {false, false}, "postgres, replayed": {true, true},
 	} {

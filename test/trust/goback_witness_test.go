@@ -17,6 +17,7 @@ import (
 // no enforcement point runs, and every file of the deployment is yesterday's. It is
 // noticed before anybody is served.
 func TestGoingBackWitness(t *testing.T) {
+	beside(t)
 	for name, postgres := range map[string]bool{"sqlite": false, "postgres": true} {
 		t.Run(name, func(t *testing.T) {
 			dsn := ""

@@ -33,6 +33,7 @@ const (
 // successor; from another network it is reuse. After an orderly end, and for a
 // rotation long before the kill, nothing is kept open.
 func TestAnswerLostInCrash(t *testing.T) {
+	beside(t)
 	databases(t, 1, 1, func(t *testing.T, dsn string, _ int) {
 		w := newWorld(t, t.TempDir(), dsn, nil)
 		w.start()
@@ -104,11 +105,12 @@ func TestAnswerLostInCrash(t *testing.T) {
 		w.start()
 		clean := family()
 		rotated(clean)
+		ended := w.run
 		w.stop()
 		stop = w.here(c, false)
 		c.set(time.Hour)
 		if _, err := w.at(home).Refresh(clean); !actor.Refused(err, "invalid_grant") {
-			t.Errorf("after an orderly end: %v", err)
+			t.Errorf("after an orderly end: %v\n%s", err, tail(ended.Said()))
 		}
 		stop()
 		if strings.Contains(t.Name(), "sqlite") {

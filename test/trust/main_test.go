@@ -78,6 +78,14 @@ func soon(promised time.Duration) time.Duration {
 	return promised
 }
 
+// beside lets a short campaign that mostly waits run beside others of its kind. A
+// whole one has the machine to itself, because its figures are published.
+func beside(t *testing.T) {
+	if !full() {
+		t.Parallel()
+	}
+}
+
 // databases runs a campaign on both engines; n are its full rounds on each.
 func databases(t *testing.T, sqlite, postgres int, campaign func(t *testing.T, dsn string, n int)) {
 	t.Run("sqlite", func(t *testing.T) { campaign(t, "", rounds(sqlite)) })

@@ -20,6 +20,7 @@ import (
 // it, though it holds the old keys; no token of the new ones is, and nobody who asks
 // for one is turned away.
 func TestReplaceKeys(t *testing.T) {
+	beside(t)
 	databases(t, 100, 100, replaceCampaign)
 }
 

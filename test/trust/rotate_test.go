@@ -33,6 +33,7 @@ func TestRotation(t *testing.T) {
 // stride is by how much the clock goes on at a time. Between two rotations lies
 // more than the publication and the overlap.
 const (
+	aheadBy = time.Minute // a clock that is not accepted
 	stride  = 20 * time.Second
 	between = 40 * time.Minute
 )
@@ -40,7 +41,8 @@ const (
 func rotationCampaign(t *testing.T, dsn string, n int) {
 	c := &clock{}
 	w := newWorld(t, t.TempDir(), dsn, nil)
-	stop := w.here(c, false)
+	c.set(2 * aheadBy)
+	stop := w.here(c, true) // the operator takes a clock that goes ahead of PostgreSQL's
 	o := &rotating{world: w, clock: c, stop: make(chan struct{})}
 	for range 2 {
 		v, err := countersign.New(t.Context(), countersign.Config{Issuer: w.issuer, Audience: theAPI, AllowBearer: true, NoFeed: true, Now: c.now})

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,13 +69,21 @@ func check(t *testing.T, err error) {
 	}
 }
 
+// freePort is a port that nobody listens on, and that no other test was given.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		check(t, err)
+		port := l.Addr().(*net.TCPAddr).Port
+		check(t, l.Close())
+		if _, taken := ports.LoadOrStore(port, true); !taken {
+			return port
+		}
+	}
 }
+
+var ports sync.Map
 
 // newWorld makes a deployment in a folder. dsn "" is SQLite. now is the clock
 // it is made with; nil is the real one. settings are further ones of the database.
