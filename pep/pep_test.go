@@ -57,6 +57,7 @@ type issuer struct {
 	url    string
 	signer func(typ string) *jose.Signer
 	set    *policy.Set
+	rules  string
 
 	mu     sync.Mutex
 	head   jose.BundleHead
@@ -78,7 +79,7 @@ func newIssuer(t testing.TB) *issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ok(t, err)
-	i := &issuer{TB: t}
+	i := &issuer{TB: t, rules: rules}
 	i.signer = func(typ string) *jose.Signer {
 		s, err := jose.NewSigner(key, jose.ES256, "k", typ)
 		ok(t, err)
@@ -121,7 +122,7 @@ func newIssuer(t testing.TB) *issuer {
 func (i *issuer) publish(epoch, version int64, members ...string) {
 	i.Helper()
 	var err error
-	i.set, err = policy.Compile(policy.Source{Schema: schema, Files: []policy.File{{Name: "a.cedar", Text: rules}}})
+	i.set, err = policy.Compile(policy.Source{Schema: schema, Files: []policy.File{{Name: "a.cedar", Text: i.rules}}})
 	ok(i, err)
 	x := i.set.Excerpt(aud)
 	c := jose.BundleContent{Format: jose.BundleFormat, Schema: x.Schema, Policies: x.Policies, Groups: map[string][]string{}, Actions: map[string]jose.BundleAction{}}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
 )
@@ -72,9 +73,11 @@ func BenchmarkClimb(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("fresh/%d", others), func(b *testing.B) {
 			b.ReportAllocs()
-			memo := s.eval.(*engine).bucket(&in).memo
+			memo, age := s.eval.(*engine).bucket(&in).memo, time.Duration(0)
 			for b.Loop() {
 				clear(memo.verdicts)
+				age += time.Millisecond
+				in := asking("x", showing(2, age), dana, "g1", "g2", "g3") // was never seen
 				s.Decide(in, nil)
 			}
 		})

@@ -48,6 +48,7 @@ type compiled struct {
 	host   bool               // it is one of the host's
 	member string             // the group that the principal must be in; "": none
 	about  *cedar.Policy      // permit: whether it speaks of the input at all
+	asks   string             // that, as text
 	bare   *cedar.Policy      // permit: what a waiver leaves of it; nil: it cannot be waived
 	ways   ways               // to be permitted; or not to be forbidden
 	lives  lives              // that it sets
@@ -326,6 +327,7 @@ func (p *compiled) split() {
 		}
 	}
 	p.about = cedar.NewPolicyFromAST((*publicast.Policy)(about))
+	p.asks = string(p.about.MarshalCedar())
 	p.strip()
 }
 

@@ -21,6 +21,7 @@ type engine struct {
 	resources map[string]types.EntityType
 	policies  []*compiled      // in their order
 	places    map[Action]Place // of the deployment's own actions
+	contexts  contexts
 }
 
 type bucketKey struct {
@@ -31,16 +32,23 @@ type bucketKey struct {
 // bucket is what speaks of one action by one kind of principal.
 type bucket struct {
 	policies   []*compiled
-	all        some // the policies, as Cedar evaluates them
-	permits    some // those that permit
-	about      some // for each of these, whether it speaks of an input at all
-	candidates ways // of the climb, by the policies alone
-	approvals  int  // that are named, at most
+	all        some        // the policies, as Cedar evaluates them
+	permits    some        // those that permit
+	about      []aboutness // what these ask to speak of an input at all
+	candidates ways        // of the climb, by the policies alone
+	approvals  int         // that are named, at most
 	fixed      bool
 	limited    bool // some of them set a life
 	limits     some // those that forbid and do, as they speak
 	limitOf    map[cedar.PolicyID]lives
 	memo       *memo // nil: the policies read what no key holds
+}
+
+// aboutness is what some permits ask alike before anything has to be shown.
+type aboutness struct {
+	named
+	text string
+	of   []int // the permits, by their places in the bucket
 }
 
 // newEngine indexes policies and finds the asks that the climb will try.
@@ -83,10 +91,15 @@ func (b *bucket) add(p *compiled) {
 	b.policies = append(b.policies, p)
 	b.limitBy(p)
 	b.fixed = b.fixed || p.never
-	b.all = append(b.all, named{cedar.PolicyID(p.ID), p.cedar})
+	b.all = append(b.all, named{cedar.PolicyID(p.ID), p.cedar, p.member})
 	if p.about != nil {
-		b.permits = append(b.permits, named{cedar.PolicyID(p.ID), p.cedar})
-		b.about = append(b.about, named{cedar.PolicyID(p.ID), p.about})
+		b.permits = append(b.permits, named{cedar.PolicyID(p.ID), p.cedar, p.member})
+		i := slices.IndexFunc(b.about, func(a aboutness) bool { return a.text == p.asks })
+		if i < 0 {
+			i = len(b.about)
+			b.about = append(b.about, aboutness{text: p.asks, named: named{id: cedar.PolicyID(p.ID), policy: p.about}})
+		}
+		b.about[i].of = append(b.about[i].of, len(b.policies)-1)
 	}
 }
 
@@ -193,7 +206,7 @@ func (e *engine) evaluate(in Input, explain bool) verdict {
 func (e *engine) fresh(b *bucket, in Input, explain bool) verdict {
 	w := e.worldOf(&in, b.memo != nil)
 	req := cedar.Request{Principal: w.principal.UID, Action: w.action, Resource: w.resource.UID, Context: w.context}
-	decision, diag := cedar.Authorize(b.all, w, req)
+	decision, diag := cedar.Authorize(speaking{b.all, &in.Principal}, w, req)
 	if len(diag.Errors) > 0 {
 		bad := b.find(diag.Errors[0].PolicyID)
 		return verdict{reasons: bad.why, err: errors.New(diag.Errors[0].Message)}
@@ -215,20 +228,37 @@ func (e *engine) fresh(b *bucket, in Input, explain bool) verdict {
 	}
 	// The permits that speak of the input at all, and of them, if others forbid
 	// it, those that do not permit it anyway.
-	_, about := cedar.Authorize(some(b.about), w, req)
 	var permitting cedar.Diagnostic
 	if len(diag.Reasons) > 0 {
-		_, permitting = cedar.Authorize(some(b.permits), w, req)
+		_, permitting = cedar.Authorize(speaking{b.permits, &in.Principal}, w, req)
 	}
-	for _, r := range about.Reasons {
-		if !slices.ContainsFunc(permitting.Reasons, func(p cedar.DiagnosticReason) bool { return p.PolicyID == r.PolicyID }) {
-			v.reasons = append(v.reasons, b.find(r.PolicyID).missing(&in)...)
+	for _, p := range b.speak(w, req) {
+		if !slices.ContainsFunc(permitting.Reasons, func(r cedar.DiagnosticReason) bool { return string(r.PolicyID) == p.ID }) {
+			v.reasons = append(v.reasons, p.missing(&in)...)
 		}
 	}
 	if len(v.reasons) == 0 {
 		v.reasons = byDefault
 	}
 	return v
+}
+
+// speak are the permits that speak of an input at all, in their order.
+func (b *bucket) speak(w *world, req cedar.Request) (out []*compiled) {
+	all := make([]bool, len(b.policies))
+	for i := range b.about {
+		if d, _ := cedar.Authorize(some{b.about[i].named}, w, req); d == cedar.Allow {
+			for _, at := range b.about[i].of {
+				all[at] = true
+			}
+		}
+	}
+	for at, yes := range all {
+		if yes {
+			out = append(out, b.policies[at])
+		}
+	}
+	return out
 }
 
 func (b *bucket) find(id cedar.PolicyID) *compiled {
@@ -241,6 +271,29 @@ type some []named
 type named struct {
 	id     cedar.PolicyID
 	policy *cedar.Policy
+	member string // the group that its scope asks principals to be in; "": none
+}
+
+// speaking are those of some whose scope somebody's groups fit. Of the others Cedar would
+// find that it does not, before it looks at any condition.
+type speaking struct {
+	of  some
+	who *Entity
+}
+
+// All implements cedar.PolicyIterator, in order.
+func (s speaking) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		for i := range s.of {
+			n := &s.of[i]
+			if n.member != "" && !s.who.In(n.member) {
+				continue
+			}
+			if !yield(n.id, n.policy) {
+				return
+			}
+		}
+	}
 }
 
 // All implements cedar.PolicyIterator, in order.

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/cedar-policy/cedar-go/types"
@@ -105,7 +106,7 @@ func (e *engine) worldOf(in *Input, plain bool) *world {
 		},
 		actions: e.actions,
 		action:  actionUID(string(in.Action)),
-		context: in.Context.record(in.Client, plain),
+		context: e.contextOf(in, plain),
 	}
 }
 
@@ -203,6 +204,60 @@ func agentRecord(a Agent) types.Record {
 	return types.NewRecord(types.RecordMap{
 		"known": yes(a.Known), "purpose": types.String(a.Purpose), "run": types.String(a.Run), "budget": types.Long(a.Budget),
 	})
+}
+
+// plainKey is all that a context says where the policies read nothing of the time, the
+// token, the details, the agent and the client.
+type plainKey struct {
+	ages                       [assurance.Hardware + 1]time.Duration
+	rung, machine              assurance.Rung
+	sources, approvals         int
+	phishing, hardware, human  bool
+	confirmed, known, managed  bool
+	devices, passkey, presents bool
+	risk                       Risk
+	network                    Network
+}
+
+// contexts remembers the records of plain contexts: what the climb supposes is the same
+// again and again, and to make one takes longer than to evaluate it.
+type contexts struct {
+	mu   sync.RWMutex
+	made map[plainKey]types.Record
+}
+
+const maxContexts = 256
+
+// contextOf is the context as Cedar reads it.
+func (e *engine) contextOf(in *Input, plain bool) types.Record {
+	c := &in.Context
+	if !plain {
+		return c.record(in.Client, false)
+	}
+	s := &c.Assurance
+	k := plainKey{
+		rung: c.rung(), machine: s.MachineRung, sources: s.Sources, approvals: c.Approvals,
+		phishing: s.PhishingResistant, hardware: s.HardwareBound, human: s.HumanPresent,
+		confirmed: c.Confirmed, known: c.known(), managed: c.DeviceManaged,
+		devices: c.DevicesUsed, passkey: c.NoPasskey, presents: c.Presented, risk: c.risk(), network: c.Network,
+	}
+	for r := range k.ages {
+		k.ages[r], _ = c.age(assurance.Rung(r))
+	}
+	e.contexts.mu.RLock()
+	r, ok := e.contexts.made[k]
+	e.contexts.mu.RUnlock()
+	if ok {
+		return r
+	}
+	r = c.record(in.Client, true)
+	e.contexts.mu.Lock()
+	defer e.contexts.mu.Unlock()
+	if e.contexts.made == nil || len(e.contexts.made) >= maxContexts {
+		e.contexts.made = map[plainKey]types.Record{}
+	}
+	e.contexts.made[k] = r
+	return r
 }
 
 // record is the context, whole. Where plain, the policies read nothing of the

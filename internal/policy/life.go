@@ -113,5 +113,5 @@ func (b *bucket) limitBy(p *compiled) {
 		b.limitOf = map[cedar.PolicyID]lives{}
 	}
 	b.limitOf[cedar.PolicyID(p.ID)] = p.lives
-	b.limits = append(b.limits, named{cedar.PolicyID(p.ID), p.speaks})
+	b.limits = append(b.limits, named{id: cedar.PolicyID(p.ID), policy: p.speaks})
 }
