@@ -18,6 +18,10 @@
 //		countersign.RequireFresh(5*time.Minute),
 //		countersign.Sensitive()))
 //
+// Where policies decide, [RequireAction] and [Authorize] ask them: within this process, if
+// Config.Policies is pep.Engine() of package pep, and of the issuer otherwise and where
+// only that can decide.
+//
 // A client uses a [Transport] in its http.Client: it attaches the token and a
 // proof, renews once for many goroutines and answers a demand for more proof
 // through a callback. [Discover], [DPoPKey] and [TokenClient] are the pieces

@@ -192,6 +192,7 @@ func (s *Server) judge(ctx context.Context, c *Caller, set *policy.Set, in act.I
 	_, err = s.Do.Do(ctx, in) // decides again: what is recorded is what is answered
 	p = problem.From(err)
 	if err != nil && (p == nil || p.Kind != problem.StepUp && p.Kind != problem.Denied) {
+		s.noted.forget(x)
 		return answer{}, err
 	}
 	s.records.Add(1)

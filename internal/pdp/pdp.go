@@ -208,3 +208,13 @@ func (n *noted) first(x note, now time.Time) bool {
 	n.counts[x.caller]++
 	return true
 }
+
+// forget takes back an answer that could not be recorded.
+func (n *noted) forget(x note) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.seen[x]; ok {
+		delete(n.seen, x)
+		n.counts[x.caller]--
+	}
+}

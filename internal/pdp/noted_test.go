@@ -1,0 +1,35 @@
+package pdp
+
+import (
+	"strconv"
+	"testing"
+	"time"
+)
+
+// TestNoted: the same answer is recorded once a minute, of one caller so many at most,
+// and one that could not be recorded is none.
+func TestNoted(t *testing.T) {
+	var n noted
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	x := note{caller: "a", actor: "usr_1", action: "deploy"}
+	if !n.first(x, at) || n.first(x, at.Add(59*time.Second)) || !n.first(x, at.Add(time.Minute)) {
+		t.Error("not once a minute")
+	}
+	n.forget(x)
+	if !n.first(x, at.Add(time.Minute)) {
+		t.Error("what was not recorded is taken for it")
+	}
+	at = at.Add(time.Hour)
+	recorded := 0
+	for i := range 2 * maxPerCaller {
+		if n.first(note{caller: "a", actor: strconv.Itoa(i)}, at) {
+			recorded++
+		}
+	}
+	if recorded != maxPerCaller || !n.first(note{caller: "b"}, at) {
+		t.Errorf("%d of one caller", recorded)
+	}
+	if printable("a\x00") || printable("\u00e9") || !printable("a b~") {
+		t.Error("a name of a request that no header holds")
+	}
+}
