@@ -18,6 +18,8 @@ import (
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -350,6 +352,48 @@ func TestDeviceRequestsAreBounded(t *testing.T) {
 		r.asked(r.askDevice(r.web)) // a client that proves who it is has no network
 		r.addr = netip.MustParseAddr("203.0.113.9")
 		r.asked(r.askDevice(r.app)) // the control: another network is not touched
+	})
+}
+
+// Whom no administrator registered, and whom FAPI is asked of, gets no device signed
+// in, whatever its registration says; nor does a code that was given before.
+func TestDevicesOfOthers(t *testing.T) {
+	t.Parallel()
+	engines(t, 1, func(r *rig) {
+		r.open(everything)
+		asked := asString(r.registers(`{"client_name":"TV","redirect_uris":["http://127.0.0.1/cb"],"grant_types":["authorization_code","urn:ietf:params:oauth:grant-type:device_code"],"token_endpoint_auth_method":"none"}`)["client_id"])
+		r.expect("it registered itself", 401, "invalid_client", r.post(devicePath, form("client_id", asked, "scope", "openid")))
+		r.walk(r.asksAs(asked, "http://127.0.0.1:49152/cb")) // it is stored now
+		r.expect("it registered itself, and somebody agreed", 400, "unauthorized_client", r.post(devicePath, form("client_id", asked, "scope", "openid")))
+
+		// As if another release, or a hand in the database, had let it have the grant.
+		self := client.Client{
+			ID: id.New(id.Client), ClientID: id.New(client.DynamicPrefix), Name: "TV", AuthMethod: client.AuthNone, RedirectURIs: []string{"http://127.0.0.1/cb"},
+			GrantTypes: []client.GrantType{client.DeviceCode}, Scopes: r.app.Scopes, Resources: r.app.Resources, Origin: client.Origin{Source: client.FromDocument, Group: "tv.example"},
+		}
+		r.do(audit.ClientCreated, client.Create{Client: self})
+		r.expect("it is stored with the grant", 400, "unauthorized_client", r.askDevice(self))
+
+		c := r.another(r.jwt, func(c *client.Client) { c.GrantTypes = append(c.GrantTypes, client.DeviceCode) })
+		assert := func(f url.Values) url.Values {
+			return change(f, "client_assertion_type", assertionType, "client_assertion", r.assertion(func(a *jose.ClientAssertionClaims) { a.Issuer, a.Subject = c.ClientID, c.ClientID }))
+		}
+		ask := func() answer {
+			return r.post(devicePath, assert(form("scope", "openid notes:read", "resource", r.notes.URI)))
+		}
+		before := r.asked(ask()) // the control: it is none of FAPI yet
+		c.Profile = client.FAPI2
+		r.do(audit.ClientUpdated, client.Update{Client: c})
+		r.nodes[0].server.recent = recentRows{}
+		r.expect("FAPI", 400, "unauthorized_client", ask())
+		c.GrantTypes = []client.GrantType{client.AuthorizationCode} // which is what the profile demands
+		r.do(audit.ClientUpdated, client.Update{Client: c})
+		r.nodes[0].server.recent = recentRows{}
+		r.expect("FAPI, with an earlier code", 400, "unauthorized_client", r.post("/oauth/token", assert(form("grant_type", string(client.DeviceCode), "device_code", before.DeviceCode))))
+		_, err := r.types(before.UserCode)
+		if err == nil {
+			r.Error("a person may enter the code of a client that has not the grant any more")
+		}
 	})
 }
 
