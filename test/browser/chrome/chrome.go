@@ -126,7 +126,7 @@ func start() (context.Context, func(), error) {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("lang", "en-US"),
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE localhost , EXCLUDE *.localhost , EXCLUDE 127.0.0.1 , EXCLUDE [::1]"),
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE localhost , EXCLUDE *.localhost , EXCLUDE 127.0.0.1 , EXCLUDE [::1] , EXCLUDE ::1"),
 	)
 	if len(running.trusted) > 0 {
 		options = append(options, chromedp.Flag("ignore-certificate-errors-spki-list", strings.Join(running.trusted, ",")))

@@ -321,6 +321,30 @@ next:
 	return unexpected
 }
 
+// ConsoleCount is how many errors of the console so far have this in them, allowed
+// ones included.
+func (p *Page) ConsoleCount(part string) (n int) {
+	p.console.Lock()
+	defer p.console.Unlock()
+	for _, e := range p.console.errors {
+		if strings.Contains(e, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// WaitConsole waits until n errors of the console have this in them: for what a page
+// shows in no other way.
+func (p *Page) WaitConsole(part string, n int) {
+	p.t.Helper()
+	for deadline := time.Now().Add(Limit); p.ConsoleCount(part) < n; time.Sleep(pollEvery) {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("chrome: %d of %d console errors have %q in them", p.ConsoleCount(part), n, part)
+		}
+	}
+}
+
 // Close closes the tab.
 func (p *Page) Close() { chromedp.Cancel(p.ctx) }
 
