@@ -35,6 +35,7 @@ func (s *Server) adminRoutes(handle func(string, web.Handler)) {
 	handle("GET "+view.PathAudit, s.signedIn(s.auditLog))
 	s.kindRoutes(handle)
 	s.appRoutes(handle)
+	s.reviewsRoutes(handle)
 }
 
 // asAdmin is an act of v on the deployment.

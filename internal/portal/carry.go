@@ -52,6 +52,9 @@ var notices = map[string]view.Notice{
 	"app-pinned":         {Title: "Pinned.", Detail: "Nothing is fetched for it any more."},
 	"app-unpinned":       {Title: "Unpinned."},
 	"app-removed":        {Title: "Removed.", Detail: "It stops everywhere within seconds."},
+	"review-allowed":     {Title: "Noted: it was them.", Detail: "From there they are let in with a passkey, for as long as you said."},
+	"review-refused":     {Title: "Noted: it was not them.", Detail: "Whatever was signed in for a person has ended. The secret of a service's client is yours to change."},
+	"review-closed":      {Title: "Closed.", Detail: "Nothing follows."},
 }
 
 // noticeFor is the message on top of a page that an act led to.

@@ -29,6 +29,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/review"
 	"github.com/countersign-dev/countersign/internal/session"
 	"github.com/countersign-dev/countersign/internal/web"
 )
@@ -44,6 +45,7 @@ type Store interface {
 	client.Admissions
 	resource.Store
 	recovery.Store
+	review.Store
 	State
 }
 
@@ -155,6 +157,11 @@ func (s *Server) RenderError(w http.ResponseWriter, r *http.Request, err error) 
 	web.RecordOf(r).Add(slog.String("error", err.Error()))
 	status, f := view.OfError(err, s.now(), ref)
 	p := problem.From(err)
+	if f.Why != nil { // for the signed-in person only (mechanisms A10)
+		if _, ok, err := s.Session(r); !ok || err != nil {
+			f.Why = nil
+		}
+	}
 	if p != nil {
 		switch p.Code {
 		case "interaction_expired":

@@ -98,6 +98,7 @@ func faults() []testCase {
 		p("plain", errors.New("sql: secret detail")),
 		p("conflict", problem.New(problem.Conflict, "x", "Somebody renamed it while you were looking.")),
 		p("invalid", problem.New(problem.Invalid, "x", "The name is too long.").WithHint("Use at most 80 characters.")),
+		p("why", refusedWhy()),
 		p("stepup", problem.New(problem.StepUp, "x", "This needs a newer proof.")),
 		p("unauthenticated", problem.New(problem.Unauthenticated, "x", "")),
 		p("throttled", problem.New(problem.Throttled, "x", "")),
@@ -379,7 +380,7 @@ func cases() []testCase {
 		{"audit-empty", dana(PathAudit), AuditLog{}},
 		{"audit-broken", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(day), Broken: "Entry 871 differs from what the checkpoint of 22 November signed.", Query: "x"}},
 	}
-	return slices.Concat(list, recoveryCases(), deviceCases(), appsCases(), faults())
+	return slices.Concat(list, recoveryCases(), reviewCases(), deviceCases(), appsCases(), faults())
 }
 
 // evil is every page with hostile text wherever somebody else supplies it.
@@ -449,7 +450,14 @@ func evil() []testCase {
 		RecoveryDetail{Why: hostile},
 		PassForm{Form: bad, Username: inp, Reason: inp},
 		PassMade{For: hostile, Code: hostile, Enter: hostile, CancelLink: hostile, Told: []string{hostile}},
-		Fault{State: hostile, Headline: hostile, Detail: hostile, Next: hostile, Supplied: hostile, Actions: []Link{link}},
+		Fault{State: hostile, Headline: hostile, Detail: hostile, Next: hostile, Supplied: hostile, Actions: []Link{link}, Why: []Why{{hostile, hostile}}},
+		Reviews{Items: []ReviewRow{{Who: hostile, What: hostile, App: hostile, Risk: hostile, URL: "javascript:alert(1)"}}, States: []Choice{{hostile, "javascript:alert(1)", true}, {hostile, "javascript:alert(1)", false}}},
+		ReviewDetail{
+			ReviewRow: ReviewRow{Who: hostile, What: hostile, App: hostile, Risk: hostile}, Ref: hostile, Proved: hostile, Network: hostile, Device: hostile, Links: []Link{link}, Why: []Why{{hostile, hostile}},
+			Terms: []Term{{1, hostile, hostile}}, Around: []Record{{Text: hostile, Outcome: hostile}}, By: hostile, Note: hostile, Allow: &bad, End: &bad, Suspend: &bad, Close: &bad, Reason: inp,
+		},
+		ReviewDetail{Not: hostile},
+		ReviewDetail{Close: &bad, NoAllow: hostile},
 	}
 	var list []testCase
 	for _, v := range views {

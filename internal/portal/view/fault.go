@@ -14,6 +14,7 @@ type Fault struct {
 	State    string // start of the title: "Not found"
 	Headline string
 	Detail   string    // the cause
+	Why      []Why     // what says so, for the person who is signed in
 	Next     string    // what to do now, in words
 	RetryAt  time.Time // when it is worth trying again; zero: not said
 	Actions  []Link
@@ -232,6 +233,9 @@ func OfError(err error, now time.Time, ref string) (int, Fault) {
 	}
 	if p.Detail != "" {
 		f.Detail = p.Detail
+	}
+	for _, w := range p.Why {
+		f.Why = append(f.Why, Why{w.Text, w.Policy})
 	}
 	if p.Hint != "" {
 		f.Next = p.Hint

@@ -18,6 +18,7 @@ const (
 	PathApps     = "/admin/apps"    // that nobody registered
 	PathKinds    = "/admin/factors" // which ways to sign in people may use
 
+	PathReviews    = "/admin/reviews" // of what was refused
 	PathRecoveries = "/admin/recoveries"
 	PathPass       = "/admin/pass" // for helpers, too
 )
@@ -37,6 +38,7 @@ var sections = []section{
 	{path: PathEmail, text: "E-mail"},
 	{path: PathPass, text: "Temporary pass", helper: true},
 	{path: PathPeople, text: "People", admin: true},
+	{path: PathReviews, text: "Reviews", admin: true},
 	{path: PathRecoveries, text: "Recoveries", admin: true},
 	{path: PathApps, text: "Apps", admin: true},
 	{path: PathNotices, text: "Notices", admin: true},
