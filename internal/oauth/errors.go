@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -48,8 +49,8 @@ func insufficient(err error) *problem.Error {
 }
 
 // grantError is what the token endpoint says of a refusal: a grant that policy
-// no longer stands behind is invalid_grant (RFC 6749 §5.2); the reason is for
-// the log, not for the client.
+// no longer stands behind is invalid_grant (RFC 6749 §5.2), with its public reason if
+// it has one; the others are for the log, not for the client.
 func grantError(err error) error {
 	var gone *once.Gone
 	var used *once.Used
@@ -62,9 +63,22 @@ func grantError(err error) error {
 	}
 	switch p.Kind {
 	case problem.Denied, problem.NotFound, problem.StepUp:
-		return invalid("invalid_grant", "The grant is no longer valid.").Because(err)
+		words := "The grant is no longer valid."
+		if why := publicly(p); why != "" {
+			words = "The grant is no longer valid: " + strings.TrimSuffix(why, ".") + "."
+		}
+		return invalid("invalid_grant", words).Because(err)
 	}
 	return err
+}
+
+// publicly is what policy lets callers know of why it refused or asks for more, ""
+// for nothing (mechanisms A10).
+func publicly(p *problem.Error) string {
+	if p.Challenge != nil {
+		return p.Challenge.Public
+	}
+	return p.Public
 }
 
 // oauthError is the body of an error (RFC 6749 §5.2).
