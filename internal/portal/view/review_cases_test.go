@@ -11,7 +11,8 @@ func refusedWhy() error {
 	p := problem.New(problem.Denied, "denied", "This is not allowed.")
 	p.Why = []problem.Reason{
 		{Policy: "risk.extreme", Text: "This looks like an attack and is refused. Somebody will look at it."},
-		{Text: "It shows no device that this account has."}, {Text: "The network 203.0.113.0/24 is new for this account."},
+		{Text: "It shows no device that this account has."},
+		{Text: "The network 203.0.113.0/24 is new for this account."},
 	}
 	return p
 }
