@@ -351,7 +351,7 @@ func TestNeverOlder(t *testing.T) {
 	for name, answer := range map[string][]byte{
 		"an earlier epoch":    i.sealed(with(func(h *jose.BundleHead) { h.Epoch, h.Policy, h.Hash = 2, 99, jose.BundleHash(other) }), other),
 		"an earlier version":  i.sealed(with(func(h *jose.BundleHead) { h.Policy, h.Hash = 6, jose.BundleHash(other) }), other),
-		"an earlier moment":   i.sealed(with(func(h *jose.BundleHead) { h.IssuedAt -= 30; h.Hash = jose.BundleHash(other) }), other),
+		"an earlier moment":   i.sealed(with(func(h *jose.BundleHead) { h.IssuedAt = old.IssuedAt - 30; h.Hash = jose.BundleHash(other) }), other),
 		"of long ago":         i.sealed(with(func(h *jose.BundleHead) { h.IssuedAt -= 61 }), ""),
 		"of another text":     i.sealed(with(func(h *jose.BundleHead) { h.Policy, h.Hash = 8, jose.BundleHash(other) }), oldText),
 		"of another format":   i.sealed(with(func(h *jose.BundleHead) { h.Policy, h.Hash = 8, jose.BundleHash(unknown) }), unknown),
