@@ -87,7 +87,7 @@ func (d *Doer) open(ctx context.Context, r *Refusal) error {
 		return err
 	}
 	_, err = d.Do(ctx, Intent{
-		Action: policy.ReviewOpen, Kind: audit.ReviewOpened, Refs: Refs{Kind: policy.KindSystem, Client: r.Client},
+		Action: policy.ReviewOpen, Kind: audit.ReviewOpened, Refs: Refs{Kind: policy.KindSystem},
 		Changes: func(*Facts, policy.Decision) (Effect, error) {
 			part := audit.Part{Body: said}
 			if r.Kind == policy.KindPerson {
