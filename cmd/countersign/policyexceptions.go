@@ -10,8 +10,15 @@ import (
 )
 
 func (a *app) policyExceptions() *cobra.Command {
+	c := group("exceptions", "List the exceptions from the policies in force, and write those of a directory",
+		a.policyExceptionAdd(), a.policyExceptionEnd(), a.policyExceptionList())
+	c.Args, c.RunE = cobra.NoArgs, a.policyExceptionList().RunE
+	return c
+}
+
+func (a *app) policyExceptionList() *cobra.Command {
 	return &cobra.Command{
-		Use:   "exceptions",
+		Use:   "list",
 		Short: "List the exceptions from the policies in force",
 		Long: `List the exceptions from the policies in force: for whom which rule is waived, what
 is shown in its place, who answers for it, why, and until when. They are written in
@@ -43,10 +50,11 @@ exceptions.yaml beside the policies, and published with them.`,
 				}
 				rows = append(rows, []string{e.ID, e.Rule, x.nameOf(ctx, names, e.For), policy.Words(e.Instead()), end, e.Owner, e.Reason})
 			}
-			a.table([]string{"ID", "WAIVES", "FOR", "INSTEAD", "UNTIL", "OWNER", "REASON"}, rows)
 			if len(rows) == 0 {
 				a.say("There are none.")
+				return nil
 			}
+			a.table([]string{"ID", "WAIVES", "FOR", "INSTEAD", "UNTIL", "OWNER", "REASON"}, rows)
 			return nil
 		}),
 	}

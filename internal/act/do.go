@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -47,6 +48,9 @@ type Doer struct {
 	Checkpoint func(ctx context.Context, recordID string) error
 	Risk       Scorer  // nil: no risk is scored
 	Reviews    Reviews // nil: nobody looks at what was refused
+	// Zone names the operator's zone that a network is in, "" if it is in none; nil: there
+	// are none.
+	Zone func(netip.Prefix) string
 	// Slow holds an answer back, or until ctx ends; nil: by the clock of the machine.
 	Slow func(ctx context.Context, long time.Duration)
 	Now  func() time.Time // nil: time.Now
@@ -231,7 +235,7 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 	f.Input.Context.Now = at
 	f.Input.Context.Presented = in.Refs.Presented
 	f.Input.Context.Token, f.Input.Context.Details = in.Token, in.Details
-	f.Input.Context.DeviceKnown = in.From.Device != "" && !in.From.New
+	d.whence(&in, f)
 	f.Input.Context.Assurance = assurance.Evaluate(in.Refs.Actor, proofs, at)
 	f.Proofs = proofs
 	if e := in.Elsewhere; e != nil {

@@ -3,6 +3,7 @@ package act_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -209,5 +210,46 @@ func TestAnEarlierProofIsOfElsewhere(t *testing.T) {
 	}
 	if !at("203.0.113.0/24", true) {
 		t.Error("a proof there did not")
+	}
+}
+
+// TestWhence: what is shown of network, device, token and time is what the decision
+// sees, and what is not is said to be unknown (mechanisms A3).
+func TestWhence(t *testing.T) {
+	r := newRig(t)
+	p := r.person("dana")
+	s, other := r.session(p.ID, r.proof(p.ID)), r.session(p.ID, r.proof(p.ID))
+	d := r.doer()
+	d.Zone = func(n netip.Prefix) string {
+		if n.String() == "198.51.100.0/24" {
+			return "trusted"
+		}
+		return ""
+	}
+	for _, tc := range []struct {
+		name  string
+		from  act.Origin
+		token policy.Token
+		want  policy.Context
+	}{
+		{"nothing", act.Origin{}, policy.Token{}, policy.Context{}},
+		{"a network", act.Origin{Network: "203.0.113.0/24"}, policy.Token{}, policy.Context{Network: policy.Network{Known: true}}},
+		{"a trusted one", act.Origin{Network: "198.51.100.0/24"}, policy.Token{}, policy.Context{Network: policy.Network{Known: true, Zone: "trusted"}}},
+		{"this machine", act.Origin{Network: "127.0.0.0/24"}, policy.Token{}, policy.Context{}},
+		{"the session's device", act.Origin{Device: s.Device}, policy.Token{}, policy.Context{DeviceKnown: true}},
+		{"another device of theirs, with this session's cookie", act.Origin{Device: other.Device}, policy.Token{}, policy.Context{}},
+		{"a token", act.Origin{}, policy.Token{Known: true, Age: time.Minute, Bound: true, Depth: 1}, policy.Context{Token: policy.Token{Known: true, Age: time.Minute, Bound: true, Depth: 1}}},
+	} {
+		in := reads(p, s, "")
+		in.From, in.Token = tc.from, tc.token
+		_, f, err := d.Judge(t.Context(), in)
+		r.ok(err)
+		c := f.Input.Context
+		if c.Network != tc.want.Network || c.DeviceKnown != tc.want.DeviceKnown || c.Token != tc.want.Token {
+			t.Errorf("%s: %+v, device %t, %+v", tc.name, c.Network, c.DeviceKnown, c.Token)
+		}
+		if c.Now != r.time() || c.DeviceManaged || c.DevicesUsed || c.Agent != (policy.Agent{}) || c.Risk != policy.UnknownRisk {
+			t.Errorf("%s: what nothing tells is %+v", tc.name, c)
+		}
 	}
 }

@@ -7,6 +7,7 @@ package profile
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -242,11 +243,12 @@ func (p *Profiles) event(o act.Origin, at time.Time) risk.Event {
 		} else if p.Place != nil {
 			x.Place = p.Place(net)
 		}
-		for _, t := range p.Trusted {
-			if t.Bits() <= net.Bits() && t.Contains(net.Addr()) {
-				x.Trusted = true
-			}
-		}
+		x.Trusted = Within(p.Trusted, net)
 	}
 	return x
+}
+
+// Within reports whether a network is within one of several.
+func Within(all []netip.Prefix, net netip.Prefix) bool {
+	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Bits() <= net.Bits() && p.Contains(net.Addr()) })
 }

@@ -2,19 +2,31 @@ package server
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/places"
 	"github.com/countersign-dev/countersign/internal/profile"
 )
 
+// ZoneTrusted is the zone of the networks that the operator named as its own, as
+// policies see it: context.network.zone.
+const ZoneTrusted = "trusted"
+
 // scoreRisk has acts scored as the configuration says.
 func (s *State) scoreRisk() error {
 	r := s.Config.Risk
+	trusted := r.Trusted()
+	s.Do.Zone = func(net netip.Prefix) string {
+		if profile.Within(trusted, net) {
+			return ZoneTrusted
+		}
+		return ""
+	}
 	if r.Off {
 		return nil
 	}
-	p := &profile.Profiles{Store: s.Store, Settings: r.Settings(), Trusted: r.Trusted()}
+	p := &profile.Profiles{Store: s.Store, Settings: r.Settings(), Trusted: trusted}
 	if r.PlacesFile != "" {
 		m, err := places.Open(r.PlacesFile)
 		if err != nil {

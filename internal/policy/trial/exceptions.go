@@ -16,20 +16,22 @@ import (
 const ExceptionsFile = "exceptions.yaml"
 
 type exceptionsFile struct {
-	Exceptions []exception `yaml:"exceptions"`
+	Exceptions []Exception `yaml:"exceptions"`
 }
 
-type exception struct {
+// Exception is one as the file says it.
+type Exception struct {
 	ID      string  `yaml:"id"`
 	Rule    string  `yaml:"rule"`
 	For     string  `yaml:"for"`
 	Owner   string  `yaml:"owner"`
 	Reason  string  `yaml:"reason"`
-	Instead instead `yaml:"instead"`
+	Instead Instead `yaml:"instead"`
 	Until   string  `yaml:"until"` // a date, or RFC 3339
 }
 
-type instead struct {
+// Instead is what is shown in the place of the rule.
+type Instead struct {
 	Rung   string `yaml:"rung"`
 	MaxAge string `yaml:"max_age,omitempty"`
 }
@@ -47,26 +49,32 @@ func Exceptions(text []byte) ([]policy.Exception, error) {
 	}
 	var out []policy.Exception
 	for i, e := range f.Exceptions {
-		r, err := rung(e.Instead.Rung)
-		old, err2 := age(e.Instead.MaxAge)
-		until, err3 := time.Parse(time.DateOnly, e.Until)
-		if err3 != nil {
-			if until, err3 = time.Parse(time.RFC3339, e.Until); err3 != nil {
-				err3 = fmt.Errorf("%q is no end: 2026-12-01, or 2026-12-01T12:00:00Z", e.Until)
-			}
-		}
-		if old%time.Second != 0 {
-			err2 = errors.Join(err2, errors.New("max_age is of whole seconds"))
-		}
-		if err := errors.Join(err, err2, err3); err != nil {
+		one, err := e.Exception()
+		if err != nil {
 			return nil, fmt.Errorf("%s: exception %d: %w", ExceptionsFile, i+1, err)
 		}
-		out = append(out, policy.Exception{
-			ID: e.ID, Rule: e.Rule, For: e.For, Owner: e.Owner, Reason: e.Reason,
-			Rung: int(r), MaxAge: int64(old / time.Second), Until: until.UTC(),
-		})
+		out = append(out, one)
 	}
 	return out, nil
+}
+
+// Exception is what the file says, as policies know it.
+func (e *Exception) Exception() (policy.Exception, error) {
+	r, err := rung(e.Instead.Rung)
+	old, err2 := age(e.Instead.MaxAge)
+	until, err3 := time.Parse(time.DateOnly, e.Until)
+	if err3 != nil {
+		if until, err3 = time.Parse(time.RFC3339, e.Until); err3 != nil {
+			err3 = fmt.Errorf("%q is no end: 2026-12-01, or 2026-12-01T12:00:00Z", e.Until)
+		}
+	}
+	if old%time.Second != 0 {
+		err2 = errors.Join(err2, errors.New("max_age is of whole seconds"))
+	}
+	return policy.Exception{
+		ID: e.ID, Rule: e.Rule, For: e.For, Owner: e.Owner, Reason: e.Reason,
+		Rung: int(r), MaxAge: int64(old / time.Second), Until: until.UTC(),
+	}, errors.Join(err, err2, err3)
 }
 
 // Write is the file of exceptions; Exceptions reads it again.
@@ -74,7 +82,7 @@ func Write(all []policy.Exception) string {
 	f := exceptionsFile{}
 	for i := range all {
 		e := &all[i]
-		out := exception{ID: e.ID, Rule: e.Rule, For: e.For, Owner: e.Owner, Reason: e.Reason, Until: e.Until.UTC().Format(time.RFC3339)}
+		out := Exception{ID: e.ID, Rule: e.Rule, For: e.For, Owner: e.Owner, Reason: e.Reason, Until: e.Until.UTC().Format(time.RFC3339)}
 		out.Instead.Rung = name(e.Instead().Rung)
 		if e.MaxAge > 0 {
 			out.Instead.MaxAge = (time.Duration(e.MaxAge) * time.Second).String()
