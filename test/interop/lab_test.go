@@ -231,6 +231,9 @@ func visit(t testing.TB, l *lab, b *chrome.Browser, url string) string {
 // nothing more; fill goes into the first field.
 func approves(t testing.TB, b *chrome.Browser, url, fill string) {
 	t.Helper()
+	if _, code, found := strings.Cut(url, "user_code="); found && fill == "" {
+		fill = code
+	}
 	b.Navigate(url)
 	for range 8 {
 		b.Wait("a loaded page", `document.readyState === 'complete' && !(`+signingIn+`) && document.querySelector('main h1') && !document.querySelector('[data-go][disabled]')`)
