@@ -22,6 +22,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/policy/replay"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 )
 
 // issuer is a small authorization server with a /v1 and a sample API, on real
@@ -42,6 +43,7 @@ type issuer struct {
 	people   []map[string]any
 	objects  map[string][]map[string]any // clients, resources
 	policies []map[string]any            // versions, from the default set on
+	rolled   []ruleset.Rollout
 	jtis     map[string]bool
 	idem     []string // Idempotency-Key of each attempt at keys/rotate
 	authz    []url.Values
@@ -522,6 +524,8 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		answer(w, 200, map[string]any{"items": []map[string]any{{"id": "ses_1", "device": "Firefox on Linux", "acr": "phr", "current": true}}})
 	case noun == "policies":
 		i.policy(w, r, id)
+	case noun == "rollouts":
+		i.rollout(w, r, id, verb)
 	case noun == "decisions":
 		i.decided(w, r)
 	case noun == "people" && r.Method == "GET" && id == "usr_1":

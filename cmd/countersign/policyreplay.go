@@ -76,7 +76,7 @@ it; a write in an access log is taken to need a passkey of --fresh.`,
 			return err
 		}
 		t := replay.New(b.set)
-		if err := x.replay(ctx, t, b.set.Version(), end.Add(-since), end); err != nil {
+		if err := x.replay(ctx, t.AddPage, b.set.Version(), end.Add(-since), end); err != nil {
 			return err
 		}
 		return a.replayed(ctx, x, t, b.set.Version(), top)
@@ -84,8 +84,8 @@ it; a write in an access log is taken to need a passkey of --fresh.`,
 	return c
 }
 
-// replay reads what was decided, page by page, and decides it again.
-func (x *api) replay(ctx context.Context, t *replay.Trial, hash string, from, until time.Time) error {
+// replay reads what was decided, page by page, and has it decided again.
+func (x *api) replay(ctx context.Context, add func(*replay.Decisions) (ok bool), hash string, from, until time.Time) error {
 	bar := progress{console: &x.app.console}
 	defer bar.end()
 	for after, read := "", 0; ; {
@@ -101,7 +101,7 @@ func (x *api) replay(ctx context.Context, t *replay.Trial, hash string, from, un
 			return err
 		}
 		var page replay.Decisions
-		if json.Unmarshal(r.body, &page) != nil || !t.AddPage(&page) || page.Next != "" && page.Next <= after {
+		if json.Unmarshal(r.body, &page) != nil || !add(&page) || page.Next != "" && page.Next <= after {
 			return &failure{exit: exitError, code: "bad_answer", message: "What the server says was decided cannot be read."}
 		}
 		read += page.Read

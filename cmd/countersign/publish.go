@@ -312,16 +312,21 @@ could not publish others. countersign policy rollback undoes it.`,
 		if err := a.agreed(yes, "Publish "+b.source.Hash()+"?", "countersign policy publish "+args[0]+" --yes"); err != nil {
 			return err
 		}
-		files := b.source.Files
-		if files == nil {
-			files = []policy.File{}
-		}
-		return a.publish(ctx, x, "/policies", map[string]any{
-			"after": v.Version, "hash": b.source.Hash(), "schema": b.source.Schema, "files": files, "note": note,
-			"exceptions": b.source.Exceptions, "floors": b.source.Floors,
-		})
+		return a.publish(ctx, x, "/policies", bodyOf(b, v.Version, note))
 	})
 	return c
+}
+
+// bodyOf is a set as the server is sent it, to follow a version.
+func bodyOf(b *bundle, after int64, note string) map[string]any {
+	files := b.source.Files
+	if files == nil {
+		files = []policy.File{}
+	}
+	return map[string]any{
+		"after": after, "hash": b.source.Hash(), "schema": b.source.Schema, "files": files, "note": note,
+		"exceptions": b.source.Exceptions, "floors": b.source.Floors,
+	}
 }
 
 // holds refuses a bundle of which a test or statement does not hold.

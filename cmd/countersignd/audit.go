@@ -46,13 +46,15 @@ type auditLine struct {
 	Policy   string   `json:"policy,omitempty"`
 	// Monitored is what policies in mode monitor would have answered, where that differs.
 	Monitored string `json:"monitored,omitempty"`
+	// Rollout is what one that runs makes of it, and the answer that was not given.
+	Rollout string `json:"rollout,omitempty"`
 	// Taken is what the act took away, in exports: restore replay reads it.
 	Taken []store.Taken `json:"taken,omitempty"`
 }
 
 func lineOf(l audit.Line) auditLine {
 	return auditLine{
-		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.Actor, l.Assurance, l.Proofs, l.Reasons, l.Code, l.Policy, l.Monitored, nil,
+		l.Seq, l.ID, l.At.Format(time.RFC3339Nano), l.Kind.Name(), l.Refused, l.Sentence, l.Persons, l.Client, l.Actor, l.Assurance, l.Proofs, l.Reasons, l.Code, l.Policy, l.Monitored, l.Rollout, nil,
 	}
 }
 
@@ -127,6 +129,9 @@ func say(l audit.Line) string {
 	}
 	if l.Code != "" {
 		more = append(more, "refused: "+l.Code)
+	}
+	if l.Rollout != "" {
+		more = append(more, "rollout: "+l.Rollout)
 	}
 	if l.Monitored != "" {
 		more = append(more, "monitored: "+l.Monitored)

@@ -57,6 +57,9 @@ type Facts struct {
 	// Ruleset is the version of the policies in force; 0 is the default set. It
 	// moves with the version of the deployment, which is in Guard.
 	Ruleset int64
+	// Rollout is the one that runs, nil if none does. It moves in the same way, and is
+	// shared: nobody changes it.
+	Rollout *policy.Rollout
 	Guard   []Version
 	Risk    risk.Assessment // zero if none was scored
 }
@@ -83,6 +86,7 @@ type Effect struct {
 	// Against says that who asked is refused, and that this is what was done: it tells
 	// nothing of what the actor does.
 	Against bool
+	Met     *policy.Met // what a rollout cost the first whom the parts concern, where that was not this act's own answer
 }
 
 // Intent is all that a grant type, page or admin handler supplies.
@@ -144,6 +148,7 @@ type Write struct {
 	Spend   []once.Spend
 	Changes []Change
 	Row     audit.Row
+	Met     *policy.Met // what a rollout cost the first whom the record concerns, to be found by; nil: nothing
 }
 
 // ErrStale says that a guarded row moved between Load and Commit, or that a

@@ -36,13 +36,18 @@ type Doer struct {
 	// Rulesets gives the set of a version that was published; nil: none is. An
 	// error refuses: nothing is decided by another set instead.
 	Rulesets func(ctx context.Context, version int64) (*policy.Set, error)
-	Ladder   assurance.Ladder
-	Writer   *audit.Writer
-	Keys     audit.Keys
-	Refused  func(action policy.Action, code string) // counts quiet refusals; nil: not counted
+	// Candidates gives the set that a rollout brings; nil: there are none.
+	Candidates func(ctx context.Context, rollout int64) (*policy.Set, error)
+	Ladder     assurance.Ladder
+	Writer     *audit.Writer
+	Keys       audit.Keys
+	Refused    func(action policy.Action, code string) // counts quiet refusals; nil: not counted
 	// Failed is told of a decision in which the policies failed or contradict each
 	// other, which refused (mechanisms A4, A6). nil: nobody is.
 	Failed func(action policy.Action, d policy.Decision)
+	// Cost is told that a rollout cost somebody something, which is on record. nil:
+	// nobody is.
+	Cost func()
 	// Checkpoint waits until a record is under a signed checkpoint; acts of
 	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
 	Checkpoint func(ctx context.Context, recordID string) error
@@ -56,6 +61,7 @@ type Doer struct {
 	Now  func() time.Time // nil: time.Now
 
 	facts factsCache
+	met   metCache
 }
 
 // Outcome is what came of an act that was carried out.
@@ -164,7 +170,7 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	err = d.commit(ctx, Write{
 		At: at, Record: rec.ID, Guard: facts.Guard,
 		Spend:   append(in.Spend[:len(in.Spend):len(in.Spend)], eff.Spend...),
-		Changes: eff.Changes, Row: row,
+		Changes: eff.Changes, Row: row, Met: eff.Met,
 	})
 	if err != nil {
 		return Outcome{}, err
@@ -180,6 +186,9 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 func (d *Doer) commit(ctx context.Context, w Write) error {
 	err := d.Store.Commit(ctx, w)
 	d.Writer.Settle(w.Row, settled(err))
+	if err == nil && w.Met != nil && d.Cost != nil {
+		d.Cost()
+	}
 	return err
 }
 
@@ -200,7 +209,8 @@ func settled(err error) audit.Outcome {
 
 // Judge loads and decides, and changes nothing: what a page needs to know before
 // it asks. Its answer is a statement about now, never a promise (mechanisms
-// A13); the act that follows decides again.
+// A13); the act that follows decides again. What a rollout makes of it is recorded,
+// because the page may be all that becomes of it.
 func (d *Doer) Judge(ctx context.Context, in Intent) (policy.Decision, *Facts, error) {
 	at := d.now().UTC().Truncate(time.Microsecond)
 	facts, err := d.Store.Load(ctx, in.Action, in.Refs)
@@ -208,6 +218,9 @@ func (d *Doer) Judge(ctx context.Context, in Intent) (policy.Decision, *Facts, e
 		return policy.Decision{}, nil, err
 	}
 	dec, err := d.decide(ctx, &facts, in, at)
+	if err == nil {
+		err = d.tell(ctx, &in, &dec, at)
+	}
 	return dec, &facts, err
 }
 
@@ -249,7 +262,10 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 	if f.Risk, err = d.score(ctx, &in, f, at); err != nil {
 		return policy.Decision{}, err
 	}
-	dec := unusual(set, f, &in, set.Decide(f.Input, in.Attainable), f.Risk)
+	dec, err := d.answer(ctx, set, f, &in, at)
+	if err != nil {
+		return policy.Decision{}, err
+	}
 	if d.Failed != nil && (dec.Code == policy.CodeError || dec.Code == policy.CodeInconsistent) {
 		d.Failed(in.Action, dec)
 	}
@@ -266,6 +282,9 @@ type Waiver struct {
 // policies that the facts were judged by.
 func (d *Doer) Exceptions(ctx context.Context, f *Facts) ([]Waiver, error) {
 	set, err := d.set(ctx, f.Ruleset)
+	if err == nil && f.Rollout.Enforced(f.Rollout.Wave(f.Input.Principal), d.now()) {
+		set, err = d.candidate(ctx, f.Rollout.N)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -307,6 +326,9 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 		if d.Refused != nil {
 			d.Refused(in.Action, p.Code)
 		}
+		if err := d.tell(ctx, &in, &dec, rec.At); err != nil {
+			return err
+		}
 		return p
 	}
 	rec.Refused = true
@@ -319,7 +341,7 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 	if look != nil {
 		look.At, look.Record, look.Ref = rec.At, rec.ID, web.RefOf(ctx)
 	}
-	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Changes: d.again(look), Row: row}); err != nil {
+	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Changes: d.again(look), Row: row, Met: dec.Met()}); err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
 	d.probed(ctx, &in, f, rec.At)
@@ -350,6 +372,8 @@ type recordFacts struct {
 	// Monitored is what the answer would have been with the policies in mode monitor;
 	// nil if the same.
 	Monitored *monitored `json:"monitored,omitempty"`
+	// Rollout is what one that runs makes of it; nil if nothing.
+	Rollout *rolledOut `json:"rollout,omitempty"`
 }
 
 // monitored is an answer that was not given.
@@ -357,6 +381,14 @@ type monitored struct {
 	Outcome string   `json:"outcome"`
 	Code    string   `json:"code,omitempty"`
 	Reasons []string `json:"reasons,omitempty"`
+}
+
+// other is an answer that was not given, nil if there is none.
+func other(d *policy.Decision) *monitored {
+	if d == nil {
+		return nil
+	}
+	return &monitored{d.Outcome.String(), d.Code, policiesOf(d.Reasons)}
 }
 
 func policiesOf(reasons []policy.Reason) (ids []string) {
@@ -391,9 +423,7 @@ func (d *Doer) describe(rec *audit.Record, in Intent, f *Facts, dec policy.Decis
 			rf.Signals = append(rf.Signals, string(t.Signal))
 		}
 	}
-	if m := dec.Monitored; m != nil {
-		rf.Monitored = &monitored{m.Outcome.String(), m.Code, policiesOf(m.Reasons)}
-	}
+	rf.Monitored, rf.Rollout = other(dec.Monitored), tried(dec.Tried)
 	var saw *replay.World
 	if replay.Keeps(in.Refs.Kind) {
 		var seen replay.Shared

@@ -36,17 +36,22 @@ func (c *factsCache) interned(rf recordFacts) any {
 	if rf.Monitored != nil {
 		m = *rf.Monitored
 	}
+	var t rolledOut // no number: no rollout
+	t.Other = new(monitored)
+	if rf.Rollout != nil {
+		t = *rf.Rollout
+	}
 	seen := ""
 	if rf.Seen != nil {
 		seen = rf.Seen.Key()
 	}
 	var b strings.Builder
 	b.Grow(384)
-	for _, s := range [...]string{string(rf.Action), rf.Kind, rf.Client, rf.Service, rf.Resource, rf.ACR, rf.Outcome, rf.Code, rf.Policy, rf.Risk, detail, seen, m.Outcome, m.Code} {
+	for _, s := range [...]string{string(rf.Action), rf.Kind, rf.Client, rf.Service, rf.Resource, rf.ACR, rf.Outcome, rf.Code, rf.Policy, rf.Risk, detail, seen, m.Outcome, m.Code, t.key(), t.Other.Outcome, t.Other.Code} {
 		b.WriteString(s)
 		b.WriteByte(0)
 	}
-	for _, list := range [...][]string{rf.Methods, rf.Reasons, rf.Signals, m.Reasons} {
+	for _, list := range [...][]string{rf.Methods, rf.Reasons, rf.Signals, m.Reasons, t.Other.Reasons} {
 		for _, s := range list {
 			b.WriteString(s)
 			b.WriteByte(1)

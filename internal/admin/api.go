@@ -101,6 +101,7 @@ type Config struct {
 	Factors    Factors
 	Imports    Imports
 	Policies   ruleset.Store
+	Rollouts   Rollouts
 	State      State
 	Log        Log
 	Tree       Published
@@ -128,6 +129,7 @@ type Config struct {
 // API serves /v1.
 type API struct {
 	Config
+	book     *ruleset.Book
 	mux      *http.ServeMux
 	huma     huma.API
 	ops      []operation
@@ -140,13 +142,13 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.Tree == nil ||
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Rollouts == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.Tree == nil ||
 		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil || c.Reports == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
 	adoptHuma()
 	a := &API{
-		Config: c, mux: http.NewServeMux(),
+		Config: c, mux: http.NewServeMux(), book: &ruleset.Book{Store: c.Policies, Rollouts: c.Rollouts},
 		verified: newGenerations[*jose.AccessTokenClaims](tokenLife, verifiedCap), seen: newGenerations[struct{}](replayLife, replayCap),
 	}
 	a.huma = humago.New(a.mux, a.config())
@@ -166,6 +168,7 @@ func New(c Config) (*API, error) {
 	a.leaks()
 	a.signals()
 	a.policies()
+	a.rollouts()
 	a.decisions()
 	a.log()
 	a.published()

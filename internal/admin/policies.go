@@ -139,20 +139,42 @@ func (a *API) listPolicies(ctx context.Context, _ *call, in *PageParams) (*pageO
 }
 
 func (a *API) publishPolicies(ctx context.Context, c *call, in *publishIn) (*policyOut, error) {
-	src := policy.Source{Schema: in.Body.Schema}
-	for _, f := range in.Body.Files {
-		src.Files = append(src.Files, policy.File(f))
-	}
-	for _, f := range in.Body.Floors {
-		src.Floors = append(src.Floors, policy.File(f))
-	}
-	for _, e := range in.Body.Exceptions {
-		src.Exceptions = append(src.Exceptions, policy.Exception(e))
-	}
-	if src.Hash() != in.Body.Hash {
-		return nil, problem.Newf(problem.Invalid, "policy_hash", "The hash is not that of these policies, which is %s.", src.Hash())
+	src, err := in.Body.source()
+	if err != nil {
+		return nil, err
 	}
 	return a.publish(ctx, c, ruleset.Version{N: in.Body.After + 1, Source: src, Note: in.Body.Note, Of: ruleset.NoVersion})
+}
+
+// source is what is to be enforced, whose hash is what was sent with it.
+func (p *PolicySpec) source() (policy.Source, error) {
+	src := policy.Source{Schema: p.Schema}
+	for _, f := range p.Files {
+		src.Files = append(src.Files, policy.File(f))
+	}
+	for _, f := range p.Floors {
+		src.Floors = append(src.Floors, policy.File(f))
+	}
+	for _, e := range p.Exceptions {
+		src.Exceptions = append(src.Exceptions, policy.Exception(e))
+	}
+	if src.Hash() != p.Hash {
+		return src, problem.Newf(problem.Invalid, "policy_hash", "The hash is not that of these policies, which is %s.", src.Hash())
+	}
+	return src, nil
+}
+
+// enforceable makes the set of a source that is to be enforced, and refuses one that
+// may not be.
+func (a *API) enforceable(src policy.Source, note string) (*policy.Set, error) {
+	if err := ruleset.CheckNote(note); err != nil {
+		return nil, err
+	}
+	set, err := ruleset.Compile(src)
+	if err != nil {
+		return nil, err
+	}
+	return set, ruleset.CheckExceptions(set, src, a.now())
 }
 
 func (a *API) rollBackPolicies(ctx context.Context, c *call, in *rollbackIn) (*policyOut, error) {
@@ -169,14 +191,8 @@ func (a *API) rollBackPolicies(ctx context.Context, c *call, in *rollbackIn) (*p
 // publish puts a version in force. Under it the caller has to be able to publish
 // another, with what they have proved now.
 func (a *API) publish(ctx context.Context, c *call, v ruleset.Version) (*policyOut, error) {
-	if err := ruleset.CheckNote(v.Note); err != nil {
-		return nil, err
-	}
-	set, err := ruleset.Compile(v.Source)
+	set, err := a.enforceable(v.Source, v.Note)
 	if err != nil {
-		return nil, err
-	}
-	if err := ruleset.CheckExceptions(set, v.Source, a.now()); err != nil {
 		return nil, err
 	}
 	v.Hash, v.By = v.Source.Hash(), c.Person.ID

@@ -79,8 +79,9 @@ func newRig(t *testing.T) *rig {
 	r.ok(err)
 	r.do = &act.Doer{
 		Store: s, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: r.keys, Now: clock,
-		Rulesets: (&ruleset.Book{Store: s}).Set,
 	}
+	book := &ruleset.Book{Store: s, Rollouts: s}
+	r.do.Rulesets, r.do.Candidates = book.Set, book.Candidate
 	missing, err := r.ring.Missing()
 	r.ok(err)
 	for _, k := range missing {
@@ -97,7 +98,7 @@ func newRig(t *testing.T) *rig {
 	r.seed("", store.Found{Deployment: store.Deployment{ID: id.New(id.Resource), Born: store.BornProduction, Issuer: issuer}})
 	r.seed("", group.Create{Group: r.admins}, create, client.Create{Client: r.cli})
 	r.api, err = admin.New(admin.Config{
-		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Admissions: s, Access: s, Policies: s, Factors: s, Imports: factor.NewPasswords(kek, factor.NewBlocklist(issuer)), State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Reviews: s, Recoveries: s, CancelKeys: r.ring.Nonces,
+		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Admissions: s, Access: s, Policies: s, Rollouts: s, Factors: s, Imports: factor.NewPasswords(kek, factor.NewBlocklist(issuer)), State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Reviews: s, Recoveries: s, CancelKeys: r.ring.Nonces,
 		Notices: admin.Notices{Store: s, Sealer: kek, Plain: func(host string) bool { return host == "inside.example:8080" }},
 		Reports: s,
 		Leaks: func(_ context.Context, text string) (admin.Found, bool, error) {

@@ -165,6 +165,14 @@ const (
 	ReviewClosed  Kind = 0x0863 // nothing follows
 	PageRefused   Kind = 0x0864 // a page of administration was not shown
 
+	RolloutStarted  Kind = 0x0880 // a version comes into force in waves
+	RolloutPaused   Kind = 0x0881 // a wave, and those behind it, is in monitor for now
+	RolloutResumed  Kind = 0x0882
+	RolloutUndone   Kind = 0x0883 // a wave, or all of it, was taken back
+	RolloutReverted Kind = 0x0884 // a wave cost more than it may, and took itself back
+	RolloutFinished Kind = 0x0885 // the version is in force for all
+	RolloutMet      Kind = 0x0886 // somebody met what is being rolled out, where nothing else was recorded of it
+
 	QuarantineEntered Kind = 0x0830 // the database has gone back in time: nothing is issued
 	BackupMade        Kind = 0x0831
 	BackupRehearsed   Kind = 0x0832 // a backup was opened aside and holds
@@ -310,6 +318,13 @@ var kinds = map[Kind]kindInfo{
 	SetupCompleted:  {"setup.completed", Authority, critical, "{who} completed the setup and <became|did not become> the first administrator"},
 	PolicyRecovered: {"policy.recovered", Authority, critical, "the operator of the machine <put back|could not put back> [policy {policy}|an earlier policy]"},
 	PolicyReplayed:  {"policy.replayed", Authority, plain, "{who} <read|was not allowed to read> recorded decisions[, to try policies {policy} on them]"},
+	RolloutStarted:  {"rollout.started", Authority, critical, "{who} <began|was not allowed to begin> to roll out [policy {policy}|a policy]"},
+	RolloutPaused:   {"rollout.paused", Authority, critical, "{who} <paused|was not allowed to pause> [wave {wave} of ]a rollout"},
+	RolloutResumed:  {"rollout.resumed", Authority, critical, "{who} <resumed|was not allowed to resume> [wave {wave} of ]a rollout"},
+	RolloutUndone:   {"rollout.undone", Authority, critical, "{who} <took back|was not allowed to take back> [wave {wave} of ]a rollout"},
+	RolloutReverted: {"rollout.reverted", Authority, critical, "[wave {wave} of ]a rollout took itself back[: {why}][, of {people}]"},
+	RolloutFinished: {"rollout.finished", Authority, critical, "{who} <finished|was not allowed to finish> a rollout[, so policy {policy} is in force]"},
+	RolloutMet:      {"rollout.met", Access, plain, "{who} met policies that are being rolled out"},
 	AdminRecovered:  {"admin.recovered", Authority, critical, "the operator of the machine <recovered|could not recover> an administrator[, {who}]"},
 	PolicyPublished: {"policy.published", Authority, critical, "{who} <published|was not allowed to publish> [policy {policy}|a policy]"},
 	Migrated:        {"migrated", Log, plain, "the database was migrated[ from {from}][ to {to}]"},

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ type Line struct {
 	Needs     string   // what would have done, in words, where something would
 	Why       []string // why it was refused or asked for, in words, as far as it is kept
 	Review    string   // that was opened of it, by id
+	Rollout   string   // what a rollout makes of it: its number, the wave, whether it was enforced, and the answer that was not given; "" if nothing
 	NewDevice bool     // of a sign-in: in a browser that was not met before
 	ByOther   bool     // whom it concerns is not who acted
 }
@@ -119,6 +121,15 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 			Outcome string   `json:"outcome"`
 			Reasons []string `json:"reasons"`
 		} `json:"monitored"`
+		Rollout struct {
+			N        int64 `json:"n"`
+			Wave     int   `json:"wave"`
+			Enforced bool  `json:"enforced"`
+			Other    struct {
+				Outcome string   `json:"outcome"`
+				Reasons []string `json:"reasons"`
+			} `json:"other"`
+		} `json:"rollout"`
 	}
 	if len(row.Facts) > 0 && json.Unmarshal(row.Facts, &facts) != nil {
 		facts.Kind = "" // nothing is known then
@@ -131,6 +142,9 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 	l.Risk, l.Signals = facts.Risk, facts.Signals
 	if m := facts.Monitored; m.Outcome != "" {
 		l.Monitored = m.Outcome + ": " + strings.Join(m.Reasons, ", ")
+	}
+	if r := facts.Rollout; r.N != 0 {
+		l.Rollout = fmt.Sprintf("%d, wave %d, %s: %s: %s", r.N, r.Wave, map[bool]string{true: "enforced", false: "in monitor"}[r.Enforced], r.Other.Outcome, strings.Join(r.Other.Reasons, ", "))
 	}
 	l.ByOther = facts.Kind != "person" || len(l.Persons) > 1
 	switch {

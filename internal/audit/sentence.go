@@ -16,8 +16,8 @@ import (
 // identifiers.
 //
 // The words come from the kind's template. {who} is the first person concerned,
-// else the general part's "by"; {whom} is the second, else "whom"; any other
-// {actor} is who acted, whoever is concerned. {name} is the member of that name in
+// else the general part's "by"; {whom} is the second, else "whom"; {people} are all of
+// them; {actor} is who acted, whoever is concerned. {name} is the member of that name in
 // a part, the first that has it, or in the facts. [a|b] is the first choice of which nothing is missing, or nothing.
 // <a|b> is a, or b if the act was refused; {who} and {whom} outside brackets
 // become "someone". A refused act ends with its "reason".
@@ -158,6 +158,8 @@ func (s *sentence) value(name string) string {
 		return s.persons[0]
 	case name == "whom" && len(s.persons) > 1:
 		return s.persons[1]
+	case name == "people":
+		return s.people()
 	case name == "who":
 		name = "by"
 	}
@@ -170,6 +172,19 @@ func (s *sentence) value(name string) string {
 		return s.itself()
 	}
 	return ""
+}
+
+// maxPeople is how many of the persons concerned a sentence names.
+const maxPeople = 5
+
+// people are the persons concerned, the first of them by name.
+func (s *sentence) people() string {
+	n := min(len(s.persons), maxPeople)
+	text := strings.Join(s.persons[:n], ", ")
+	if more := len(s.persons) - n; more > 0 {
+		text += " and " + strconv.Itoa(more) + " more"
+	}
+	return text
 }
 
 // actor is who acted: a process of ours, a service, or the first person.

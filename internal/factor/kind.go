@@ -171,3 +171,19 @@ func Reach(all []Factor, allowed Kinds, now time.Time) assurance.Rung {
 	}
 	return assurance.None
 }
+
+// Best is the highest rung that a person can show with all factors that they have
+// enrolled; keys are the passkeys among them, with what was said of each.
+func Best(all []Factor, keys []Passkey, allowed Kinds, now time.Time) assurance.Rung {
+	for _, k := range keys {
+		if !k.BackupEligible && k.Attestation == "verified" && !now.Before(k.ProbationUntil) {
+			return assurance.Hardware
+		}
+	}
+	return Reach(all, allowed, now)
+}
+
+// Can says which asks somebody can meet whose highest rung is best.
+func Can(best assurance.Rung) func(assurance.Ask) bool {
+	return func(a assurance.Ask) bool { return a.Rung <= best && a.Approval == assurance.Approval{} }
+}

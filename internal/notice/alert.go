@@ -114,6 +114,10 @@ var alerts = []Alert{
 		Next: "What it speaks of is refused meanwhile. Mend the policy and publish it, or put back what was before: countersignd recover policy.",
 	},
 	{
+		Name: "rollout_reverted", Severity: Warning, kind: audit.RolloutReverted, per: time.Minute, Title: "A rollout of policies took itself back",
+		Next: "The version in force decides for that wave again. See which rule asked whom with countersign policy rollout status; change the policies, or resume the wave with a larger budget.",
+	},
+	{
 		Name: DeliveriesDead, Severity: Info, State: true, Title: "Notices could not be delivered",
 		Next: "See them with countersign delivery list; send them again once the receiver works.",
 	},

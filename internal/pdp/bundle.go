@@ -137,10 +137,14 @@ func (s *Server) compose(ctx context.Context, set *policy.Set, audience string) 
 	if many {
 		c.Groups = nil
 	}
+	rolling, err := s.Rolling(ctx)
+	if err != nil {
+		return c, err
+	}
 	for _, p := range set.Places(audience) {
 		grouped := len(p.Groups) > 0
 		c.Actions[string(p.Action)] = jose.BundleAction{
-			Local: p.Local && !(grouped && many), Held: p.Held && !(grouped && many), Groups: grouped,
+			Local: p.Local && !rolling && !(grouped && many), Held: p.Held && !(grouped && many), Groups: grouped,
 			Last: p.Outage == policy.OutageLast, Kinds: p.Kinds, Resources: p.Resources,
 		}
 	}

@@ -71,8 +71,12 @@ type Config struct {
 	Authenticate func(*http.Request) (Caller, error)
 	// Holder verifies an access token; problem.Unauthenticated if it does not count.
 	Holder func(ctx context.Context, token string) (Holder, error)
-	// Policies gives the set in force and its version.
+	// Policies gives the set in force, and a number that moves whenever what is held of
+	// it may be another.
 	Policies func(context.Context) (*policy.Set, int64, error)
+	// Rolling reports whether other policies are being rolled out: then which decide
+	// depends on who asks, and the server alone knows.
+	Rolling func(context.Context) (bool, error)
 	// Signer gives the current signer of purpose feed, for jose.TypBundle.
 	Signer func() (*jose.Signer, error)
 	// Counted is told of a decision that is counted and not recorded.

@@ -17,6 +17,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/pep"
 )
 
@@ -167,6 +168,18 @@ func TestBundleTellsNoMore(t *testing.T) {
 	for query, want := range map[string]int{"aud=" + todo: 403, "aud=https://no.example": 403, "": 400, "aud=" + deploy + "&aud=" + todo: 400} {
 		if status, _, _ := get("deploy-api", query); status != want {
 			t.Errorf("%q: %d, want %d", query, status, want)
+		}
+	}
+	// While other policies are rolled out, the server alone decides.
+	src := policy.Default()
+	p.seed(audit.RolloutStarted, ruleset.Start{Rollout: ruleset.Rollout{N: 1, Hash: src.Hash(), Source: src, Base: p.n, Waves: []policy.Wave{{Rest: true, From: time.Now().Add(time.Hour)}}}})
+	var rolling jose.BundleContent
+	if _, _, text := get("deploy-api", "aud="+deploy+"&have="+h.Hash); json.Unmarshal([]byte(text), &rolling) != nil {
+		t.Errorf("what it holds is not another: %s", text)
+	}
+	for name, a := range rolling.Actions {
+		if a.Local || a.Held != c.Actions[name].Held {
+			t.Errorf("%s: %+v", name, a)
 		}
 	}
 	r, err := http.NewRequest(http.MethodGet, p.issuer+"/v1/bundle?aud="+deploy, nil)

@@ -93,6 +93,7 @@ const (
 	PolicyPublish Action = "policy.publish"
 	PolicyReplay  Action = "policy.replay"  // recorded decisions are read, to try other policies on them
 	PolicyRecover Action = "policy.recover" // by the operator of the host: the publishers are locked out
+	RolloutTend   Action = "rollout.tend"   // the server counts what a rollout costs, and undoes a wave
 
 	ReviewOpen  Action = "review.open"  // something was refused that somebody has to look at
 	ReviewRead  Action = "review.read"  // those of anybody

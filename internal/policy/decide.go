@@ -29,7 +29,7 @@ func (s *Set) Decide(in Input, can Attainable) Decision {
 		d = Decision{Outcome: Deny, Code: CodeTooMany, Review: true, Reasons: d.Reasons, PolicyVersion: s.version}
 	}
 	if s.monitor != nil {
-		if m := s.monitor.Decide(in, can); m.Outcome != d.Outcome || m.Ask != d.Ask || m.Code != d.Code {
+		if m := s.monitor.Decide(in, can); m.Differs(&d) {
 			d.Monitored = &m
 		}
 	}

@@ -244,6 +244,8 @@ type Decision struct {
 	// Monitored is what the answer would be if the policies in mode monitor were
 	// enforced; nil if the same (mechanisms A6: they take no part in the answer).
 	Monitored *Decision
+	// Tried is what a rollout makes of it; nil if none runs, or it makes no difference.
+	Tried *Tried
 }
 
 // Attainable says whether this actor could satisfy an ask. It is nil wherever

@@ -240,17 +240,11 @@ func (s *Server) Attainable(ctx context.Context, person string) (func(assurance.
 	if err != nil {
 		return nil, err
 	}
-	best := factor.Reach(all, allowed, s.now())
 	keys, err := s.Store.PasskeysOf(ctx, person)
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range keys {
-		if !k.BackupEligible && k.Attestation == "verified" && !s.now().Before(k.ProbationUntil) {
-			best = assurance.Hardware
-		}
-	}
-	return func(a assurance.Ask) bool { return a.Rung <= best && a.Approval == assurance.Approval{} }, nil
+	return factor.Can(factor.Best(all, keys, allowed, s.now())), nil
 }
 
 // holder is for whom a passkey ceremony runs.

@@ -1,7 +1,8 @@
 // Package ruleset owns the versions of the policies that a deployment enforces:
 // each immutable, attributed, and published by an act. The highest number is in
-// force; 0 is the default set of the program. What a policy may say, and what it
-// decides, is policy's.
+// force; 0 is the default set of the program. It owns rollouts too, in which a
+// version comes into force wave by wave. What a policy may say, and what it decides,
+// is policy's.
 package ruleset
 
 import (
@@ -102,15 +103,29 @@ func Undoable(set *policy.Set, in policy.Input) error {
 	return nil
 }
 
-// Book gives the sets of versions, each made once.
+// Book gives the sets of versions and of rollouts, each made once.
 type Book struct {
-	Store Store
+	Store    Store
+	Rollouts RolloutStore
 
 	mu   sync.Mutex
-	sets map[int64]*policy.Set
+	sets map[page]*policy.Set
 }
 
-// maxSets bounds the book: one or two versions are in use at a time.
+// page is a version, or a rollout.
+type page struct {
+	rollout bool
+	n       int64
+}
+
+func (p page) String() string {
+	if p.rollout {
+		return fmt.Sprintf("rollout %d", p.n)
+	}
+	return fmt.Sprintf("policy version %d", p.n)
+}
+
+// maxSets bounds the book: two or three are in use at a time.
 const maxSets = 4
 
 // Set is the set of version n, compiled. A version that is damaged or that this
@@ -119,25 +134,40 @@ func (b *Book) Set(ctx context.Context, n int64) (*policy.Set, error) {
 	if n == 0 {
 		return policy.Builtin(), nil
 	}
+	return b.set(page{n: n}, func() (policy.Source, string, error) {
+		v, err := b.Store.Ruleset(ctx, n)
+		return v.Source, v.Hash, err
+	})
+}
+
+// Candidate is the set that a rollout brings; it errs as Set does.
+func (b *Book) Candidate(ctx context.Context, rollout int64) (*policy.Set, error) {
+	return b.set(page{true, rollout}, func() (policy.Source, string, error) {
+		r, err := b.Rollouts.Rollout(ctx, rollout)
+		return r.Source, r.Hash, err
+	})
+}
+
+func (b *Book) set(p page, read func() (policy.Source, string, error)) (*policy.Set, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s := b.sets[n]; s != nil {
+	if s := b.sets[p]; s != nil {
 		return s, nil
 	}
-	v, err := b.Store.Ruleset(ctx, n)
+	src, hash, err := read()
 	if err != nil {
-		return nil, fmt.Errorf("policy version %d: %w", n, err)
+		return nil, fmt.Errorf("%s: %w", p, err)
 	}
-	if v.Source.Hash() != v.Hash {
-		return nil, fmt.Errorf("policy version %d is not what was published: its hash is %s and should be %s", n, v.Source.Hash(), v.Hash)
+	if src.Hash() != hash {
+		return nil, fmt.Errorf("%s is not what was published: its hash is %s and should be %s", p, src.Hash(), hash)
 	}
-	s, err := policy.Compile(v.Source)
+	s, err := policy.Compile(src)
 	if err != nil {
-		return nil, fmt.Errorf("policy version %d cannot be enforced by this release: %w", n, err)
+		return nil, fmt.Errorf("%s cannot be enforced by this release: %w", p, err)
 	}
 	if b.sets == nil || len(b.sets) >= maxSets {
-		b.sets = map[int64]*policy.Set{}
+		b.sets = map[page]*policy.Set{}
 	}
-	b.sets[n] = s
+	b.sets[p] = s
 	return s, nil
 }

@@ -160,7 +160,7 @@ func (s *Server) newFeed() *feed.Hub {
 	return feed.New(feed.Config{
 		Issuer: s.Config.Issuer, Epoch: s.epoch, Source: revocations{s.Store}, AudienceKey: s.Ring.AudienceKey,
 		Signer: func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypFeed) },
-		Since:  s.since, Mark: s.mark, Seen: s.seenMark, Policy: s.policyHead.Load,
+		Since:  s.since, Mark: s.mark, Seen: s.seenMark, Policy: func() int64 { return s.knownPolicy().edition },
 		Withdrawn:    func() []string { return s.Ring.Withdrawn(s.now().Add(-tellWithdrawn)) },
 		Authenticate: s.enforcementPoint, Log: s.log, Now: s.now,
 	})
@@ -212,8 +212,8 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak, Reports: s.Store,
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Admissions: s.Store, Access: s.Store,
 		Factors: s.Store, Imports: s.passwords,
-		Policies: s.Store,
-		Reviews:  s.Store, Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
+		Policies: s.Store, Rollouts: s.Store,
+		Reviews: s.Store, Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
 		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Now: s.now,
 	})
 }

@@ -79,8 +79,10 @@ type State struct {
 	keys     atomic.Int64 // version of the keys that were read
 	gone     string       // Options.Gone
 
-	policyHead atomic.Int64 // the version of the policies that this process knows to be in force
-	pulse      store.Pulse  // of who served before, read before this process wrote anything
+	policyHead atomic.Pointer[policyHead] // what this process knows to be in force
+	book       *ruleset.Book
+	cost       chan struct{} // a rollout cost somebody something
+	pulse      store.Pulse   // of who served before, read before this process wrote anything
 
 	// Of the log.
 	seen   []byte // the newest checkpoint before this process wrote anything, nil if there was none
@@ -162,8 +164,11 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	s.Names, s.Sealer = s.Store.RecordKeys(kek), kek
 	s.Do = &act.Doer{
 		Store: floored{s.Store, s.clock}, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
-		Rulesets: (&ruleset.Book{Store: s.Store}).Set, Reviews: review.Book{Store: s.Store},
+		Reviews: review.Book{Store: s.Store},
 	}
+	s.book = &ruleset.Book{Store: s.Store, Rollouts: s.Store}
+	s.cost = make(chan struct{}, 1)
+	s.Do.Rulesets, s.Do.Candidates, s.Do.Cost = s.book.Set, s.book.Candidate, s.noteCost
 	if !o.Aside {
 		if err := s.scoreRisk(); err != nil {
 			return err

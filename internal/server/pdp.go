@@ -21,14 +21,20 @@ import (
 func (s *Server) newPDP() *pdp.Server {
 	return pdp.New(pdp.Config{
 		Issuer: s.Config.Issuer, Epoch: s.epoch, Do: s.Do, Ladder: s.Do.Ladder, People: s.Store,
-		Authenticate: s.asker, Holder: s.holder, Policies: s.policiesInForce,
+		Authenticate: s.asker, Holder: s.holder, Policies: s.policiesInForce, Rolling: s.rolling,
 		Signer:  func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypBundle) },
 		Counted: func(what string) { s.counters.Count(s.now(), what, "resource server") },
 		Log:     s.log, Now: s.now,
 	})
 }
 
-// policiesInForce gives the set that decides now, and its version.
+// rolling reports whether a rollout of policies runs.
+func (s *State) rolling(ctx context.Context) (bool, error) {
+	_, runs, err := s.Store.OpenRollout(ctx)
+	return runs, err
+}
+
+// policiesInForce gives the set in force, and the edition of what may be held of it.
 func (s *State) policiesInForce(ctx context.Context) (*policy.Set, int64, error) {
 	n, err := s.Store.PolicyHead(ctx)
 	if err != nil {
@@ -38,7 +44,8 @@ func (s *State) policiesInForce(ctx context.Context) (*policy.Set, int64, error)
 	if err != nil {
 		return nil, 0, problem.New(problem.Unavailable, "policy_unavailable", "The policies in force cannot be read.").Because(err)
 	}
-	return set, n, nil
+	edition, err := s.Store.PolicyEdition(ctx)
+	return set, edition, err
 }
 
 // holder finds whose an access token is.
@@ -139,7 +146,7 @@ func (m pdpMetrics) Collect(ch chan<- prometheus.Metric) {
 	count(pdpDecisions, st.Allowed, policy.Allow.String())
 	count(pdpRecorded, st.Recorded)
 	count(pdpBundles, st.Bundles)
-	ch <- prometheus.MustNewConstMetric(pdpVersion, prometheus.GaugeValue, float64(m.s.policyHead.Load()))
+	ch <- prometheus.MustNewConstMetric(pdpVersion, prometheus.GaugeValue, float64(m.s.knownPolicy().n))
 }
 
 // Decisions counts what resource servers were answered by this process.

@@ -13,6 +13,17 @@ import (
 	"github.com/countersign-dev/countersign/internal/ruleset"
 )
 
+// policyHead is the version in force and, if one runs, the rollout as it stands.
+type policyHead struct{ n, rollout, revision, edition int64 }
+
+// knownPolicy is what this process knows.
+func (s *State) knownPolicy() policyHead {
+	if h := s.policyHead.Load(); h != nil {
+		return *h
+	}
+	return policyHead{}
+}
+
 // readPolicy looks whether another process has published policies. Acts that
 // commit find that out by themselves; what only reads does by this.
 func (s *State) readPolicy(ctx context.Context) error {
@@ -20,7 +31,16 @@ func (s *State) readPolicy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if was := s.policyHead.Swap(n); was == n {
+	r, _, err := s.Store.OpenRollout(ctx)
+	if err != nil {
+		return err
+	}
+	edition, err := s.Store.PolicyEdition(ctx)
+	if err != nil {
+		return err
+	}
+	now, was := policyHead{n, r.N, r.Revision, edition}, s.knownPolicy()
+	if s.policyHead.Store(&now); was == now {
 		return nil
 	}
 	s.Store.Forget()
@@ -73,7 +93,8 @@ func (s *Server) policyBroken(ctx context.Context) (bool, string, error) {
 
 // RecoverPolicy puts an earlier version of the policies back, 0 being the default
 // set, as the operator of the host: for when those in force keep their publishers
-// out. It gives the number of the new version.
+// out. A rollout that runs ends; to may then be the version in force, which stays. It
+// gives the number of the version that is in force.
 func (s *State) RecoverPolicy(ctx context.Context, to int64) (n int64, err error) {
 	v := ruleset.Version{Source: policy.Default(), Of: to, Note: "put back by the operator of the host"}
 	if to != 0 {
@@ -89,10 +110,28 @@ func (s *State) RecoverPolicy(ctx context.Context, to int64) (n int64, err error
 	if err != nil {
 		return 0, err
 	}
-	if to < 0 || to >= head {
+	r, runs, err := s.Store.OpenRollout(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if to < 0 || to > head || to == head && !runs {
 		return 0, problem.Newf(problem.Conflict, "policy_in_force", "Version %d is the newest: there is nothing to put back to.", head)
 	}
 	v.N, v.Hash = head+1, v.Source.Hash()
+	said := map[string]any{"policy": v.Hash, "version": v.N, "of": to}
+	changes := make([]act.Change, 0, 2)
+	if runs { // it ends, whatever it is: nobody may be locked out by a part of it
+		steer, err := r.Undo()
+		if err != nil {
+			return 0, err
+		}
+		changes, said["rollout"] = append(changes, steer), r.N
+	}
+	if to == head {
+		v.N, said["version"] = head, head // it is in force: the rollout was in the way
+	} else {
+		changes = append(changes, ruleset.Publish{Version: v})
+	}
 	// Decided by the default set: that in force may not be readable.
 	do := &act.Doer{Store: s.Do.Store, Policy: policy.Builtin(), Ladder: s.Do.Ladder, Writer: s.Do.Writer, Keys: s.Do.Keys, Now: s.Do.Now}
 	do.Rulesets = func(context.Context, int64) (*policy.Set, error) { return policy.Builtin(), nil }
@@ -100,8 +139,8 @@ func (s *State) RecoverPolicy(ctx context.Context, to int64) (n int64, err error
 		Action: policy.PolicyRecover, Kind: audit.PolicyRecovered, Refs: act.Refs{Kind: policy.KindOperator},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{ruleset.Publish{Version: v}},
-				Parts:   []audit.Part{{Body: map[string]any{"policy": v.Hash, "version": v.N, "of": to}}},
+				Changes: changes,
+				Parts:   []audit.Part{{Body: said}},
 			}, nil
 		},
 	})

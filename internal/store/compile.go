@@ -88,7 +88,7 @@ func (u *unit) changeOne(what, sql string, args ...any) {
 func (s *Store) change(u *unit, c act.Change) error {
 	for _, noun := range [...]func(*unit, act.Change) bool{
 		s.lineageChange, s.onceChange, s.personChange, s.groupChange, s.clientChange, s.resourceChange,
-		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.profileChange, s.reportChange,
+		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.rolloutChange, s.profileChange, s.reportChange,
 		s.noticeChange, s.recoveryChange, s.reviewChange, s.delegationChange, s.issuerChange,
 	} {
 		if noun(u, c) {

@@ -52,6 +52,7 @@ func (s *Store) deploymentChange(u *unit, c act.Change) bool {
 			c.ID, c.Born, c.Issuer, orNow(c.CreatedAt, u.at).UnixMicro())
 		u.node(c.ID, 0)
 	case Adopt:
+		u.endRollout()
 		u.changeOne("deployment", `UPDATE deployment SET adopted_at = $1, issuer = $2 WHERE one = 1 AND born = $3 AND adopted_at IS NULL`,
 			u.at.UnixMicro(), c.Issuer, BornDevelopment)
 	default:

@@ -66,13 +66,14 @@ var (
 const pruneChunk = 128
 
 // pruneSQL takes numbers; those that are not used are -1.
-var pruneSQL = func() (out [2]string) {
+var pruneSQL = func() (out [3]string) {
 	var b strings.Builder
 	for i := range pruneChunk {
 		fmt.Fprintf(&b, ", $%d", i+1)
 	}
 	in := "(" + b.String()[2:] + ")"
-	return [2]string{
+	return [3]string{
+		`DELETE FROM audit_rollout WHERE record_id IN (SELECT id FROM audit WHERE seq IN ` + in + `)`,
 		`DELETE FROM audit_person WHERE record_id IN (SELECT id FROM audit WHERE seq IN ` + in + `)`,
 		`DELETE FROM audit WHERE seq IN ` + in,
 	}
@@ -101,8 +102,9 @@ func (s *Store) retentionChange(u *unit, c act.Change) bool {
 					args[i] = c.Numbers[from+i]
 				}
 			}
-			u.then(pruneSQL[0], args...)
-			u.then(pruneSQL[1], args...)
+			for _, sql := range pruneSQL {
+				u.then(sql, args...)
+			}
 		}
 		u.then(`INSERT INTO log_pruned (record_id, epoch, low, high) VALUES ($1, $2, $3, $4)`, u.record, int64(c.Epoch), int64(c.Low), int64(c.High))
 	default:

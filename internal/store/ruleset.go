@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 )
@@ -18,16 +19,15 @@ func (s *Store) rulesetChange(u *unit, c act.Change) bool {
 	if !ok {
 		return false
 	}
-	moved := refused(problem.New(problem.Conflict, "policy_moved", "Somebody else has just published another version. Look at it, then publish again."))
-	if self := s.self.Load(); self != nil {
-		u.touched = append(u.touched, *self)
-		u.must(1, nil, bumpSQL, *self) // first: publishers wait for each other here
-	}
-	u.check(p.N-1, moved, headSQL)
+	s.moveSelf(u)
+	u.check(p.N-1, refused(policyMoved), headSQL)
+	u.check(0, refused(ruleset.Running()), openRolloutsSQL) // one that ends in this act has
 	u.then(`INSERT INTO ruleset (n, hash, source, author, note, restores, record_id, published_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		p.N, p.Hash, members(p.Source), p.By, p.Note, p.Of, u.record, orNow(p.PublishedAt, u.at).UnixMicro())
 	return true
 }
+
+var policyMoved = problem.New(problem.Conflict, "policy_moved", "Somebody else has just published another version. Look at it, then publish again.")
 
 const (
 	headSQL    = `SELECT COALESCE(MAX(n), 0) FROM ruleset`
@@ -35,13 +35,16 @@ const (
 )
 
 // Head of the policies, as of a version of the deployment's node.
-type policyHead struct{ version, n int64 }
+type policyHead struct {
+	version, n int64
+	rollout    *policy.Rollout
+}
 
-// policyHead gives the number of the version in force in the snapshot, read once
-// for each version of the deployment: publishing moves that.
+// policyHead gives the number of the version in force in the snapshot, and the rollout
+// that runs, read once for each version of the deployment: publishing moves that.
 func (l *loader) policyHead(ctx context.Context, version int64) error {
 	if h := l.head.Load(); h != nil && h.version == version {
-		l.facts.Ruleset = h.n
+		l.facts.Ruleset, l.facts.Rollout = h.n, h.rollout
 		return nil
 	}
 	n, _, err := one(ctx, l.r, scanInt, headSQL)
@@ -49,7 +52,14 @@ func (l *loader) policyHead(ctx context.Context, version int64) error {
 		return err
 	}
 	l.facts.Ruleset = n
-	l.head.Store(&policyHead{version, n})
+	r, runs, err := openRollout(ctx, l.r)
+	if err != nil {
+		return err
+	}
+	if runs {
+		l.facts.Rollout = r.Plan()
+	}
+	l.head.Store(&policyHead{version, n, l.facts.Rollout})
 	return nil
 }
 

@@ -79,6 +79,9 @@ func (s *Store) Commit(ctx context.Context, w act.Write) error {
 		}
 	}
 	interned, err := s.insertRecord(&u, w.Row)
+	if err == nil {
+		err = u.met(w.Met, w.Row)
+	}
 	if err != nil {
 		return err
 	}

@@ -328,14 +328,40 @@ func (p *Decisions) Put(d Decision, seen map[*Facts]int) {
 }
 
 // AddPage decides all of a page again; ok is false if it is not well formed.
-func (t *Trial) AddPage(p *Decisions) (ok bool) {
+func (t *Trial) AddPage(p *Decisions) (ok bool) { return p.Each(t.Add) }
+
+// Each gives the decisions of a page in order; ok is false if it is not well formed.
+func (p *Decisions) Each(f func(*Decision)) (ok bool) {
 	for i := range p.Items {
 		it := &p.Items[i]
 		if it.Of < 0 || it.Of >= len(p.Facts) {
 			return false
 		}
 		it.Facts = &p.Facts[it.Of]
-		t.Add(&it.Decision)
+		f(&it.Decision)
 	}
 	return true
+}
+
+// Person is who made a decision, as far as it says in which wave of a rollout they
+// are; nobody if it was no person, or they were erased.
+func (d *Decision) Person() policy.Entity {
+	if d.Facts.Kind != policy.KindPerson || d.Saw == nil {
+		return policy.Entity{}
+	}
+	return policy.Entity{Kind: policy.KindPerson, ID: d.Who, Groups: d.Saw.Groups}
+}
+
+// Busiest is what the set would cost in all on the day on which it would cost most: how
+// often it would ask where nothing, or something else, was asked; and refuse.
+func (t *Trial) Busiest() policy.Budget {
+	days := map[string]policy.Budget{}
+	var most policy.Budget
+	for key, c := range t.rows {
+		b := days[key[1]]
+		b.Prompts, b.Denials = b.Prompts+c.Prompted+c.Asks, b.Denials+c.Blocked
+		days[key[1]] = b
+		most.Prompts, most.Denials = max(most.Prompts, b.Prompts), max(most.Denials, b.Denials)
+	}
+	return most
 }

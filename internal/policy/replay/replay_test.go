@@ -220,6 +220,9 @@ func TestAHarshCandidate(t *testing.T) {
 	if diff := cmp.Diff([]Rule{{Policy: "harsh", Prompts: 52}}, r.Rules); diff != "" {
 		t.Error(diff)
 	}
+	if b := tr.Busiest(); b != (policy.Budget{Prompts: 2 * 13}) {
+		t.Errorf("the busiest day: %+v", b)
+	}
 	if row := r.Rows[0]; row.Day != "2026-11-02" || row.Who != "usr_1" || row.Prompts != 13 {
 		t.Errorf("%+v", row)
 	}

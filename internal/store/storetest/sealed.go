@@ -10,7 +10,7 @@ import (
 // openColumns are the columns of bytes that are not sealed: hashes, public keys, names,
 // what the log is made of, and what single-use values carry.
 var openColumns = []string{
-	"attempt.bucket", "audit.body", "audit.entry", "audit.facts_hash", "audit_person.pseudonym", "checkpoint.note", "client.earlier_hash", "client.secret_hash",
+	"attempt.bucket", "audit.body", "audit.entry", "audit.facts_hash", "audit_person.pseudonym", "audit_rollout.who", "checkpoint.note", "client.earlier_hash", "client.secret_hash",
 	"decision_facts.body", "decision_facts.hash", "device.secret_hash", "keyring.public", "legal_hold.pseudonym", "log_head.root", "log_writer.id",
 	"once.data", "once.hash", "passkey.attestation_obj", "passkey.client_data", "passkey.credential_id", "passkey.public_key", "profile.state", "record_key.pseudonym",
 	"refresh_family.cur_hash", "refresh_family.prev_hash", "refresh_family.salt", "session.secret_hash", "tile.data",

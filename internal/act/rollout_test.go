@@ -1,0 +1,124 @@
+package act_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/ruleset"
+	"github.com/countersign-dev/countersign/internal/store"
+)
+
+// rollOut begins a rollout of the default set with a rule to waves.
+func (r *rig) rollOut(text string, edit func(*policy.Source), waves ...policy.Wave) *policy.Set {
+	r.t.Helper()
+	src := policy.Default()
+	src.Files = append(src.Files, policy.File{Name: "x.cedar", Text: text})
+	if edit != nil {
+		edit(&src)
+	}
+	set, err := policy.Compile(src)
+	r.ok(err)
+	book := &ruleset.Book{Store: r.store, Rollouts: r.store}
+	r.do.Candidates = book.Candidate
+	r.seed(ruleset.Start{Rollout: ruleset.Rollout{N: 1, Hash: src.Hash(), Source: src, Waves: waves}})
+	return set
+}
+
+const noGroups = `@id("no.groups") @reason("r") forbid (principal, action == Action::"group.write", resource);`
+
+// Who is in a wave that has begun is decided by the candidate; everybody else by the
+// version in force, and so are machines and whoever is not known. Where the two differ
+// the record says so, whichever decided.
+func TestWhoseRollout(t *testing.T) {
+	r := newRig(t)
+	pilots := newGroup("pilots")
+	r.seed(storeFound(), createGroup(pilots))
+	boss, pilot := r.person("boss", r.admins.ID), r.person("pilot", r.admins.ID, pilots.ID)
+	set := r.rollOut(noGroups, nil, policy.Wave{Groups: []string{"pilots"}, From: r.time().Add(time.Minute)})
+	write := func(id string) (string, error) {
+		in := r.byPerson(boss, newGroup("g"+id+r.time().String()))
+		in.Refs.Actor, in.Refs.Session, in.Seal = id, r.session(id, r.proof(id)).ID, nil
+		_, err := r.do.Do(t.Context(), in)
+		return string(r.records()[0].Facts), err
+	}
+	differs := func(text, want string) {
+		t.Helper()
+		if !strings.Contains(text, want) {
+			t.Errorf("%s\ndoes not say %s", text, want)
+		}
+	}
+	facts, err := write(pilot.ID)
+	r.ok(err)
+	differs(facts, `"rollout":{"n":1,"other":{"code":"denied","outcome":"deny","reasons":["no.groups"]},"wave":1}`)
+	r.pass(time.Minute)
+	facts, err = write(pilot.ID)
+	r.code(err, problem.Denied, policy.CodeDenied)
+	differs(facts, `"rollout":{"enforced":true,"n":1,"other":{"outcome":"allow","reasons":["admin.write"]},"wave":1}`)
+	differs(facts, set.Version())
+	facts, err = write(boss.ID)
+	r.ok(err)
+	differs(facts, `"rollout":{"n":1,"other":{"code":"denied","outcome":"deny","reasons":["no.groups"]}}`)
+
+	// An act that is the same under both says nothing of it.
+	_, err = r.do.Do(t.Context(), act.Intent{
+		Action: policy.SelfWrite, Kind: audit.PersonUpdated,
+		Refs: act.Refs{Kind: policy.KindPerson, Actor: pilot.ID, Session: r.session(pilot.ID, r.proof(pilot.ID)).ID, Owner: pilot.ID},
+	})
+	r.ok(err)
+	if facts := string(r.records()[0].Facts); strings.Contains(facts, "rollout") || !strings.Contains(facts, set.Version()) {
+		t.Errorf("%s", facts)
+	}
+	for _, kind := range []string{policy.KindAnonymous, policy.KindService, policy.KindSystem, policy.KindOperator, ""} {
+		d, _, err := r.do.Judge(t.Context(), act.Intent{Action: policy.SessionOpen, Refs: act.Refs{Kind: kind}})
+		if err == nil && d.PolicyVersion == set.Version() {
+			t.Errorf("%q is decided by the candidate", kind)
+		}
+	}
+}
+
+// A candidate that cannot be read refuses those it is enforced for, and nobody else;
+// exceptions are those of the policies that decide.
+func TestRolloutUnread(t *testing.T) {
+	r := newRig(t)
+	r.seed(storeFound())
+	boss, lee := r.person("boss", r.admins.ID), r.person("lee")
+	r.rollOut(noGroups, func(s *policy.Source) {
+		s.Exceptions = []policy.Exception{{ID: "e", Rule: "risk.high", For: boss.ID, Owner: "o", Reason: "r", Rung: 2, Until: r.time().Add(time.Hour)}}
+	}, policy.Wave{Groups: []string{policy.Administrators}, From: r.time()})
+	judge := func(who string) (*act.Facts, error) {
+		_, facts, err := r.do.Judge(t.Context(), act.Intent{Action: policy.SelfRead, Refs: act.Refs{Kind: policy.KindPerson, Actor: who}})
+		return facts, err
+	}
+	facts, err := judge(boss.ID)
+	r.ok(err)
+	if list, err := r.do.Exceptions(t.Context(), facts); err != nil || len(list) != 1 || list[0].Rule.ID != "risk.high" {
+		t.Errorf("%+v %v", list, err)
+	}
+	facts, err = judge(lee.ID)
+	r.ok(err)
+	if list, err := r.do.Exceptions(t.Context(), facts); err != nil || len(list) != 0 {
+		t.Errorf("%+v %v", list, err)
+	}
+	r.do.Candidates = func(context.Context, int64) (*policy.Set, error) { return nil, context.DeadlineExceeded }
+	_, err = judge(boss.ID)
+	r.code(err, problem.Unavailable, "policy_unavailable")
+	_, err = judge(lee.ID)
+	r.ok(err)
+	r.do.Candidates = nil
+	if _, err = judge(boss.ID); err == nil {
+		t.Error("a process that knows of no rollouts decides as if there were none")
+	}
+}
+
+func storeFound() act.Change {
+	return store.Found{Deployment: store.Deployment{ID: "dpl_1", Born: store.BornProduction, Issuer: "https://id.example.com"}}
+}
+
+func createGroup(g group.Group) act.Change { return group.Create{Group: g} }

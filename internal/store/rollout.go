@@ -1,0 +1,232 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/factor"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/ruleset"
+)
+
+var _ ruleset.RolloutStore = (*Store)(nil)
+
+// rolloutChange writes what becomes of a rollout. It moves the version of the
+// deployment, as publishing does.
+func (s *Store) rolloutChange(u *unit, c act.Change) bool {
+	switch c := c.(type) {
+	case ruleset.Start:
+		s.moveSelf(u)
+		u.check(c.Base, refused(policyMoved), headSQL)
+		u.check(0, refused(ruleset.Running()), openRolloutsSQL)
+		u.check(c.N-1, refused(ruleset.Moved()), `SELECT COALESCE(MAX(n), 0) FROM rollout`)
+		u.then(`INSERT INTO rollout (n, hash, source, author, note, base, waves, revision, state, version, record_id, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, 0, $9, $10)`,
+			c.N, c.Hash, members(c.Source), c.By, c.Note, c.Base, members(c.Waves), string(ruleset.Open), u.record, orNow(c.StartedAt, u.at).UnixMicro())
+	case ruleset.Steer:
+		s.moveSelf(u)
+		var ended any
+		if c.State != ruleset.Open {
+			ended = u.at.UnixMicro()
+		}
+		u.must(1, refused(ruleset.Moved()), `UPDATE rollout SET waves = $1, state = $2, version = $3, ended_at = $4, revision = revision + 1 WHERE n = $5 AND revision = $6 AND state = $7`,
+			members(c.Waves), string(c.State), c.Version, ended, c.N, c.Revision, string(ruleset.Open))
+	default:
+		return false
+	}
+	return true
+}
+
+const openRolloutsSQL = `SELECT COUNT(*) FROM rollout WHERE state = 'open'`
+
+// endRollout takes back what is being rolled out: another way to put policies in
+// force has been gone.
+func (u *unit) endRollout() {
+	u.must(Any, nil, `UPDATE rollout SET state = $1, ended_at = $2, revision = revision + 1 WHERE state = $3`, string(ruleset.TakenOff), u.at.UnixMicro(), string(ruleset.Open))
+}
+
+// moveSelf moves the version of the deployment, which every act guards: whoever
+// changes the policies waits for others here.
+func (s *Store) moveSelf(u *unit) {
+	if self := s.self.Load(); self != nil {
+		u.touched = append(u.touched, *self)
+		u.must(1, nil, bumpSQL, *self)
+	}
+}
+
+// met makes a record one that is found by what a rollout cost.
+func (u *unit) met(m *policy.Met, row audit.Row) error {
+	if m == nil {
+		return nil
+	}
+	entry, err := audit.ParseEntry(row.Entry)
+	if err != nil || len(entry.Pseudonyms) == 0 {
+		return err // of nobody: it cost nobody
+	}
+	u.then(`INSERT INTO audit_rollout (rollout, record_id, wave, at, who, denied, rule) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		m.Rollout, row.ID, int64(m.Wave), row.At, entry.Pseudonyms[0][:], flag(m.Denied), m.Rule)
+	return nil
+}
+
+const rolloutSQL = `SELECT n, hash, author, note, base, waves, revision, state, version, record_id, started_at, COALESCE(ended_at, 0)`
+
+// scanRollout reads a row, with its source if that is selected behind the rest.
+func scanRollout(source bool) func(Row) (ruleset.Rollout, error) {
+	return func(row Row) (ruleset.Rollout, error) {
+		var r ruleset.Rollout
+		var started, ended int64
+		var waves, state, text string
+		dest := []any{&r.N, &r.Hash, &r.By, &r.Note, &r.Base, &waves, &r.Revision, &state, &r.Version, &r.Record, &started, &ended}
+		if source {
+			dest = append(dest, &text)
+		}
+		if err := row.Scan(dest...); err != nil {
+			return r, err
+		}
+		r.State, r.StartedAt, r.EndedAt = ruleset.State(state), moment(started), moment(ended)
+		if err := json.Unmarshal([]byte(waves), &r.Waves); err != nil {
+			return r, fmt.Errorf("store: the waves of rollout %d: %w", r.N, err)
+		}
+		if source {
+			if err := json.Unmarshal([]byte(text), &r.Source); err != nil {
+				return r, fmt.Errorf("store: the source of rollout %d: %w", r.N, err)
+			}
+		}
+		return r, nil
+	}
+}
+
+// Rollout implements ruleset.RolloutStore.
+func (s *Store) Rollout(ctx context.Context, n int64) (ruleset.Rollout, error) {
+	return need(ctx, s.db, "rollout", scanRollout(true), rolloutSQL+`, source FROM rollout WHERE n = $1`, n)
+}
+
+// Rollouts implements ruleset.RolloutStore.
+func (s *Store) Rollouts(ctx context.Context, before int64, n int) ([]ruleset.Rollout, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	return all(ctx, s.db, scanRollout(false), rolloutSQL+` FROM rollout WHERE n < $1 ORDER BY n DESC LIMIT $2`, before, int64(n))
+}
+
+// openRollout is the rollout that runs; ok is false if none does.
+func openRollout(ctx context.Context, r Reader) (ruleset.Rollout, bool, error) {
+	return one(ctx, r, scanRollout(false), rolloutSQL+` FROM rollout WHERE state = $1`, string(ruleset.Open))
+}
+
+// OpenRollout gives the rollout that runs, without its source; ok is false if none
+// does.
+func (s *Store) OpenRollout(ctx context.Context) (r ruleset.Rollout, ok bool, err error) {
+	return openRollout(ctx, s.db)
+}
+
+// PolicyEdition is a number that never goes down, and goes up whenever a version is
+// published and whenever a rollout begins or ends: what enforcement points hold of the
+// policies may be another then.
+func (s *Store) PolicyEdition(ctx context.Context) (int64, error) {
+	n, _, err := one(ctx, s.db, scanInt, `SELECT (`+headSQL+`) + COUNT(*) + COUNT(ended_at) FROM rollout`)
+	return n, err
+}
+
+// Cost implements ruleset.RolloutStore.
+func (s *Store) Cost(ctx context.Context, r *ruleset.Rollout, at time.Time) ([]policy.Budget, error) {
+	out := make([]policy.Budget, len(r.Waves))
+	for i := range r.Waves {
+		err := s.db.Query(ctx, `SELECT denied, COUNT(*) FROM (
+SELECT DISTINCT who, denied, at / $1 AS span FROM audit_rollout WHERE rollout = $2 AND wave = $3 AND at >= $4) met GROUP BY denied`,
+			[]any{policy.BudgetSpan.Microseconds(), r.N, int64(i + 1), r.Waves[i].Counted(at).UnixMicro()}, func(row Row) error {
+				var denied, n int64
+				err := row.Scan(&denied, &n)
+				out[i].Add(denied != 0, int(n))
+				return err
+			})
+		if err != nil {
+			return nil, fmt.Errorf("store: what rollout %d cost: %w", r.N, err)
+		}
+	}
+	return out, nil
+}
+
+// Costs implements ruleset.RolloutStore.
+func (s *Store) Costs(ctx context.Context, r *ruleset.Rollout, wave int, at time.Time, n int) ([]ruleset.Cost, error) {
+	var out []ruleset.Cost
+	err := s.db.Query(ctx, `SELECT person, rule, denied, COUNT(*) AS met FROM (
+SELECT DISTINCT COALESCE(k.person, '') AS person, r.who, r.rule, r.denied, r.at / $1 AS span
+FROM audit_rollout r LEFT JOIN record_key k ON k.pseudonym = r.who WHERE r.rollout = $2 AND r.wave = $3 AND r.at >= $4) met
+GROUP BY person, who, rule, denied ORDER BY met DESC, person, rule, denied LIMIT $5`,
+		[]any{policy.BudgetSpan.Microseconds(), r.N, int64(wave), r.Waves[wave-1].Counted(at).UnixMicro(), int64(n)}, func(row Row) error {
+			var c ruleset.Cost
+			var denied, met int64
+			err := row.Scan(&c.Person, &c.Rule, &denied, &met)
+			c.Add(denied != 0, int(met))
+			out = append(out, c)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("store: whom rollout %d cost something: %w", r.N, err)
+	}
+	return out, nil
+}
+
+// Readiness looks at the people behind after, at most n: who is in a wave, and could
+// not do any more what they can, with everything that they have enrolled.
+func (s *Store) Readiness(ctx context.Context, r *ruleset.Rollout, inForce, candidate *policy.Set, after string, n int) (ruleset.Readiness, error) {
+	out := ruleset.Readiness{Waves: make([]int, len(r.Waves))}
+	people, err := s.People(ctx, after, n)
+	if err != nil {
+		return out, err
+	}
+	if len(people) == n && n > 0 {
+		out.Next = people[n-1].ID
+	}
+	allowed, err := s.Allowed(ctx)
+	if err != nil {
+		return out, err
+	}
+	plan, now := r.Plan(), s.now()
+	for i := range people {
+		p := &people[i]
+		if !p.Node.Live() {
+			continue
+		}
+		who := policy.Entity{Kind: policy.KindPerson, ID: p.ID}
+		groups, err := s.GroupsOf(ctx, p.ID)
+		if err != nil {
+			return out, err
+		}
+		for _, g := range groups {
+			if g.Node.Live() {
+				who.Groups = append(who.Groups, g.Name)
+			}
+		}
+		wave := plan.Wave(who)
+		if wave < 0 {
+			continue
+		}
+		best, err := s.best(ctx, p.ID, allowed, now)
+		if err != nil {
+			return out, err
+		}
+		out.Looked++
+		out.Waves[wave]++
+		if gaps := policy.Gaps(inForce, candidate, who, factor.Can(best), now); len(gaps) > 0 {
+			out.Unready = append(out.Unready, ruleset.Unready{Person: p.ID, Name: p.Name, Wave: wave + 1, Gaps: gaps})
+		}
+	}
+	return out, nil
+}
+
+// best is the highest rung that somebody has factors for.
+func (s *Store) best(ctx context.Context, person string, allowed factor.Kinds, now time.Time) (assurance.Rung, error) {
+	all, err := s.FactorsOf(ctx, person)
+	if err != nil {
+		return assurance.None, err
+	}
+	keys, err := s.PasskeysOf(ctx, person)
+	return factor.Best(all, keys, allowed, now), err
+}
