@@ -113,7 +113,9 @@ type Server struct {
 	Device bool
 	// Notices is what the page of notices stands on; nil: there is none.
 	Notices *Notices
-	Now     func() time.Time // nil: time.Now
+	// Rollouts is what the page of rollouts stands on; nil: there is none.
+	Rollouts *Rollouts
+	Now      func() time.Time // nil: time.Now
 }
 
 func (s *Server) now() time.Time {
@@ -278,5 +280,6 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.emailRoutes(handle)
 	s.deviceRoutes(handle)
 	s.noticeRoutes(handle)
+	s.rolloutRoutes(handle)
 	s.adminRoutes(handle)
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/store/sqlite"
 	"github.com/countersign-dev/countersign/internal/web"
@@ -115,6 +116,9 @@ func newRig(t *testing.T) *rig {
 		For: func(ref string) string { return ref }, ClientAddr: func(*http.Request) netip.Addr { return netip.MustParseAddr("198.51.100.7") },
 		Recovery: portal.Recovery{CancelKeys: ring.Nonces}, Now: r.clock.now,
 	}
+	book := &ruleset.Book{Store: db, Rollouts: db}
+	r.do.Rulesets, r.do.Candidates = book.Set, book.Candidate
+	r.server.Rollouts = &portal.Rollouts{Store: db, Book: book}
 	r.serve()
 	t.Cleanup(func() {
 		r.http.Close()

@@ -353,6 +353,28 @@ func cases() []testCase {
 		}}},
 		{"kind-off", dana(PathPeople), KindChange{Name: "passwords", On: true, Form: form, Back: PathKinds}},
 		{"kind-on", dana(PathPeople), KindChange{Name: "authenticator apps", Form: form, Back: PathKinds}},
+		{"rollout-none", dana(PathRollout), Rollout{None: true}},
+		{"rollout", with(dana(PathRollout), Notice{Good, "Resumed.", "The new policies decide for that wave again, once its time has come.", ""}), Rollout{
+			Number: 3, Note: "deploys need a passkey", StartedAt: ago(2 * day), UndoURL: "/r/1", Looked: 42, NotReady: 2, MoreURL: "/admin/rollout?after=1", Waves: []Wave{
+				{Number: 1, Who: "pilots, platform-engineers-of-a-long-name", From: ago(2 * day), State: WaveEnforced, Prompts: Spent{Met: 31, Most: 40}, Denials: Spent{Met: 0, Most: 2}, PauseURL: "/r/2", UndoURL: "/r/3", Costs: []Cost{
+					{Rule: "deploy.passkey", Person: "Sam Lindqvist", Prompts: 30}, {Rule: "deploy.passkey", Person: "Somebody who was erased", Prompts: 1},
+				}},
+				{Number: 2, Who: "staff", From: ago(day), State: WaveReverted, Prompts: Spent{Met: 401, Most: 400}, Denials: Spent{Met: 3, Most: 5}, ResumeURL: "/r/4"},
+				{Number: 3, Who: "support", From: ago(time.Hour), State: WaveBehind, Prompts: Spent{Most: 90}, Denials: Spent{Most: 2}, PauseURL: "/r/5", UndoURL: "/r/6"},
+				{Number: 4, Who: "everybody else", From: in(3 * day), Prompts: Spent{Most: 900}, Denials: Spent{Most: 20}, PauseURL: "/r/7", UndoURL: "/r/8"},
+			}, Unready: []Unready{{Name: "Mira Tanaka", Wave: 2, Rule: "deploy.passkey", Needs: "a phishing-resistant sign-in from the last 15 minutes"}, {Name: hostile, Wave: 4, Rule: "contractors.never"}},
+		}},
+		{"rollout-over", dana(PathRollout), Rollout{Number: 2, Ended: "It is finished, and in force for everybody as version 7.", StartedAt: ago(9 * day), Looked: 3, Waves: []Wave{
+			{Number: 1, Who: "everybody else", From: ago(9 * day), State: WaveEnforced, Prompts: Spent{Most: 5, Over: true}, Denials: Spent{Most: 2, Over: true}},
+		}}},
+		{"rollout-broken", dana(PathRollout), Rollout{Number: 4, StartedAt: ago(day), Broken: true, UndoURL: "/r/1", FinishURL: "/r/2", Waves: []Wave{
+			{Number: 1, Who: "pilots", From: ago(day), State: WavePaused, Prompts: Spent{Most: 5}, Denials: Spent{Most: 2}, ResumeURL: "/r/3"},
+			{Number: 2, Who: "everybody else", From: ago(day), State: WaveUndone, Prompts: Spent{Most: 5}, Denials: Spent{Most: 2}, ResumeURL: "/r/4"},
+		}}},
+		{"rollout-pause", dana(PathRollout), RolloutChange{Verb: "pause", Wave: 1, Who: "pilots", Form: form, Back: PathRollout}},
+		{"rollout-resume", dana(PathRollout), RolloutChange{Verb: "resume", Wave: 2, Who: "staff", Wrong: true, Form: form, Back: PathRollout}},
+		{"rollout-undo", dana(PathRollout), RolloutChange{Verb: "undo", Form: form, Back: PathRollout}},
+		{"rollout-finish", dana(PathRollout), RolloutChange{Verb: "finish", Form: form, Back: PathRollout}},
 		{"notices", dana(PathNotices), Notices{Mails: true, Reached: 2, AddURL: "/n/1", Stands: []Alert{
 			{Title: "The disk is nearly full", Severity: "critical", Detail: "less than 256 MiB are free", Next: "Make room: when it is full no tokens are issued.", At: ago(40 * time.Minute), Ref: "rec_01K9Y7C3ZQ4T"},
 		}, Recent: []Alert{

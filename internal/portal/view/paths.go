@@ -19,6 +19,7 @@ const (
 	PathKinds    = "/admin/factors" // which ways to sign in people may use
 
 	PathReviews    = "/admin/reviews" // of what was refused
+	PathRollout    = "/admin/rollout" // of policies, in waves
 	PathRecoveries = "/admin/recoveries"
 	PathPass       = "/admin/pass" // for helpers, too
 )
@@ -42,6 +43,7 @@ var sections = []section{
 	{path: PathRecoveries, text: "Recoveries", admin: true},
 	{path: PathApps, text: "Apps", admin: true},
 	{path: PathNotices, text: "Notices", admin: true},
+	{path: PathRollout, text: "Rollout", admin: true},
 	{path: PathAudit, text: "Audit log", admin: true},
 }
 

@@ -1,0 +1,251 @@
+package portal
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal/view"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/ruleset"
+	"github.com/countersign-dev/countersign/internal/web"
+)
+
+// Rollouts is what the page of rollouts stands on.
+type Rollouts struct {
+	Store interface {
+		ruleset.RolloutStore
+		Readiness(ctx context.Context, r *ruleset.Rollout, inForce, candidate *policy.Set, after string, n int) (ruleset.Readiness, error)
+	}
+	Book *ruleset.Book
+}
+
+const (
+	rolloutPath = view.PathRollout + "/change"
+	// lookedAt is how many people one page looks at, namedCosts whom it names of a wave.
+	lookedAt   = 100
+	namedCosts = 10
+)
+
+func (s *Server) rolloutRoutes(handle func(string, web.Handler)) {
+	if s.Rollouts == nil {
+		return
+	}
+	handle("GET "+view.PathRollout, s.signedIn(s.rollout))
+	handle("GET "+rolloutPath, s.signedIn(s.rolloutChange))
+	handle("POST "+rolloutPath, s.signedIn(s.rolloutPosted))
+}
+
+// rollout shows the newest rollout: its waves, what they cost of their budgets, and who
+// is not ready. Who has enrolled what is shown to those only who may read people.
+func (s *Server) rollout(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	for _, a := range []policy.Action{policy.PolicyRead, policy.PersonRead} {
+		if ok, err := s.may(w, r, asAdmin(v, a, 0), view.PathRollout, "rollout"); !ok {
+			return err
+		}
+	}
+	ctx := r.Context()
+	last, err := s.Rollouts.Store.Rollouts(ctx, 0, 1)
+	if err != nil {
+		return err
+	}
+	if len(last) == 0 {
+		return s.show(w, r, v, view.PathRollout, view.Rollout{None: true})
+	}
+	m, err := s.rolledOut(ctx, &last[0])
+	if err != nil {
+		return err
+	}
+	if err := s.unready(ctx, &last[0], r.URL.Query().Get("after"), &m); err != nil {
+		return err
+	}
+	return s.show(w, r, v, view.PathRollout, m)
+}
+
+// rolledOut is the page of a rollout, but for who is ready.
+func (s *Server) rolledOut(ctx context.Context, ro *ruleset.Rollout) (view.Rollout, error) {
+	m := view.Rollout{Number: ro.N, Note: ro.Note, StartedAt: ro.StartedAt}
+	now, open := s.now(), ro.State == ruleset.Open
+	cost, err := s.Rollouts.Store.Cost(ctx, ro, now)
+	if err != nil {
+		return m, err
+	}
+	switch {
+	case open:
+		m.UndoURL = rolloutURL(ruleset.Undo, 0, ro.Revision)
+		if ro.Plan().Enforced(len(ro.Waves)-1, now) {
+			m.FinishURL = rolloutURL(ruleset.Finish, 0, ro.Revision)
+		}
+	case ro.State == ruleset.Finished:
+		m.Ended = "It is finished, and in force for everybody as version " + strconv.FormatInt(ro.Version, 10) + "."
+	default:
+		m.Ended = "It was taken back."
+	}
+	for i := range ro.Waves {
+		x := &ro.Waves[i]
+		row := view.Wave{
+			Number: i + 1, Who: whoIn(x), From: x.From, State: waveState(ro, i, s),
+			Prompts: view.Spent{Met: cost[i].Prompts, Most: x.Budget.Prompts, Over: !open}, Denials: view.Spent{Met: cost[i].Denials, Most: x.Budget.Denials, Over: !open},
+		}
+		if open && x.Held != "" {
+			row.ResumeURL = rolloutURL(ruleset.Resume, i+1, ro.Revision)
+		} else if open {
+			row.PauseURL, row.UndoURL = rolloutURL(ruleset.Pause, i+1, ro.Revision), rolloutURL(ruleset.Undo, i+1, ro.Revision)
+		}
+		costs, err := s.Rollouts.Store.Costs(ctx, ro, i+1, now, namedCosts)
+		if err != nil {
+			return m, err
+		}
+		for _, c := range costs {
+			row.Costs = append(row.Costs, view.Cost{Rule: c.Rule, Person: s.called(ctx, c.Person), Prompts: c.Prompts, Denials: c.Denials})
+		}
+		m.Waves = append(m.Waves, row)
+	}
+	return m, nil
+}
+
+// called is what somebody is called.
+func (s *Server) called(ctx context.Context, person string) string {
+	if p, err := s.Store.Person(ctx, person); err == nil {
+		return p.Name
+	}
+	return "Somebody who was erased"
+}
+
+func whoIn(w *policy.Wave) string {
+	if w.Rest {
+		return "everybody else"
+	}
+	return strings.Join(w.Groups, ", ")
+}
+
+func waveState(ro *ruleset.Rollout, wave int, s *Server) view.WaveState {
+	switch ro.Plan().State(wave, s.now()) {
+	case policy.WaveEnforced:
+		return view.WaveEnforced
+	case policy.WaveBehind:
+		return view.WaveBehind
+	case policy.WaveHeld:
+		return map[policy.Hold]view.WaveState{policy.Paused: view.WavePaused, policy.Undone: view.WaveUndone, policy.Reverted: view.WaveReverted}[ro.Waves[wave].Held]
+	}
+	return view.WaveWaiting
+}
+
+// unready adds who is not ready. A candidate that cannot be read is ready for nobody,
+// and its waves can be taken back all the same.
+func (s *Server) unready(ctx context.Context, ro *ruleset.Rollout, after string, m *view.Rollout) error {
+	inForce, err := s.Rollouts.Book.Set(ctx, ro.Base)
+	if err != nil {
+		return err
+	}
+	candidate, err := s.Rollouts.Book.Candidate(ctx, ro.N)
+	if err != nil {
+		m.Broken = true
+		return nil
+	}
+	page, err := s.Rollouts.Store.Readiness(ctx, ro, inForce, candidate, after, lookedAt)
+	if err != nil {
+		return err
+	}
+	m.Looked, m.NotReady = page.Looked, len(page.Unready)
+	for _, u := range page.Unready {
+		for _, g := range u.Gaps {
+			m.Unready = append(m.Unready, view.Unready{Name: u.Name, Wave: u.Wave, Rule: g.Rule, Needs: g.Words})
+		}
+	}
+	if page.Next != "" {
+		m.MoreURL = withQuery(view.PathRollout, "after", page.Next)
+	}
+	return nil
+}
+
+func rolloutURL(verb ruleset.Verb, wave int, revision int64) string {
+	return withQuery(rolloutPath, "do", string(verb), "wave", strconv.Itoa(wave), "revision", strconv.FormatInt(revision, 10))
+}
+
+// step is what a link or a form wants done with the rollout that runs.
+type step struct {
+	verb     ruleset.Verb
+	wave     int
+	revision int64
+	rollout  ruleset.Rollout
+}
+
+// stepOf reads it; get gives a parameter.
+func (s *Server) stepOf(ctx context.Context, get func(string) string) (x step, err error) {
+	x.verb = ruleset.Verb(get("do"))
+	wave, err1 := strconv.Atoi(get("wave"))
+	revision, err2 := strconv.ParseInt(get("revision"), 10, 64)
+	if err1 != nil || err2 != nil || x.verb.Kind() == 0 {
+		return x, problem.New(problem.Invalid, "request_invalid", "This link is not whole.")
+	}
+	x.wave, x.revision = wave, revision
+	last, err := s.Rollouts.Store.Rollouts(ctx, 0, 1)
+	if err != nil {
+		return x, err
+	}
+	if len(last) == 0 || last[0].Revision != revision {
+		return x, ruleset.Moved()
+	}
+	x.rollout, err = s.Rollouts.Store.Rollout(ctx, last[0].N)
+	return x, err
+}
+
+// rolloutChange asks before something is done.
+func (s *Server) rolloutChange(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	x, err := s.stepOf(r.Context(), r.URL.Query().Get)
+	if err != nil {
+		return err
+	}
+	if _, err := x.rollout.Apply(x.verb, x.wave, nil, v.person.ID, s.now()); err != nil {
+		return err
+	}
+	if ok, err := s.may(w, r, asAdmin(v, policy.PolicyPublish, 0), rolloutURL(x.verb, x.wave, x.revision), "rollout"); !ok {
+		return err
+	}
+	m := view.RolloutChange{Verb: string(x.verb), Wave: x.wave, Back: view.PathRollout}
+	m.Form = view.Form{Action: rolloutPath, Hidden: []view.Field{
+		{Name: "do", Value: string(x.verb)}, {Name: "wave", Value: strconv.Itoa(x.wave)}, {Name: "revision", Value: strconv.FormatInt(x.revision, 10)},
+	}}
+	if x.wave > 0 && x.wave <= len(x.rollout.Waves) {
+		wave := &x.rollout.Waves[x.wave-1]
+		m.Who, m.Wrong = whoIn(wave), wave.Held == policy.Reverted
+	}
+	return s.show(w, r, v, view.PathRollout, m)
+}
+
+func (s *Server) rolloutPosted(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	f, err := web.ParseForm(r, maxBody)
+	if err != nil {
+		return err
+	}
+	x, err := s.stepOf(r.Context(), f.Get)
+	if err != nil {
+		return err
+	}
+	changes, err := x.rollout.Apply(x.verb, x.wave, nil, v.person.ID, s.now())
+	if err != nil {
+		return err
+	}
+	candidate, unread := s.Rollouts.Book.Candidate(r.Context(), x.rollout.N)
+	if unread != nil && x.verb.Forward() {
+		return unread
+	}
+	in := asAdmin(v, policy.PolicyPublish, x.verb.Kind())
+	in.Changes = func(facts *act.Facts, _ policy.Decision) (act.Effect, error) {
+		if x.verb.Forward() { // whoever does it must be able to undo it
+			if err := ruleset.Undoable(candidate, facts.Input); err != nil {
+				return act.Effect{}, err
+			}
+		}
+		return act.Effect{Changes: changes, Parts: append(about(v), audit.Part{Body: x.rollout.Said(x.verb, x.wave)})}, nil
+	}
+	if ok, err := s.perform(w, r, in, rolloutURL(x.verb, x.wave, x.revision), "rollout"); !ok {
+		return err
+	}
+	return seeOther(w, r, withQuery(view.PathRollout, "done", x.verb.Kind().Name()))
+}
