@@ -78,6 +78,28 @@ func Read(ctx context.Context, row Row, seq int64, keys Unsealer, names func(id 
 	return LineOf(seq, row, parts, names), nil
 }
 
+// rolledOut is what a rollout made of a decision, as its record keeps it.
+type rolledOut struct {
+	N        int64 `json:"n"`
+	Wave     int   `json:"wave"`
+	Enforced bool  `json:"enforced"`
+	Other    struct {
+		Outcome string   `json:"outcome"`
+		Reasons []string `json:"reasons"`
+	} `json:"other"`
+}
+
+func (r *rolledOut) words() string {
+	if r.N == 0 {
+		return ""
+	}
+	how := "in monitor"
+	if r.Enforced {
+		how = "enforced"
+	}
+	return fmt.Sprintf("%d, wave %d, %s: %s: %s", r.N, r.Wave, how, r.Other.Outcome, strings.Join(r.Other.Reasons, ", "))
+}
+
 // LineOf puts a record into words. parts are as Open gave them, names as for
 // Sentence.
 func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) Line {
@@ -121,15 +143,7 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 			Outcome string   `json:"outcome"`
 			Reasons []string `json:"reasons"`
 		} `json:"monitored"`
-		Rollout struct {
-			N        int64 `json:"n"`
-			Wave     int   `json:"wave"`
-			Enforced bool  `json:"enforced"`
-			Other    struct {
-				Outcome string   `json:"outcome"`
-				Reasons []string `json:"reasons"`
-			} `json:"other"`
-		} `json:"rollout"`
+		Rollout rolledOut `json:"rollout"`
 	}
 	if len(row.Facts) > 0 && json.Unmarshal(row.Facts, &facts) != nil {
 		facts.Kind = "" // nothing is known then
@@ -143,9 +157,7 @@ func LineOf(seq int64, row Row, parts []OpenPart, names func(id string) string) 
 	if m := facts.Monitored; m.Outcome != "" {
 		l.Monitored = m.Outcome + ": " + strings.Join(m.Reasons, ", ")
 	}
-	if r := facts.Rollout; r.N != 0 {
-		l.Rollout = fmt.Sprintf("%d, wave %d, %s: %s: %s", r.N, r.Wave, map[bool]string{true: "enforced", false: "in monitor"}[r.Enforced], r.Other.Outcome, strings.Join(r.Other.Reasons, ", "))
-	}
+	l.Rollout = facts.Rollout.words()
 	l.ByOther = facts.Kind != "person" || len(l.Persons) > 1
 	switch {
 	case facts.Kind == "system":
