@@ -276,14 +276,21 @@ func (a *app) explain() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, list, err := items[explained](ctx, x, "/explanations/"+url.PathEscape(args[0]))
+			answer, err := x.do(ctx, http.MethodGet, "/explanations/"+url.PathEscape(args[0]), nil, "")
 			if err != nil {
 				return err
 			}
-			if a.json {
-				return a.document("explain/v1", map[string]any{"items": raw})
+			var page struct {
+				Items []explained `json:"items"`
 			}
-			for _, e := range list {
+			var raw map[string]any
+			if json.Unmarshal(answer.body, &page) != nil || json.Unmarshal(answer.body, &raw) != nil {
+				return &failure{exit: exitError, code: "bad_answer", message: "The server's answer is no explanation."}
+			}
+			if a.json {
+				return a.document("explain/v1", raw)
+			}
+			for _, e := range page.Items {
 				lines := []string{e.At.Local().Format("2006-01-02 15:04:05") + "  " + e.Sentence}
 				for _, w := range e.Why {
 					lines = append(lines, "  "+w)
