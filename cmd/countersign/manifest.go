@@ -92,6 +92,13 @@ type wantClient struct {
 	SanEmail     *string        `yaml:"tls_client_auth_san_email" json:"tls_client_auth_san_email,omitempty"`
 	Profile      *string        `yaml:"security_profile" json:"security_profile,omitempty"`
 	CertBound    *bool          `yaml:"tls_client_certificate_bound_access_tokens" json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	DeviceScope  *string        `yaml:"device_scope" json:"device_scope,omitempty"`
+	DeviceShows  *bool          `yaml:"device_confirmation_code" json:"device_confirmation_code,omitempty"`
+	Delivery     *string        `yaml:"backchannel_token_delivery_mode" json:"backchannel_token_delivery_mode,omitempty"`
+	Notification *string        `yaml:"backchannel_client_notification_endpoint" json:"backchannel_client_notification_endpoint,omitempty"`
+	CIBAAlg      *string        `yaml:"backchannel_authentication_request_signing_alg" json:"backchannel_authentication_request_signing_alg,omitempty"`
+	CIBAScope    *string        `yaml:"backchannel_scope" json:"backchannel_scope,omitempty"`
+	CIBANumber   *bool          `yaml:"backchannel_number_matching" json:"backchannel_number_matching,omitempty"`
 	MayAct       *string        `yaml:"may_act" json:"may_act,omitempty"`
 	Service      *wantService   `yaml:"service" json:"service,omitempty"`
 }

@@ -35,6 +35,13 @@ const (
 	DeviceTried    Kind = 0x0164 // a code is about to be looked at
 	DeviceReused   Kind = 0x0165 // a device code that had been used: what it issued ends
 
+	CIBAAsked    Kind = 0x0180 // a client asked somebody, who has a device of their own
+	CIBAApproved Kind = 0x0181
+	CIBADenied   Kind = 0x0182
+	CIBATried    Kind = 0x0183 // a number is about to be compared
+	CIBAReported Kind = 0x0184 // they did not start it: its client may not ask them for a day
+	CIBAReused   Kind = 0x0185 // an auth_req_id that had been used: what it issued ends
+
 	SessionOpened    Kind = 0x0201
 	SessionEnded     Kind = 0x0202
 	SigninRefused    Kind = 0x0203
@@ -226,6 +233,12 @@ var kinds = map[Kind]kindInfo{
 	DeviceDenied:    {"device.denied", Access, plain, "{who} said no to a device[ that calls itself {host}][ for {client}]"},
 	DeviceTried:     {"device.tried", Access, plain, "{who} <typed|typed too often> a code of a device"},
 	DeviceReused:    {"device.reused", Access, plain, "a device code was used twice[ by {client}], so what it issued was ended[ for {who}]"},
+	CIBAAsked:       {"ciba.asked", Access, plain, "[{client}|an application] <asked|was not allowed to ask> [{who}|somebody] to let it act for them[, from {network}]"},
+	CIBAApproved:    {"ciba.approved", Access, plain, "{who} <let|was not allowed to let> [{client}|an application] act for them, as it had asked[ with {scope}]"},
+	CIBADenied:      {"ciba.denied", Access, plain, "{who} said no to [{client}|an application][: {why}]"},
+	CIBATried:       {"ciba.tried", Access, plain, "{who} <typed|typed too often> the number that [{client}|an application] shows"},
+	CIBAReported:    {"ciba.reported", Access, plain, "{who} <reported|was not allowed to report> that they did not start what [{client}|an application] asked"},
+	CIBAReused:      {"ciba.reused", Access, plain, "a backchannel authentication was fetched twice[ by {client}], so what it gave was ended[ for {who}]"},
 	GrantEnded:      {"grant.ended", Access, plain, "{who} <took back|was not allowed to take back> what [{client}|an application] may do[ for {whom}]"},
 
 	SessionOpened:    {"session.opened", Access, plain, "{who} <signed in|was not allowed to sign in>[ with {with}][ ({acr})]"},

@@ -37,7 +37,7 @@ func Check(c Client) error {
 	if err := checkName(c.Name); err != nil {
 		return err
 	}
-	for _, step := range []func(Client) error{checkGrants, checkAuth, checkCertificate, checkRedirects, checkOpenID, checkDevice, checkProfile} {
+	for _, step := range []func(Client) error{checkGrants, checkAuth, checkCertificate, checkRedirects, checkOpenID, checkDevice, checkBackchannel, checkProfile} {
 		if err := step(c); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func checkGrants(c Client) error {
 	}
 	for i, g := range c.GrantTypes {
 		switch g {
-		case AuthorizationCode, RefreshToken, ClientCredentials, TokenExchange, JWTBearer, DeviceCode:
+		case AuthorizationCode, RefreshToken, ClientCredentials, TokenExchange, JWTBearer, DeviceCode, CIBA:
 		default:
 			return invalid("grant_types_invalid", "There is no grant type %.60q here.", g)
 		}
@@ -113,12 +113,14 @@ func checkGrants(c Client) error {
 		}
 	}
 	switch {
-	case c.Allows(RefreshToken) && !c.Allows(AuthorizationCode) && !c.Allows(DeviceCode):
-		return invalid("grant_types_invalid", "refresh_token goes with authorization_code or device_code: nothing else gives a refresh token.")
+	case c.Allows(RefreshToken) && !c.Allows(AuthorizationCode) && !c.Allows(DeviceCode) && !c.Allows(CIBA):
+		return invalid("grant_types_invalid", "refresh_token goes with authorization_code, device_code or ciba: nothing else gives a refresh token.")
 	case c.Allows(ClientCredentials) && c.Service == "":
 		return invalid("service_missing", "A client with client_credentials acts as a service: say which.")
 	case c.Allows(JWTBearer) && !c.Confidential():
 		return invalid("auth_method_invalid", "A client that presents assertions has to authenticate: choose another auth_method than none.")
+	case c.Allows(CIBA) && !c.Confidential():
+		return invalid("auth_method_invalid", "A client that asks people by backchannel authentication has to authenticate: choose another auth_method than none.")
 	case c.Allows(TokenExchange) && c.Service == "":
 		return invalid("service_missing", "A client with token exchange acts as a service, which tokens name as the actor: say which.")
 	case c.Service != "" && !c.Allows(ClientCredentials):

@@ -38,6 +38,7 @@ const (
 	JWTBearer         GrantType = "urn:ietf:params:oauth:grant-type:jwt-bearer"     // RFC 7523
 	TokenExchange     GrantType = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693
 	DeviceCode        GrantType = "urn:ietf:params:oauth:grant-type:device_code"    // RFC 8628
+	CIBA              GrantType = "urn:openid:params:grant-type:ciba"               // OpenID Connect CIBA Core 1.0
 )
 
 // Client is software that asks on somebody's behalf.

@@ -17,4 +17,5 @@ type Metadata struct {
 	Authentication
 	OpenID
 	Decoupled
+	Backchannel
 }

@@ -43,6 +43,7 @@ type Config struct {
 	Risk       Risk       `yaml:"risk,omitempty"`
 
 	DeviceAuthorization DeviceAuthorization `yaml:"device_authorization,omitempty"`
+	Backchannel         Backchannel         `yaml:"backchannel_authentication,omitempty"`
 
 	// DataDir holds the side files: anchor, setup link, checkpoints.
 	DataDir string `yaml:"data_dir"`
@@ -128,6 +129,12 @@ type DeviceAuthorization struct {
 	Enabled bool `yaml:"enabled,omitempty"`
 	// SameNetwork refuses where device and browser are on different networks.
 	SameNetwork bool `yaml:"same_network,omitempty"`
+}
+
+// Backchannel is clients' asking people who are elsewhere (OpenID Connect CIBA). Off
+// unless it is enabled: whoever may ask can ask until somebody gives in (RFC 10027).
+type Backchannel struct {
+	Enabled bool `yaml:"enabled,omitempty"`
 }
 
 // Passwords is what people may not choose as one, beside what the release knows.

@@ -75,6 +75,31 @@ func DeviceBudgets(network string, proved bool) []Budget {
 	return out
 }
 
+// The budgets of backchannel authentication, in a GuessWindow.
+const (
+	PersonAsks  = 3   // requests to one person that they did not allow, whoever asked
+	ClientAsks  = 600 // of one client, to anybody
+	NumberTries = 3   // numbers that are compared for one request
+)
+
+// AskBudgets are what a request to somebody is paid from: theirs, which what they
+// allow is given back to, and its client's. whom is who is asked, or a name that
+// nobody has.
+func AskBudgets(whom, client string) []Budget {
+	return []Budget{
+		{Bucket: AskedBucket(whom), Most: PersonAsks, Keep: time.Hour},
+		{Bucket: bucketOf("asks", client), Most: ClientAsks, Keep: time.Hour},
+	}
+}
+
+// AskedBucket is the budget of the requests to somebody.
+func AskedBucket(whom string) Bucket { return bucketOf("asked", whom) }
+
+// NumberBudget is that of the numbers that are typed for a request.
+func NumberBudget(request string) Budget {
+	return Budget{Bucket: bucketOf("number", request), Most: NumberTries, Keep: time.Hour}
+}
+
 func bucketOf(parts ...string) Bucket {
 	return Bucket(canon.H(canon.LabelGuess, []byte(strings.Join(parts, "\x00"))))
 }

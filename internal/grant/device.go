@@ -23,9 +23,8 @@ const (
 	SlowDown       = 5 * time.Second
 )
 
-// Device is a device authorization request (RFC 8628 §3.1) waiting for a person:
-// the data of a once.DeviceCode value.
-type Device struct {
+// Decoupled is what a client asks that waits elsewhere than the person is.
+type Decoupled struct {
 	Client    string        `json:"client"` // cli_…
 	JKT       string        `json:"dpop_jkt,omitempty"`
 	Resources []string      `json:"resources"`
@@ -35,11 +34,17 @@ type Device struct {
 	MaxAge    time.Duration `json:"max_age,omitempty"`
 	Claims    ClaimsAsked   `json:"claims,omitzero"`
 	Subject   string        `json:"subject,omitempty"` // asked for: nobody else is answered about
-	UserCode  string        `json:"user_code"`
-	Host      string        `json:"host,omitempty"`    // what the device calls itself: its own words
 	Address   string        `json:"address,omitempty"` // where it asked from; "" if unknown
 	Started   time.Time     `json:"started"`
 	Until     time.Time     `json:"until"` // a person can answer before
+}
+
+// Device is a device authorization request (RFC 8628 §3.1) waiting for a person:
+// the data of a once.DeviceCode value.
+type Device struct {
+	Decoupled
+	UserCode string `json:"user_code"`
+	Host     string `json:"host,omitempty"` // what the device calls itself: its own words
 }
 
 // Opened is a device authorization that somebody entered the code of: the data of
@@ -50,8 +55,8 @@ type Opened struct {
 	Confirm string `json:"confirm"` // six digits: what the device is told to show
 }
 
-// Answered is what came of a request that a person was asked about: the data of
-// a once.DeviceAnswer value.
+// Answered is what came of a request that a person was asked about: the data of a
+// once.DeviceAnswer or once.BackchannelAnswer value.
 type Answered struct {
 	Denied bool `json:"denied,omitempty"`
 	Code   Code `json:"code,omitzero"`

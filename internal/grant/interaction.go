@@ -35,8 +35,9 @@ type Interaction struct {
 	Subject      string             `json:"subject,omitempty"` // of a valid id_token_hint, or asked for: nobody else is answered about
 	Claims       ClaimsAsked        `json:"claims,omitzero"`
 	Details      []resource.Element `json:"authorization_details,omitempty"`
-	Pushed       string             `json:"pushed,omitempty"` // reference of the pushed request it came from: answering spends it
-	Device       *Device            `json:"device,omitempty"` // the device authorization it is about: the answer goes there, not to RedirectURI
+	Pushed       string             `json:"pushed,omitempty"`      // reference of the pushed request it came from: answering spends it
+	Device       *Device            `json:"device,omitempty"`      // the device authorization it is about: the answer goes there, not to RedirectURI
+	Backchannel  *Backchannel       `json:"backchannel,omitempty"` // the backchannel authentication it is about: likewise
 	Started      time.Time          `json:"started"`
 }
 
@@ -53,6 +54,8 @@ const (
 	NextDenied     Next = "denied"     // policy refuses, whatever is proved
 	NextWrongUser  Next = "wrong_user" // asked for another person than the one signed in
 	NextDevice     Next = "device"     // a device waits for a yes or no
+	NextRequest    Next = "request"    // what a client asked over the backchannel waits for a yes or no
+	NextRefused    Next = "refused"    // … and was told no
 	NextDone       Next = "done"       // a device was told no
 )
 

@@ -69,6 +69,7 @@ var (
 	rowAccessToken   = row{code: "token", noun: "access token", typs: []string{"at+jwt"}}
 	rowAssertion     = row{code: "assertion", noun: "client assertion", typs: []string{"client-authentication+jwt", "JWT"}, untyped: true}
 	rowRequestObject = row{code: "request_object", noun: "request object", typs: []string{TypRequestObject}, untyped: true}
+	rowBackchannel   = row{code: "request_object", noun: "signed request", typs: []string{TypRequestObject, "JWT"}, untyped: true}
 	rowDPoP          = row{code: "dpop", noun: "DPoP proof", typs: []string{"dpop+jwt"}}
 	rowIDToken       = row{code: "id_token", noun: "ID token", typs: []string{"JWT"}, untyped: true}
 	rowBundle        = row{code: "bundle", noun: "policy bundle", typs: []string{TypBundle}}

@@ -31,6 +31,9 @@ type RequestObjectWant struct {
 	Algorithms []string // of the client's registration; nil: AssertionAlgorithms
 	Now        time.Time
 	Leeway     time.Duration
+	// Backchannel says that it is a signed authentication request (CIBA Core §7.1.1):
+	// one that has all of iat, nbf and jti, and need not name its client twice.
+	Backchannel bool
 }
 
 // aboutJWT are the claims that are about the request object itself, not
@@ -44,7 +47,10 @@ var aboutJWT = map[string]bool{"iss": true, "aud": true, "exp": true, "nbf": tru
 // codes request_object_malformed, _type, _algorithm, _key, _signature, _issuer,
 // _audience, _expired, _not_yet_valid and _lifetime.
 func VerifyRequestObject(object string, keys KeySet, want RequestObjectWant) (RequestObject, error) {
-	r := &rowRequestObject
+	r, needs := &rowRequestObject, []string{"iss", "aud", "exp", "client_id"}
+	if want.Backchannel {
+		r, needs = &rowBackchannel, []string{"iss", "aud", "exp", "iat", "nbf", "jti"}
+	}
 	algs := want.Algorithms
 	if algs == nil {
 		algs = AssertionAlgorithms
@@ -56,13 +62,13 @@ func VerifyRequestObject(object string, keys KeySet, want RequestObjectWant) (Re
 	c := claims{object: top}
 	iss, aud, client, jti := c.str("iss"), c.audience(), c.str("client_id"), c.str("jti")
 	exp, iat, nbf := c.date("exp"), c.date("iat"), c.date("nbf")
-	if fault := r.complete(&c, "iss", "aud", "exp", "client_id"); fault != nil {
+	if fault := r.complete(&c, needs...); fault != nil {
 		return RequestObject{}, fault
 	}
 	switch {
 	case len(jti) > maxJTI:
 		return RequestObject{}, r.malformed("has a jti that is too long")
-	case want.ClientID == "" || iss != want.ClientID || client != want.ClientID || c.has("sub"):
+	case want.ClientID == "" || iss != want.ClientID || (c.has("client_id") || !want.Backchannel) && client != want.ClientID || c.has("sub"):
 		return RequestObject{}, r.fail("issuer", "is not by this client")
 	case want.Issuer == "" || !aud.Has(want.Issuer):
 		return RequestObject{}, r.fail("audience", "is not for this server")

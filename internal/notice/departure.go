@@ -11,5 +11,11 @@ func Departures() []audit.Kind {
 	}
 }
 
-// MaxApps is how many clients are told when a session ends.
+// Answers are the kinds of record by which somebody answered what a client asked
+// them over the backchannel (CIBA Core).
+func Answers() []audit.Kind {
+	return []audit.Kind{audit.CIBAApproved, audit.CIBADenied, audit.CIBAReported}
+}
+
+// MaxApps is how many clients are told when a session ends, or somebody answers.
 const MaxApps = 500

@@ -55,6 +55,15 @@ var table = map[audit.Kind]rule{
 	audit.DeviceTried:  noOne,
 	audit.DeviceReused: {to: object, often: true, admins: true, title: "An app was signed out", text: "The code of a device was used twice[ by {client}]. " +
 		"It may have been copied, so what it gave was ended. Sign in to the app again if you use it."},
+	audit.CIBAAsked: {to: object, often: true, title: "An app asks you to let it act for you", text: "[{client}|An app] asks you to let it act for you. Look at it under Requests in your account. " +
+		"If you did not start that yourself, say so there."},
+	audit.CIBAApproved: {to: actor, often: true, title: "An app may act for you", text: "You let [{client}|an app] act for you[ with {scope}], as it had asked. " +
+		"If that was not you, end it under Sessions and tell an administrator."},
+	audit.CIBADenied:   {to: actor, often: true, title: "An app was told no", text: "You said no to [{client}|an app], which had asked to act for you[: {why}]. It got nothing."},
+	audit.CIBATried:    noOne,
+	audit.CIBAReported: {to: actor, often: true, admins: true, title: "You reported a request", text: "You said that you did not start what [{client}|an app] asked. It got nothing, it may not ask you for a day, and your administrators can see it."},
+	audit.CIBAReused: {to: object, often: true, admins: true, title: "An app was signed out", text: "What you had allowed was fetched twice[ by {client}]. " +
+		"It may have been copied, so what it gave was ended. Sign in to the app again if you use it."},
 	audit.ProofSeen:   noOne,
 	audit.RefreshLost: noOne,
 

@@ -38,10 +38,12 @@ type message struct {
 
 // failure is why an attempt failed, and what that means.
 type failure struct {
-	why   string        // without anything of a person
-	final bool          // it will never succeed
-	down  bool          // nobody can be reached through this channel: wait, and put nothing aside
-	after time.Duration // the receiver asked to wait so long
+	why    string        // without anything of a person
+	final  bool          // it will never succeed
+	down   bool          // nobody can be reached through this channel: wait, and put nothing aside
+	after  time.Duration // the receiver asked to wait so long
+	status int           // that the receiver answered; 0: it did not
+	barred bool          // that may not be called, or sent us elsewhere
 }
 
 // Error implements error.

@@ -173,7 +173,7 @@ func (h *Hooks) post(ctx context.Context, w notice.Webhook, id string, text []by
 func sent(c *http.Client, r *http.Request) error {
 	resp, err := c.Do(r)
 	if err != nil {
-		return &failure{why: "the receiver cannot be reached: " + reached(err)}
+		return &failure{why: "the receiver cannot be reached: " + reached(err), barred: errors.Is(err, web.ErrEgress)}
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body) // so that the connection can be used again; what it says is not looked at
@@ -183,7 +183,7 @@ func sent(c *http.Client, r *http.Request) error {
 	case resp.StatusCode == http.StatusGone:
 		return &goneError{}
 	}
-	f := &failure{why: "the receiver answered " + strconv.Itoa(resp.StatusCode)}
+	f := &failure{why: "the receiver answered " + strconv.Itoa(resp.StatusCode), status: resp.StatusCode}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		f.after = time.Duration(min(seconds, 3600)) * time.Second
 	}

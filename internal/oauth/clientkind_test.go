@@ -70,7 +70,7 @@ func (r *rig) kinds(me *string) map[client.AuthMethod]kind {
 	secretive := func(c *client.Client) { c.SecretHash = &h }
 	wrongSecret := secret.New(secret.ClientSecret).Reveal()
 	return map[client.AuthMethod]kind{
-		client.AuthNone: {method(client.AuthNone, func(c *client.Client) { c.Service, c.GrantTypes = "", c.GrantTypes[1:] }), map[string]func(string, url.Values) answer{
+		client.AuthNone: {method(client.AuthNone, func(c *client.Client) { c.Service, c.GrantTypes = "", c.GrantTypes[1:3] }), map[string]func(string, url.Values) answer{
 			"": bare, "a secret it does not have": inBody(wrongSecret), "another's assertion": signed(r.jwtKey, as),
 		}},
 		client.AuthSecretBasic: {method(client.AuthSecretBasic, secretive), map[string]func(string, url.Values) answer{
@@ -121,8 +121,9 @@ func TestEveryKindOfClient(t *testing.T) {
 				"push":    {"/oauth/par", change(r.request(c), "client_id", "")},
 				"ask":     {"/oauth/introspect", form("token", tok.AccessToken)},
 				"revoke":  {"/oauth/revoke", form("token", "x")},
+				"person":  {backchannelPath, form("login_hint", "nobody of "+me, "scope", "openid", "binding_message", "W4SCT")},
 			} {
-				if m == client.AuthNone && (name == "itself" || name == "ask") {
+				if m == client.AuthNone && (name == "itself" || name == "ask" || name == "person") {
 					continue // not for public clients
 				}
 				for how, send := range k.send {

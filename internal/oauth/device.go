@@ -94,19 +94,11 @@ func (s *Server) readDevice(ctx context.Context, c client.Client, f web.Form) (g
 		return grant.Device{}, invalid("unauthorized_client", "The client is not registered for device authorization by an administrator.")
 	}
 	a := &authRequest{client: c}
-	for _, step := range []func() error{
-		func() error { return a.authentication(ctx, f) },
-		func() error { return a.claims(f) },
-		func() error { return s.targets(ctx, a, f) },
-		func() error { return s.require(a) },
-		func() error { return a.capped() },
-	} {
-		if err := step(); err != nil {
-			return grant.Device{}, err
-		}
+	if err := s.readDecoupled(ctx, a, f, c.DeviceScope); err != nil {
+		return grant.Device{}, err
 	}
-	if len(a.prompts) > 0 || f.Has("id_token_hint") {
-		return grant.Device{}, invalid("invalid_request", "prompt and id_token_hint mean nothing here: nobody is in a browser yet.")
+	if f.Has("id_token_hint") {
+		return grant.Device{}, invalid("invalid_request", "id_token_hint means nothing here: whoever types the code is asked.")
 	}
 	if f.Has("authorization_details") {
 		return grant.Device{}, badDetails("A device asks by scopes only.")
@@ -115,23 +107,48 @@ func (s *Server) readDevice(ctx context.Context, c client.Client, f web.Form) (g
 	if len(host) > maxHost || !utf8.ValidString(host) || strings.ContainsFunc(host, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return grant.Device{}, invalid("invalid_request", "host has at most 64 bytes, all of them printable.")
 	}
-	now := s.now().UTC().Truncate(time.Millisecond)
-	return grant.Device{
-		Client: c.ID, Resources: a.in.Resources, Scopes: a.in.Scopes, Explicit: a.in.Explicit, MaxAge: a.in.MaxAge, Claims: a.in.Claims, Subject: a.in.Subject,
-		ACRValues: slices.DeleteFunc(a.in.ACRValues, func(v string) bool { return s.Ladder.RungOf(v) == 0 }),
-		UserCode:  grant.NewUserCode(), Host: host, Started: now, Until: now.Add(grant.DeviceLifetime),
-	}, nil
+	return grant.Device{Decoupled: s.decoupled(a, grant.DeviceLifetime), UserCode: grant.NewUserCode(), Host: host}, nil
 }
 
-// capped holds a request to what the client may be given by device authorization.
-func (a *authRequest) capped() error {
-	if a.client.DeviceScope == "" {
+// readDecoupled reads what is asked where nobody is in a browser yet, as an
+// authorization request is read. most are the scopes that may be given that way, ""
+// for all that the client has.
+func (s *Server) readDecoupled(ctx context.Context, a *authRequest, f web.Form, most string) error {
+	for _, step := range []func() error{
+		func() error { return a.authentication(ctx, f) },
+		func() error { return a.claims(f) },
+		func() error { return s.targets(ctx, a, f) },
+		func() error { return s.require(a) },
+		func() error { return a.capped(most) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if len(a.prompts) > 0 {
+		return invalid("invalid_request", "prompt means nothing here: nobody is in a browser yet.")
+	}
+	return nil
+}
+
+// decoupled is what was read, waiting for so long from now on.
+func (s *Server) decoupled(a *authRequest, life time.Duration) grant.Decoupled {
+	now := s.now().UTC().Truncate(time.Millisecond)
+	return grant.Decoupled{
+		Client: a.client.ID, Resources: a.in.Resources, Scopes: a.in.Scopes, Explicit: a.in.Explicit, MaxAge: a.in.MaxAge, Claims: a.in.Claims, Subject: a.in.Subject,
+		ACRValues: slices.DeleteFunc(a.in.ACRValues, func(v string) bool { return s.Ladder.RungOf(v) == 0 }),
+		Started:   now, Until: now.Add(life),
+	}
+}
+
+// capped holds a request to the scopes that it may be given.
+func (a *authRequest) capped(most string) error {
+	if most == "" {
 		return nil
 	}
-	may := strings.Fields(a.client.DeviceScope)
-	over := without(a.in.Scopes, may)
+	over := without(a.in.Scopes, strings.Fields(most))
 	if a.in.Explicit && len(over) > 0 {
-		return invalid("invalid_scope", "The scope "+asciiOnly(over[0])+" is not given by device authorization.")
+		return invalid("invalid_scope", "The scope "+asciiOnly(over[0])+" is not given to this client this way.")
 	}
 	a.in.Scopes = without(a.in.Scopes, over)
 	return nil

@@ -7,14 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
-	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
-	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -31,7 +28,7 @@ var (
 )
 
 // deviceExpired says that a code can be answered no more.
-func deviceExpired(d grant.Device) *problem.Error {
+func deviceExpired(d grant.Decoupled) *problem.Error {
 	return problem.Newf(problem.Invalid, "device_expired", "This code expired at %s UTC.", d.Until.UTC().Format("15:04")).
 		WithHint("Run the command again, or start again on your device: it shows a new code.")
 }
@@ -56,7 +53,7 @@ func (s *Server) OpenDevice(w http.ResponseWriter, r *http.Request, ses session.
 		return "", oneOf(err, errUserCode)
 	}
 	if !s.now().Before(d.Until) || !s.now().Before(v.ExpiresAt) {
-		return "", deviceExpired(d)
+		return "", deviceExpired(d.Decoupled)
 	}
 	if s.DeviceNear && grant.Elsewhere(d.Address, s.ClientAddr(r)) {
 		return "", errNotNear
@@ -96,9 +93,15 @@ func (s *Server) OpenDevice(w http.ResponseWriter, r *http.Request, ses session.
 // authorization request does, but with an answer that goes to the device. Only a
 // proof made after the device asked counts (RFC 10027: a fresh sign-in).
 func deviceInteraction(d grant.Device) grant.Interaction {
+	in := decoupledInteraction(d.Decoupled)
+	in.Device = &d
+	return in
+}
+
+func decoupledInteraction(d grant.Decoupled) grant.Interaction {
 	return grant.Interaction{
 		Client: d.Client, JKT: d.JKT, Resources: d.Resources, Scopes: d.Scopes, Explicit: d.Explicit, ACRValues: d.ACRValues, MaxAge: d.MaxAge, Claims: d.Claims, Subject: d.Subject,
-		Fresh: true, Device: &d, Started: d.Started,
+		Fresh: true, Started: d.Started,
 	}
 }
 
@@ -106,7 +109,7 @@ func deviceInteraction(d grant.Device) grant.Interaction {
 func (s *Server) deviceKey(ctx context.Context, d grant.Device) (once.Key, error) {
 	v, err := s.State.OnceValue(ctx, once.UserCode, once.KeyOf(once.UserCode, d.UserCode))
 	if err != nil {
-		return once.Key{}, oneOf(err, deviceExpired(d))
+		return once.Key{}, oneOf(err, deviceExpired(d.Decoupled))
 	}
 	return once.Key(v.Data), nil
 }
@@ -136,7 +139,7 @@ func (s *Server) claimDevice(r *http.Request, ses session.Session, d grant.Devic
 	if _, used := act.Spent(err); used {
 		return s.claimed(r.Context(), ses, key)
 	}
-	return oneOfGone(err, deviceExpired(d))
+	return oneOfGone(err, deviceExpired(d.Decoupled))
 }
 
 // devicePrompt names what a person is asked by a device.
@@ -174,23 +177,14 @@ func (s *Server) deviceNext(ctx context.Context, a *authRequest, in policy.Input
 	v, err := s.State.OnceValue(ctx, once.DeviceOpened, key)
 	switch {
 	case err != nil:
-		return oneOf(err, deviceExpired(*a.in.Device))
+		return oneOf(err, deviceExpired(a.in.Device.Decoupled))
 	case !v.UsedAt.IsZero():
 		return errDone
 	case v.Bound != in.Principal.ID || v.Misses >= once.MaxMisses:
 		return errUserCodeUsed
 	}
-	if !a.client.FirstParty {
-		have, err := s.Grants.Consent(ctx, in.Principal.ID, a.client.ID)
-		if err == nil {
-			p.Remembered = &have
-		} else if problem.From(err) == nil {
-			return err
-		}
-	}
 	p.Next = grant.NextDevice
-	p.Scopes, err = s.shown(ctx, a, in, p.Remembered)
-	return err
+	return s.question(ctx, a, in, p)
 }
 
 // errDone says that another window, or another browser, was first.
@@ -238,7 +232,10 @@ func (s *Server) AnswerDevice(w http.ResponseWriter, r *http.Request, ses sessio
 			return p, err
 		}
 	}
-	return s.approveDevice(r, a, ses, p, key)
+	return s.approve(r, a, ses, p, key, act.Effect{
+		Parts:   []audit.Part{{Person: ses.Person, Body: s.aboutDevice(a, ses, p)}},
+		Answers: []act.Answer{{Person: ses.Person, Ref: devicePrompt(key)}},
+	})
 }
 
 // place says where the browser is, against the device.
@@ -259,7 +256,7 @@ func (s *Server) confirm(ctx context.Context, a *authRequest, ses session.Sessio
 	var o grant.Opened
 	v, err := s.remembered(ctx, once.DeviceOpened, key, &o)
 	if err != nil {
-		return oneOf(err, deviceExpired(*a.in.Device))
+		return oneOf(err, deviceExpired(a.in.Device.Decoupled))
 	}
 	want, got := a.in.Device.UserCode, ""
 	if a.client.DeviceConfirm {
@@ -291,61 +288,6 @@ func (s *Server) confirm(ctx context.Context, a *authRequest, ses session.Sessio
 	return wrongConfirm(once.MaxMisses - v.Misses - 1)
 }
 
-// approveDevice makes the answer that the device fetches: one act, which spends
-// the person's claim, so that of two windows one is heard.
-func (s *Server) approveDevice(r *http.Request, a *authRequest, ses session.Session, p grant.Pending, key once.Key) (grant.Pending, error) {
-	in, err := s.codeIntent(r, a, ses, p.Reference)
-	if err != nil {
-		return p, err
-	}
-	if p.Remembered != nil {
-		in.Refs.Under = []string{p.Remembered.ID}
-	}
-	in.Spend = []once.Spend{{Purpose: once.DeviceOpened, Key: key}}
-	in.Changes = func(f *act.Facts, d policy.Decision) (act.Effect, error) {
-		c, err := s.codeFor(r.Context(), a, ses, p, f, d)
-		if err != nil {
-			return act.Effect{}, err
-		}
-		eff := act.Effect{
-			Detail:  map[string]any{"scopes": c.Scopes, "elevated": c.Elevated, "acr": c.ACR},
-			Parts:   []audit.Part{{Person: ses.Person, Body: s.aboutDevice(a, ses, p)}},
-			Answers: []act.Answer{{Person: ses.Person, Ref: devicePrompt(key)}},
-		}
-		if !a.client.FirstParty {
-			agreed := grant.Consent{ID: id.New("cns_"), Person: ses.Person, Client: a.client.ID}
-			if p.Remembered != nil {
-				agreed = *p.Remembered
-			}
-			agreed.At = f.Input.Context.Now
-			agreed.Widen(p)
-			if c.Consent = agreed.ID; p.Remembered == nil || slices.ContainsFunc(p.Scopes, func(x grant.Permission) bool { return x.New }) {
-				eff.Changes = append(eff.Changes, grant.Remember{Consent: agreed})
-			}
-		}
-		put, err := answerTo(*a.in.Device, key, grant.Answered{Code: c})
-		eff.Changes = append(eff.Changes, put)
-		return eff, err
-	}
-	_, err = s.Do.Do(r.Context(), in)
-	if used, ok := act.Spent(err); ok {
-		return p, errDone.Because(used)
-	}
-	if q := problem.From(err); q != nil && (q.Kind == problem.StepUp || q.Code == "unmet_authentication_requirements") {
-		p.Next = grant.NextStepUp // what was met a moment ago is too old now
-		return p, nil
-	}
-	return p, oneOfGone(err, deviceExpired(*a.in.Device))
-}
-
-// answerTo stores what the device is to hear.
-func answerTo(d grant.Device, key once.Key, a grant.Answered) (once.Put, error) {
-	data, err := json.Marshal(a)
-	return once.Put{Value: once.Value{
-		Purpose: once.DeviceAnswer, Key: key, Bound: d.Client, Data: data, MadeAt: d.Started, ExpiresAt: d.Until.Add(grant.DeviceGrace),
-	}}, err
-}
-
 // aboutDevice is what the record says of an answer.
 func (s *Server) aboutDevice(a *authRequest, ses session.Session, p grant.Pending) map[string]any {
 	out := map[string]any{"session": ses.ID, "client": a.client.ID}
@@ -366,30 +308,8 @@ func (s *Server) denyDevice(ctx context.Context, a *authRequest, ses session.Ses
 	if err := s.claimed(ctx, ses, key); err != nil {
 		return err
 	}
-	put, err := answerTo(*a.in.Device, key, grant.Answered{Denied: true})
-	if err != nil {
-		return err
-	}
-	_, err = s.Do.Do(ctx, act.Intent{
-		Action: policy.DeviceDeny, Kind: audit.DeviceDenied, Spend: []once.Spend{{Purpose: once.DeviceOpened, Key: key}},
-		Refs: act.Refs{Kind: policy.KindPerson, Actor: ses.Person, Session: ses.ID, Owner: ses.Person},
-		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
-			return act.Effect{
-				Changes: []act.Change{put}, Parts: []audit.Part{{Person: ses.Person, Body: s.aboutDevice(a, ses, grant.Pending{})}},
-				Answers: []act.Answer{{Person: ses.Person, Ref: devicePrompt(key), Denied: true}},
-			}, nil
-		},
+	return s.deny(ctx, a.answering(), ses, key, act.Intent{Kind: audit.DeviceDenied}, act.Effect{
+		Parts:   []audit.Part{{Person: ses.Person, Body: s.aboutDevice(a, ses, grant.Pending{})}},
+		Answers: []act.Answer{{Person: ses.Person, Ref: devicePrompt(key), Denied: true}},
 	})
-	if used, ok := act.Spent(err); ok {
-		return errDone.Because(used)
-	}
-	return oneOfGone(err, deviceExpired(*a.in.Device))
-}
-
-// grantOf is the grant type that an interaction is answered by.
-func (a *authRequest) grantOf() client.GrantType {
-	if a.in.Device != nil {
-		return client.DeviceCode
-	}
-	return client.AuthorizationCode
 }

@@ -21,7 +21,7 @@ var oauthCodes = map[string]bool{
 	"unmet_authentication_requirements": true, "request_not_supported": true, "request_uri_not_supported": true,
 	"registration_not_supported": true, "invalid_request_uri": true, "invalid_request_object": true, "temporarily_unavailable": true, "server_error": true,
 	"insufficient_user_authentication": true, "invalid_authorization_details": true, "invalid_client_metadata": true, "invalid_redirect_uri": true, "invalid_software_statement": true,
-	"authorization_pending": true, "slow_down": true, "expired_token": true,
+	"authorization_pending": true, "slow_down": true, "expired_token": true, "invalid_binding_message": true,
 }
 
 func invalid(code, detail string) *problem.Error { return problem.New(problem.Invalid, code, detail) }
@@ -113,6 +113,10 @@ func renderError(w http.ResponseWriter, r *http.Request, err error) error {
 	switch p.Kind {
 	case problem.Unauthenticated:
 		status = http.StatusUnauthorized
+	case problem.Denied:
+		if r.URL.Path == backchannelPath { // CIBA Core §13
+			status = http.StatusForbidden
+		}
 	case problem.Throttled, problem.Unavailable:
 		status = http.StatusServiceUnavailable
 		after := max(1, int(p.RetryAfter.Seconds()))

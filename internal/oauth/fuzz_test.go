@@ -23,7 +23,7 @@ func (r *rig) direct(method, path, typ, body string, opts ...option) (w *httptes
 	}
 	w = httptest.NewRecorder()
 	s := r.nodes[0].server
-	h := map[string]func(http.ResponseWriter, *http.Request) error{"/oauth/authorize": s.authorize, "/oauth/token": s.token, "/oauth/continue": s.resume, devicePath: s.deviceAuthorization}[path]
+	h := map[string]func(http.ResponseWriter, *http.Request) error{"/oauth/authorize": s.authorize, "/oauth/token": s.token, "/oauth/continue": s.resume, devicePath: s.deviceAuthorization, backchannelPath: s.backchannel}[path]
 	return w, h(w, q) == nil
 }
 

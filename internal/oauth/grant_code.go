@@ -278,8 +278,9 @@ var twice = map[once.Purpose]struct {
 	kind  audit.Kind
 	err   error
 }{
-	once.Code:       {grant.ReuseGrace, audit.CodeReused, errCode},
-	once.DeviceCode: {time.Second, audit.DeviceReused, errDeviceCode},
+	once.Code:        {grant.ReuseGrace, audit.CodeReused, errCode},
+	once.DeviceCode:  {time.Second, audit.DeviceReused, byDevice.unknown},
+	once.Backchannel: {time.Second, audit.CIBAReused, byBackchannel.unknown},
 }
 
 // reused answers a code that was redeemed before and passes every check again:

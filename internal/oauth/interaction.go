@@ -81,8 +81,8 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ref string) (*auth
 		return nil, err
 	}
 	a.redirect = a.in.RedirectURI
-	if d := a.in.Device; d != nil && !s.now().Before(d.Until) {
-		return nil, deviceExpired(*d)
+	if how := a.answering(); how.over != nil && !s.now().Before(how.Until) {
+		return nil, how.over
 	}
 	return a, nil
 }
@@ -106,13 +106,13 @@ func onlySpelling(ref string) bool {
 // registered holds an interaction against what its client is now: what was
 // registered when it began may have been taken back since.
 func (s *Server) registered(a *authRequest) error {
-	if a.in.Device == nil {
+	if !a.elsewhere() {
 		if _, err := redirectOf(a.client, a.in.RedirectURI); err != nil {
 			return err
 		}
 	}
-	pushed := a.in.Pushed != "" || a.in.Device != nil || !a.client.FAPI() // it may have become one meanwhile
-	ok := pushed && a.client.Node.Live() && a.client.Allows(a.grantOf()) && len(askable(a.client, a.in.Scopes)) == len(a.in.Scopes)
+	pushed := a.in.Pushed != "" || a.elsewhere() || !a.client.FAPI() // it may have become one meanwhile
+	ok := pushed && a.client.Node.Live() && a.client.Allows(a.answering().by) && len(askable(a.client, a.in.Scopes)) == len(a.in.Scopes)
 	for _, id := range a.in.Resources {
 		ok = ok && mayUse(a.client, id)
 	}
@@ -229,6 +229,11 @@ func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, re
 			return p, nil
 		}
 	}
+	if a.in.Backchannel != nil {
+		if _, err := s.waits(ctx, a, ses.Person); err != nil {
+			return p, err
+		}
+	}
 	in, err := s.codeIntent(r, a, *ses, ref)
 	if err != nil {
 		return p, err
@@ -252,7 +257,12 @@ func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, re
 	p.Ask = ask
 	if !met {
 		p.Next = grant.NextStepUp
-		if p.Scopes, err = s.shown(ctx, a, facts.Input, nil); err != nil {
+		if a.in.Backchannel != nil { // it is shown whole, before anything is proved
+			err = s.question(ctx, a, facts.Input, &p)
+		} else {
+			p.Scopes, err = s.shown(ctx, a, facts.Input, nil)
+		}
+		if err != nil {
 			return p, err
 		}
 		can, err := s.Browser.Attainable(ctx, ses.Person)
@@ -264,8 +274,12 @@ func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, re
 		}
 		return p, nil
 	}
-	if a.in.Device != nil {
+	switch {
+	case a.in.Device != nil:
 		return p, s.deviceNext(ctx, a, facts.Input, &p)
+	case a.in.Backchannel != nil:
+		p.Next = grant.NextRequest
+		return p, s.question(ctx, a, facts.Input, &p)
 	}
 	err = s.consent(ctx, a, facts.Input, &p)
 	return p, err
@@ -433,8 +447,8 @@ func (s *Server) codeIntent(r *http.Request, a *authRequest, ses session.Session
 			in.Refs.Scopes = append(in.Refs.Scopes, name)
 		}
 	}
-	if a.in.Device != nil {
-		in.Action, in.Kind = policy.DeviceApprove, audit.DeviceApproved
+	if how := a.answering(); a.elsewhere() {
+		in.Action, in.Kind = how.yes, how.approved
 	}
 	if len(a.in.Details) == 0 {
 		return in, nil
@@ -554,36 +568,4 @@ func forOthers(in policy.Input, scope string) bool {
 		}
 	}
 	return false
-}
-
-// Refuse ends an interaction without a code: the person said no, or cannot reach
-// what is asked. It sends the browser back to the client. Giving up where
-// nothing this person has would do is said as such (mechanisms A9).
-func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detail string) error {
-	a, err := s.open(w, r, ref)
-	if err != nil {
-		return err
-	}
-	if a.in.Device != nil {
-		if ses, ok, err := s.Browser.Session(r); err != nil {
-			return err
-		} else if ok {
-			if err := s.denyDevice(r.Context(), a, ses); err != nil {
-				return err
-			}
-		}
-		s.Browser.Go(w, r, grant.NextDone, ref)
-		return nil
-	}
-	if code != "unmet_authentication_requirements" {
-		code = "access_denied"
-		if ses, ok, err := s.Browser.Session(r); err == nil && ok {
-			if p, err := s.judge(r, a, &ses, ref); err == nil && p.Next == grant.NextImpossible {
-				code, detail = "unmet_authentication_requirements", "The authentication that was asked for cannot be reached."
-			}
-		}
-	}
-	note(r, "refused", code)
-	s.answer(w, r, a, url.Values{"error": {code}, "error_description": {asciiOnly(detail)}})
-	return nil
 }

@@ -157,6 +157,12 @@ func (s *Server) describe(open client.Openness, details []string) map[string]any
 	if s.Device {
 		doc["device_authorization_endpoint"] = s.Issuer + devicePath // RFC 8628 §4
 	}
+	if s.Backchannel { // CIBA Core §4
+		doc["backchannel_authentication_endpoint"] = s.Issuer + backchannelPath
+		doc["backchannel_token_delivery_modes_supported"] = []string{client.Poll, client.Ping}
+		doc["backchannel_authentication_request_signing_alg_values_supported"] = algs
+		doc["backchannel_user_code_parameter_supported"] = false
+	}
 	s.describeMTLS(doc)
 	if open.Registration {
 		doc["registration_endpoint"] = s.Issuer + "/oauth/register"

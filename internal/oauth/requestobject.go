@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
@@ -24,33 +25,39 @@ func (s *Server) requestObject(ctx context.Context, a *authRequest, f web.Form) 
 		}
 		return f, nil
 	}
-	if !a.client.Keyed() {
-		return f, invalid("request_not_supported", "The app has no keys registered that a request object could be signed with.")
+	inner, _, err := s.signedParameters(ctx, a.client, text, jose.RequestObjectWant{})
+	return inner, err
+}
+
+// signedParameters are the parameters that a client signed, with the object they were
+// in. want says what else is asked of it than that it is by this client, for us.
+func (s *Server) signedParameters(ctx context.Context, c client.Client, text string, want jose.RequestObjectWant) (f web.Form, o jose.RequestObject, err error) {
+	if !c.Keyed() {
+		return f, o, invalid("request_not_supported", "The app has no keys registered that a request object could be signed with.")
 	}
 	bad := invalid("invalid_request_object", "The request object is not valid (RFC 9101).")
-	keys, err := s.clientKeys(ctx, a.client)
+	keys, err := s.clientKeys(ctx, c)
 	if p := problem.From(err); err != nil && (p == nil || p.Kind == problem.Unavailable) {
-		return f, err
+		return f, o, err
 	}
 	if err != nil {
-		return f, bad.Because(err)
+		return f, o, bad.Because(err)
 	}
-	o, err := jose.VerifyRequestObject(text, keys, jose.RequestObjectWant{Issuer: s.Issuer, ClientID: a.client.ClientID, Now: s.now(), Leeway: assertionLeeway})
-	if err != nil {
-		return f, bad.Because(err)
+	want.Issuer, want.ClientID, want.Now, want.Leeway = s.Issuer, c.ClientID, s.now(), assertionLeeway
+	if o, err = jose.VerifyRequestObject(text, keys, want); err != nil {
+		return f, o, bad.Because(err)
 	}
 	var pairs []web.Pair
 	for _, p := range o.Parameters {
 		if p.Name == "request" || p.Name == "request_uri" {
-			return f, invalid("invalid_request_object", "A request object names no other request (RFC 9101 §4).")
+			return f, o, invalid("invalid_request_object", "A request object names no other request (RFC 9101 §4).")
 		}
 		for _, v := range p.Values {
 			pairs = append(pairs, web.Pair{Name: p.Name, Value: v})
 		}
 	}
-	inner, err := web.NewForm(pairs, "resource")
-	if err != nil {
-		return f, bad.Because(err)
+	if f, err = web.NewForm(pairs, "resource"); err != nil {
+		return f, o, bad.Because(err)
 	}
-	return inner, nil
+	return f, o, nil
 }

@@ -184,7 +184,7 @@ func (r *rig) addNode(first bool, kek string, open func(func() time.Time) (*stor
 		Store: st, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: st.RecordKeys(sealer), Now: r.clock.now,
 	}
 	s := &Server{
-		Issuer: issuer, Do: do, Clients: st, Resources: st, Issuers: st, Grants: st, Admissions: st, State: stateOf{st}, Keys: ring, Ladder: do.Ladder, Device: true,
+		Issuer: issuer, Do: do, Clients: st, Resources: st, Issuers: st, Grants: st, Admissions: st, State: stateOf{st}, Keys: ring, Ladder: do.Ladder, Device: true, Backchannel: true, People: st,
 		ClientAddr: func(*http.Request) netip.Addr { return r.addr }, Now: r.clock.now,
 	}
 	s.Browser, s.Departure = pages{r, st, do}, pages{r, st, do}

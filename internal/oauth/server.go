@@ -90,6 +90,16 @@ type Keys interface {
 	StateSealer
 }
 
+// People finds whom a client asks for, and what it asked them before.
+type People interface {
+	// PersonByUsername finds without regard to case.
+	PersonByUsername(ctx context.Context, username string) (account.Person, error)
+	PersonBySubject(ctx context.Context, sub string) (account.Person, error)
+	// OnceBound gives the values of a purpose that are bound to somebody, the newest
+	// first, at most a hundred: spent ones and, for a day, expired ones too.
+	OnceBound(ctx context.Context, p once.Purpose, bound string) ([]once.Value, error)
+}
+
 // StateSealer seals values that travel through a browser.
 type StateSealer interface {
 	SealState(purpose, bound string, v any) (string, error)
@@ -149,6 +159,10 @@ type Server struct {
 	Device bool
 	// DeviceNear refuses where device and browser are on different networks.
 	DeviceNear bool
+	// Backchannel says that clients may ask people who are elsewhere (CIBA Core).
+	Backchannel bool
+	// People are whom they ask; nil where Backchannel is off.
+	People People
 	// ClientAddr is the client's address, invalid if unknown (mechanisms I20).
 	ClientAddr func(*http.Request) netip.Addr
 	// Certificates are those that a request's connection was made with, the client's
@@ -192,6 +206,10 @@ func (s *Server) API(handle func(pattern string, h web.Handler)) {
 	if s.Device {
 		calls[devicePath] = s.deviceAuthorization
 		handle(devicePath, postOnly)
+	}
+	if s.Backchannel { // for clients that authenticate, which are in no browser
+		handle("POST "+backchannelPath, s.backchannel)
+		handle(backchannelPath, postOnly)
 	}
 	for p, h := range calls {
 		handle("OPTIONS "+p, preflight)

@@ -95,12 +95,13 @@ var grants = [...]struct {
 	{client.ClientCredentials, func(s *Server) grantType { return clientGrant{s} }},
 	{client.JWTBearer, func(s *Server) grantType { return assertionGrant{s} }},
 	{client.TokenExchange, func(s *Server) grantType { return exchangeGrant{s} }},
-	{client.DeviceCode, func(s *Server) grantType { return deviceGrant{s} }},
+	{client.DeviceCode, func(s *Server) grantType { return polledGrant{s, byDevice} }},
+	{client.CIBA, func(s *Server) grantType { return polledGrant{s, byBackchannel} }},
 }
 
 // offers reports whether a grant type is on in this deployment.
 func (s *Server) offers(name client.GrantType) bool {
-	return name != client.DeviceCode || s.Device
+	return (name != client.DeviceCode || s.Device) && (name != client.CIBA || s.Backchannel)
 }
 
 func (s *Server) grantType(name client.GrantType) (grantType, bool) {

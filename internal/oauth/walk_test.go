@@ -80,7 +80,7 @@ func merge[V any](list ...map[string]V) map[string]V {
 func (r *rig) visits() map[string]func() *visit {
 	out := map[string]func() *visit{
 		"authorization_code": r.visitWithCode, "refresh_token": r.visitWithRefresh, "client_credentials": r.visitOfMachine,
-		string(client.DeviceCode): r.visitWithDevice,
+		string(client.DeviceCode): r.visitWithDevice, string(client.CIBA): r.visitWithBackchannel,
 	}
 	maps.Copy(out, r.visitsOfExchange())
 	maps.Copy(out, r.visitsOfAssertion())
@@ -253,7 +253,7 @@ func exact(name, why string) (status int, code string) {
 	case "no code":
 		return 400, "invalid_request"
 	case "no key":
-		if name == string(client.DeviceCode) {
+		if name == string(client.DeviceCode) || name == string(client.CIBA) {
 			return 400, "invalid_grant"
 		}
 	case "nobody asked":

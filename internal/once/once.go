@@ -54,6 +54,14 @@ const (
 	DeviceAnswer                     // what they answered
 )
 
+// Purposes of backchannel authentication (CIBA Core). The last two have the key of
+// the first's value, under their own purpose.
+const (
+	Backchannel       Purpose = 48 // what the client polls with; Bound is the client
+	BackchannelAsked  Purpose = 49 // the same, for the person: Bound is who alone can answer, Ref what became of it
+	BackchannelAnswer Purpose = 52 // what they answered
+)
+
 // Key is the hash under which a value is kept.
 type Key [32]byte
 

@@ -30,6 +30,10 @@ const (
 	DeviceApprove Action = "device.approve" // and lets it act for them
 	DeviceDeny    Action = "device.deny"    // or does not
 
+	CIBAStart   Action = "ciba.start"   // a client asks somebody who has a device of their own
+	CIBAApprove Action = "ciba.approve" // who lets it act for them
+	CIBADeny    Action = "ciba.deny"    // or does not
+
 	SetupComplete    Action = "setup.complete"
 	InvitationAccept Action = "invitation.accept"
 	FactorEnrol      Action = "factor.enrol"

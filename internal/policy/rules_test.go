@@ -153,7 +153,7 @@ func TestEveryRuleForTheOthers(t *testing.T) {
 		"":            "",
 	}
 	allowed[KindAnonymous] += " email.verify"
-	allowed[KindSystem] += " notification.run device.start rollout.tend"
+	allowed[KindSystem] += " notification.run device.start ciba.start rollout.tend"
 	var every []Action
 	for _, p := range Builtin().Policies() {
 		every = append(every, p.Actions...)

@@ -70,6 +70,9 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) er
 	}
 	keys, typed := keysOf(all)
 	m := view.Overview{Passkeys: keys, Sessions: len(t.sessions), Apps: t.apps()}
+	if m.Todo, err = s.requestsTodo(r.Context(), v.person.ID); err != nil {
+		return err
+	}
 	todo := view.Todo{
 		Text: "Add a second passkey", Why: "If the only one is lost, you can't get back in by yourself.", Takes: "about 30 seconds",
 		Action: view.Link{Text: "Add a passkey", URL: addPasskey}, Done: keys > 1 || keys == 1 && typed,

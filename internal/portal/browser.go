@@ -223,7 +223,7 @@ func (s *Server) Go(w http.ResponseWriter, r *http.Request, next grant.Next, ref
 	page := map[grant.Next]string{
 		grant.NextSignIn: "/signin", grant.NextStepUp: "/step-up", grant.NextConsent: "/consent",
 		grant.NextImpossible: "/step-up", grant.NextWrongUser: "/step-up", grant.NextDenied: "/consent",
-		grant.NextDevice: deviceAsk, grant.NextDone: deviceDenied,
+		grant.NextDevice: deviceAsk, grant.NextRequest: requestAsk, grant.NextRefused: requestDenied, grant.NextDone: deviceDenied,
 	}[next]
 	w.Header().Set("Cache-Control", "no-store")
 	http.Redirect(w, r, page+"?tx="+url.QueryEscape(reference), http.StatusSeeOther)

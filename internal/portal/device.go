@@ -151,10 +151,13 @@ func (s *Server) deviceDenied(w http.ResponseWriter, r *http.Request) error {
 // deviceReason is why a device's request needs proof.
 const deviceReason = "Signing in a device needs you to confirm here, after it asked."
 
-// deviceDeadline is until when a device's request can be answered.
-func deviceDeadline(p grant.Pending) time.Time {
-	if p.Device != nil {
+// answerBy is until when an interaction can be answered.
+func answerBy(p grant.Pending) time.Time {
+	switch {
+	case p.Device != nil:
 		return p.Device.Until
+	case p.Backchannel != nil:
+		return p.Backchannel.Until
 	}
 	return p.Started.Add(grant.InteractionLifetime)
 }

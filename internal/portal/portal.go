@@ -111,6 +111,8 @@ type Server struct {
 	Mails bool
 	// Device says that devices may be signed in by code.
 	Device bool
+	// Requests is what the pages of apps' requests stand on; nil: there are none.
+	Requests Requests
 	// Notices is what the page of notices stands on; nil: there is none.
 	Notices *Notices
 	// Rollouts is what the page of rollouts stands on; nil: there is none.
@@ -137,7 +139,7 @@ func (s *Server) host() string {
 func (s *Server) page(r *http.Request, v *visitor, here string) view.Page {
 	p := view.Page{Issuer: s.host(), Now: s.now(), Here: here, Notice: noticeFor(r)}
 	if v != nil {
-		p.User = &view.User{Name: v.person.Name, Username: v.person.Username, Admin: v.admin, Helper: v.helper}
+		p.User = &view.User{Name: v.person.Name, Username: v.person.Username, Admin: v.admin, Helper: v.helper, Asked: s.Requests != nil}
 	}
 	return p
 }
@@ -279,6 +281,7 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.accountRoutes(handle)
 	s.emailRoutes(handle)
 	s.deviceRoutes(handle)
+	s.requestRoutes(handle)
 	s.noticeRoutes(handle)
 	s.rolloutRoutes(handle)
 	s.adminRoutes(handle)

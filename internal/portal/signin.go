@@ -62,7 +62,7 @@ func flow(tx, next string) []view.Field {
 // app is how a page names the app of an interaction.
 func app(p grant.Pending) view.App {
 	a := view.App{Name: p.App.Name, Trust: view.Registered}
-	if p.Device != nil { // the answer goes to the device, not to where a browser is sent
+	if p.Device != nil || p.Backchannel != nil { // the answer goes elsewhere, not to where a browser is sent
 		return a
 	}
 	switch p.App.Source {
@@ -82,7 +82,7 @@ func app(p grant.Pending) view.App {
 }
 
 func deadline(p grant.Pending) view.Deadline {
-	return view.Deadline{At: deviceDeadline(p)}
+	return view.Deadline{At: answerBy(p)}
 }
 
 func cancelForm(tx string) *view.Form {
@@ -372,6 +372,8 @@ func (s *Server) describe(m *view.StepUp, p grant.Pending) (done bool) {
 		m.Reasons = []string{"Another program on your computer could have sent you here."}
 		if p.Device != nil {
 			m.Action, m.Reasons = "sign in "+p.App.Name+" on a device", []string{deviceReason}
+		} else if p.Backchannel != nil {
+			m.Action, m.Reasons = "let "+p.App.Name+" act for you", []string{requestReason}
 		} else if p.App.Native {
 			m.Action = "sign in to " + p.App.Name
 		} else {

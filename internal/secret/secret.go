@@ -34,6 +34,7 @@ const (
 	Session      Kind = "ses"    // browser session cookie
 	Device       Kind = "dev"    // browser device cookie
 	DeviceCode   Kind = "device" // device code (RFC 8628)
+	AuthRequest  Kind = "ciba"   // auth_req_id (CIBA Core)
 	Interaction  Kind = "itx"    // login transaction reference
 	Nonce        Kind = "nonce"
 	Email        Kind = "email"   // link that proves an address

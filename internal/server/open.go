@@ -308,6 +308,7 @@ func New(st *State) (*Server, error) {
 		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, ClientAddr: web.ClientAddr, Now: st.now,
 		Published: known, Announced: strange, Certificates: web.Certificates, Anchors: anchors, MTLS: st.Config.MTLS.URL, Origin: web.OriginOf,
 		Device: st.Config.DeviceAuthorization.Enabled, DeviceNear: st.Config.DeviceAuthorization.SameNetwork,
+		Backchannel: st.Config.Backchannel.Enabled, People: st.Store,
 	}
 	block, err := blocklist(st.Config)
 	if err != nil {
@@ -322,6 +323,9 @@ func New(st *State) (*Server, error) {
 	}
 	s.portal.Rollouts = &portal.Rollouts{Store: st.Store, Book: st.book}
 	s.oauth.Browser, s.oauth.Departure = s.portal, s.portal
+	if s.oauth.Backchannel {
+		s.portal.Requests = s.oauth
+	}
 	if s.oauth.FetchAllowed, s.oauth.Fetch, err = st.documentFetchers(); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (s *State) clientReady(e web.Egress) func(context.Context, client.Client) e
 	e.MaxBytes, e.Timeout = maxSector, 3*time.Second
 	sectors := oauth.Sectors{Client: e.Client()}
 	return func(ctx context.Context, c client.Client) error {
-		for _, uri := range []string{c.SectorURI, c.BackchannelURI} {
+		for _, uri := range []string{c.SectorURI, c.BackchannelURI, c.NotificationURI} {
 			if u, err := url.Parse(uri); uri != "" && (err != nil || u.Scheme != "https" && !e.Allowed(u.Host)) {
 				return problem.Newf(problem.Invalid, "url_invalid", "%.200q is not an https URL.", uri).
 					WithHint("For http, or an address within your own network, name host:port in egress.allow of the server's configuration.")

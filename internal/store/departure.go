@@ -12,9 +12,11 @@ import (
 	"github.com/countersign-dev/countersign/internal/lineage"
 )
 
-// SignedOutApps gives the clients that are told when a session ends, at most n, by id.
-func (s *Store) SignedOutApps(ctx context.Context, n int) ([]client.Client, error) {
-	return all(ctx, s.db, scanClient, clientSQL+`WHERE c.metadata LIKE '%"backchannel_logout_uri":%' AND n.ended_at IS NULL AND n.frozen_at IS NULL
+// ToldApps gives the clients that are told when a session ends, or when somebody has
+// answered them, at most n, by id.
+func (s *Store) ToldApps(ctx context.Context, n int) ([]client.Client, error) {
+	return all(ctx, s.db, scanClient, clientSQL+`WHERE (c.metadata LIKE '%"backchannel_logout_uri":%'
+OR c.metadata LIKE '%"backchannel_client_notification_endpoint":%') AND n.ended_at IS NULL AND n.frozen_at IS NULL
 ORDER BY c.id LIMIT $1`, int64(n))
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -31,6 +32,9 @@ func (f Form) Get(name string) string {
 
 // Has reports whether the parameter has a value.
 func (f Form) Has(name string) bool { return len(f.values[name]) > 0 }
+
+// Names are the parameters that have a value, in order.
+func (f Form) Names() []string { return slices.Sorted(maps.Keys(f.values)) }
 
 // All is the values of a repeatable parameter, in order.
 func (f Form) All(name string) []string { return slices.Clone(f.values[name]) }

@@ -131,6 +131,7 @@ listen: {address: "%s", tls: {cert_file: %s, key_file: %s}}
 database: {sqlite: %s}
 data_dir: %s
 device_authorization: {enabled: true}
+backchannel_authentication: {enabled: true}
 egress: {ca_files: [%s], allow: ["localhost:%s", "localhost:%s"]}
 mtls: {address: "%s", url: "%s", client_cas: [%s]}
 `, l.issuer, ln.Addr(), filepath.Join(l.dir, "cert.pem"), filepath.Join(l.dir, "cert-key.pem"), filepath.Join(dir, "countersign.db"), dir, l.ca, port(home), port(l.apache), mtls.Addr(), address(mtls), l.ca), nil)

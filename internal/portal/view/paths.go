@@ -6,6 +6,7 @@ const (
 	PathHome     = "/account"          // overview and check-up
 	PathPasskeys = "/account/passkeys" // passkeys and methods
 	PathSessions = "/account/sessions" // sessions and devices
+	PathRequests = "/account/requests" // what apps ask that is answered here
 	PathActivity = "/account/activity"
 	PathEmail    = "/account/email"
 	PathRecovery = "/account/recovery" // codes, and a recovery under way
@@ -28,12 +29,14 @@ type section struct {
 	path, text string
 	admin      bool
 	helper     bool // for helpers who are no administrators
+	asked      bool // where apps may ask people
 }
 
 var sections = []section{
 	{path: PathHome, text: "Overview"},
 	{path: PathPasskeys, text: "Passkeys"},
 	{path: PathSessions, text: "Sessions"},
+	{path: PathRequests, text: "Requests", asked: true},
 	{path: PathRecovery, text: "Recovery"},
 	{path: PathActivity, text: "Activity"},
 	{path: PathEmail, text: "E-mail"},
@@ -50,7 +53,7 @@ var sections = []section{
 func sectionsOf(u *User) []section {
 	var out []section
 	for _, s := range sections {
-		if (!s.admin || u.Admin) && (!s.helper || u.Helper && !u.Admin) {
+		if (!s.admin || u.Admin) && (!s.helper || u.Helper && !u.Admin) && (!s.asked || u.Asked) {
 			out = append(out, s)
 		}
 	}

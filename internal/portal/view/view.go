@@ -62,6 +62,7 @@ type User struct {
 	Username string
 	Admin    bool // sees People, Recoveries and Audit log
 	Helper   bool // may give temporary passes
+	Asked    bool // apps may ask them: they see Requests
 }
 
 // View is one page. The structs of this package are the only ones.

@@ -147,6 +147,27 @@ func testOnce(t *testing.T, db Database) {
 	gone("replaced", once.Spend{Purpose: once.Code, Key: replaced.Key})
 	same(t, must(r.s.OncePending(r.ctx, once.Code))(t), []once.Value{newest})
 
+	// What is bound to somebody, spent and expired ones too, and nothing of another's.
+	var theirs []once.Value
+	for i, life := range []time.Duration{-time.Minute, time.Minute, time.Hour} {
+		x := value("b"+string(rune('0'+i)), life)
+		x.Purpose, x.Bound, x.MadeAt = once.BackchannelAsked, "usr_b", x.MadeAt.Add(time.Duration(i)*time.Second)
+		r.do(once.Put{Value: x})
+		theirs = append([]once.Value{x}, theirs...)
+	}
+	other := value("b9", time.Hour)
+	other.Purpose, other.Bound = once.BackchannelAsked, "usr_c"
+	r.do(once.Put{Value: other})
+	same(t, must(r.s.OnceBound(r.ctx, once.BackchannelAsked, "usr_b"))(t), theirs)
+	if rec, err := spend("denied", once.Spend{Purpose: once.BackchannelAsked, Key: theirs[0].Key}); err != nil {
+		t.Error(err)
+	} else if got := must(r.s.OnceBound(r.ctx, once.BackchannelAsked, "usr_b"))(t); len(got) != 3 || got[0].Ref != "denied" || got[0].UsedBy != rec || got[0].UsedAt.IsZero() {
+		t.Errorf("%+v", got)
+	}
+	if n := len(must(r.s.OnceBound(r.ctx, once.BackchannelAsked, ""))(t)) + len(must(r.s.OnceBound(r.ctx, once.Backchannel, "usr_b"))(t)); n != 0 {
+		t.Errorf("%d values of nobody, or of another purpose", n)
+	}
+
 	mark := once.Spend{Purpose: once.DPoP, Key: once.KeyOf(once.DPoP, "jkt", "jti"), Mark: true, Until: r.at.Add(time.Minute)}
 	if _, err := spend("", mark); err != nil {
 		t.Errorf("first sight of a proof: %v", err)
