@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -101,7 +102,10 @@ func deploy(t *testing.T, behind time.Duration) *deployment {
 	check(t, err)
 	d.issuer = fmt.Sprintf("https://localhost:%d", front.Addr().(*net.TCPAddr).Port)
 	dir := t.TempDir()
-	cert := d.certificate(dir)
+	made := certificate()
+	check(t, made.err)
+	d.ca = filepath.Join(dir, "ca.pem")
+	check(t, os.WriteFile(d.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Leaf.Raw}), 0o600))
 	cfg, err := config.Parse(fmt.Appendf(nil, `issuer: %s
 listen: {address: "%s"}
 database: {sqlite: %s}
@@ -118,7 +122,7 @@ risk: {places_file: %s}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, server.Listeners{Public: back}) }()
-	proxy := &http.Server{Handler: d.proxy(back.Addr().String()), TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}}
+	proxy := &http.Server{Handler: d.proxy(back.Addr().String()), TLSConfig: &tls.Config{Certificates: []tls.Certificate{made.Certificate}}}
 	go func() { _ = proxy.ServeTLS(front, "", "") }()
 	t.Cleanup(func() {
 		check(t, proxy.Close())
@@ -129,24 +133,33 @@ risk: {places_file: %s}
 	return d
 }
 
-// certificate is the proxy's; the browser and the command line trust it.
-func (d *deployment) certificate(dir string) tls.Certificate {
-	d.t.Helper()
+// pair is a certificate, or why there is none.
+type pair struct {
+	tls.Certificate
+	err error
+}
+
+// certificate is the proxy's, once for this process: the browser trusts it from its
+// start on.
+var certificate = sync.OnceValue(func() (p pair) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(d.t, err)
+	if err != nil {
+		return pair{err: err}
+	}
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	check(d.t, err)
-	leaf, err := x509.ParseCertificate(der)
-	check(d.t, err)
-	chrome.Trust(leaf)
-	d.ca = filepath.Join(dir, "ca.pem")
-	check(d.t, os.WriteFile(d.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-}
+	if err != nil {
+		return pair{err: err}
+	}
+	p.Certificate = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	if p.Leaf, p.err = x509.ParseCertificate(der); p.err == nil {
+		chrome.Trust(p.Leaf)
+	}
+	return p
+})
 
 // proxy says where requests come from, and loses the cookie of a browser that has
 // lost it.
