@@ -109,7 +109,10 @@ func TestEveryKindOfClient(t *testing.T) {
 		}
 		for m, k := range kinds {
 			me = strings.ReplaceAll(string(m), "_", "-")
-			c := r.certified(me, k.edit)
+			c := r.certified(me, func(c *client.Client) {
+				c.GrantTypes = append(c.GrantTypes, client.CIBA)
+				k.edit(c)
+			})
 			tok := r.tokens(k.send[""]("/oauth/token", r.redemption(client.Client{AuthMethod: client.AuthSecretPost}, r.code(c))))
 			for name, ask := range map[string]struct {
 				path string

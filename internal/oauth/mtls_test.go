@@ -124,7 +124,7 @@ func (r *rig) certified(clientID string, edit func(*client.Client)) client.Clien
 	svc.ID, svc.Subject, svc.Name = id.New(id.Service), id.Random("svc_"), clientID
 	c := client.Client{
 		ID: id.New(id.Client), ClientID: clientID, Name: clientID, AuthMethod: client.AuthTLS, FirstParty: true, Service: svc.ID,
-		GrantTypes: []client.GrantType{client.ClientCredentials, client.AuthorizationCode, client.RefreshToken, client.CIBA}, Scopes: []string{"notes:read"},
+		GrantTypes: []client.GrantType{client.ClientCredentials, client.AuthorizationCode, client.RefreshToken}, Scopes: []string{"notes:read"},
 		Resources: []string{r.notes.ID}, RedirectURIs: []string{"https://" + clientID + ".example.com/cb"},
 	}
 	edit(&c)

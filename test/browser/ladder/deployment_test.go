@@ -164,14 +164,11 @@ var certificate = sync.OnceValue(func() (p pair) {
 // proxy says where requests come from, and loses the cookie of a browser that has
 // lost it.
 func (d *deployment) proxy(to string) http.Handler {
-	p := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: to})
-	direct := p.Director
-	p.Director = func(r *http.Request) {
-		host := r.Host
-		direct(r)
-		r.Host = host
-		r.Header["X-Forwarded-For"] = nil // nobody says it twice
-		r.Header.Set("X-Forwarded-For", d.from.Load().(string))
+	return &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
+		p.SetURL(&url.URL{Scheme: "http", Host: to})
+		r := p.Out
+		r.Host = p.In.Host
+		r.Header.Set("X-Forwarded-For", d.from.Load().(string)) // nobody says it twice
 		if !d.bare.Load() {
 			return
 		}
@@ -182,8 +179,7 @@ func (d *deployment) proxy(to string) http.Handler {
 				r.AddCookie(c)
 			}
 		}
-	}
-	return p
+	}}
 }
 
 // atlas is a file of the places of networks.
