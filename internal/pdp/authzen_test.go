@@ -300,6 +300,17 @@ func (p *place) existence(t *testing.T) {
 			t.Errorf("%s and %s", known, other)
 		}
 	}
+	// Nor by what is said to be theirs.
+	owns := func(sub string) string {
+		var v any
+		ok(t, json.Unmarshal([]byte(p.post("deploy-api", "/access/v1/evaluation", question("user", sub, "own", "")).text), &v))
+		b, err := json.Marshal(unreferenced(t, v))
+		ok(t, err)
+		return string(b)
+	}
+	if known := owns("alice@example.com"); known != owns("nobody") || !strings.Contains(known, "acr_values") {
+		t.Errorf("%s and %s", known, owns("nobody"))
+	}
 }
 
 // recorded: an answer once a minute, with what was decided on.

@@ -1,6 +1,7 @@
 package pdp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -53,7 +54,7 @@ func (s *Server) decide(ctx context.Context, c *Caller, q question, ref string) 
 		return answer{}, err
 	}
 	if who.id == "" {
-		in := policy.Input{Principal: policy.Entity{Kind: who.kind}, Action: place.Action, Resource: on}
+		in := policy.Input{Principal: policy.Entity{Kind: who.kind, ID: absent}, Action: place.Action, Resource: on}
 		in.Context.Now, in.Context.Risk = s.Now(), policy.UnknownRisk
 		return s.answer(set, in, set.Decide(in, nil).Problem(s.Ladder), who, ref), nil
 	}
@@ -131,8 +132,12 @@ func found(p account.Person, err error) (string, error) {
 	return p.ID, err
 }
 
-// somebody owns what is not the subject's. No id is like it.
-const somebody = "(somebody else)"
+// No id is like these: somebody owns what is not the subject's, and absent is a subject
+// that there is not, who owns what is said to be theirs as anybody does.
+const (
+	somebody = "(somebody else)"
+	absent   = "(nobody there)"
+)
 
 // owner is whose the resource is: the subject's, somebody else's, or nobody's in
 // particular.
@@ -140,8 +145,8 @@ func (s *Server) owner(ctx context.Context, q question, who subject) (id string,
 	switch {
 	case q.owner == "" && q.ownerName == "":
 		return "", nil
-	case q.owner != "" && q.owner == q.subject && who.id != "":
-		return who.id, nil
+	case q.owner != "" && q.owner == q.subject:
+		return cmp.Or(who.id, absent), nil
 	case q.owner != "":
 		id, err = found(s.People.PersonBySubject(ctx, q.owner))
 	default:
