@@ -132,6 +132,10 @@ type Elsewhere struct {
 	Shown assurance.State
 }
 
+// theirs reports whether it is the actor who tries. Of what a resource server asks about
+// somebody without a token of theirs they know nothing, and nothing follows for them.
+func (in *Intent) theirs() bool { return in.Elsewhere == nil || in.From.Asked }
+
 // Sealing is what Seal may use.
 type Sealing struct {
 	RecordID string

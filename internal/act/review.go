@@ -49,7 +49,7 @@ type Reviews interface {
 // refusal is what is to be looked at of an intent that policy refused; nil if
 // nothing is.
 func (d *Doer) refusal(in *Intent, f *Facts, dec policy.Decision) *Refusal {
-	if !dec.Review || in.Quiet || in.Refs.Actor == "" || policy.OfHost(in.Refs.Kind) {
+	if !dec.Review || in.Quiet || !in.theirs() || in.Refs.Actor == "" || policy.OfHost(in.Refs.Kind) {
 		return nil
 	}
 	r := &Refusal{

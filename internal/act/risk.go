@@ -183,7 +183,7 @@ const slowness = time.Second
 // probed counts a refusal below the nodes that one actor answers for, and holds the
 // answer back where there were too many.
 func (d *Doer) probed(ctx context.Context, in *Intent, f *Facts, at time.Time) {
-	if d.Risk == nil || in.Refs.Actor == "" || in.Refs.Kind != policy.KindPerson && in.Refs.Kind != policy.KindService && in.Refs.Kind != policy.KindAgent {
+	if d.Risk == nil || !in.theirs() || in.Refs.Actor == "" || in.Refs.Kind != policy.KindPerson && in.Refs.Kind != policy.KindService && in.Refs.Kind != policy.KindAgent {
 		return
 	}
 	what := []string{string(in.Action), in.Refs.Resource}

@@ -13,6 +13,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/profile"
+	"github.com/countersign-dev/countersign/internal/review"
 	"github.com/countersign-dev/countersign/internal/risk"
 	"github.com/countersign-dev/countersign/internal/session"
 )
@@ -251,5 +252,44 @@ func TestWhence(t *testing.T) {
 		if c.Now != r.time() || c.DeviceManaged || c.DevicesUsed || c.Agent != (policy.Agent{}) || c.Risk != policy.UnknownRisk {
 			t.Errorf("%s: what nothing tells is %+v", tc.name, c)
 		}
+	}
+}
+
+// TestAskedOfSomebodyCountsForNobody: what a resource server asks about somebody without a
+// token of theirs, and is refused, is neither probing of theirs nor theirs to be looked at.
+func TestAskedOfSomebodyCountsForNobody(t *testing.T) {
+	r := newRig(t)
+	src := policy.Default()
+	actions := make([]policy.Action, 21)
+	for i := range actions {
+		actions[i] = policy.Action(fmt.Sprint("far", i))
+		src.Schema += fmt.Sprintf("action %q appliesTo { principal: [Person], resource: [Thing], context: Context };\n", actions[i])
+	}
+	src.Files = append(src.Files, policy.File{Name: "own.cedar", Text: `@id("far") @reason("r") @opens("review") forbid (principal is Person, action, resource) when { resource.kind == "far" };`})
+	set, err := policy.Compile(src)
+	r.ok(err)
+	d, slowed := r.scored(), 0
+	d.Policy, d.Reviews, d.Slow = set, review.Book{Store: r.store}, func(context.Context, time.Duration) { slowed++ }
+	p := r.person("dana")
+	ask := func(asked bool) {
+		for _, a := range actions {
+			_, err := d.Do(t.Context(), act.Intent{
+				Action: a, Kind: audit.AccessDecided, From: act.Origin{Asked: asked}, Refs: act.Refs{Kind: policy.KindPerson, Actor: p.ID},
+				Elsewhere: &act.Elsewhere{On: policy.Resource{Type: "far", ID: "x"}},
+			})
+			r.code(err, problem.Denied, policy.CodeDenied)
+		}
+	}
+	band := func() string {
+		now, _ := r.band(d, act.Intent{Action: policy.SelfRead, Kind: audit.TokenRefused, From: act.Origin{Asked: true}, Refs: act.Refs{Kind: policy.KindPerson, Actor: p.ID, Owner: p.ID}})
+		return now
+	}
+	ask(false)
+	if n := len(r.reviews("")); slowed != 0 || n != 0 || band() != risk.Low {
+		t.Errorf("%d answers held back, %d reviews, %s", slowed, n, band())
+	}
+	ask(true) // the control: a token of theirs was shown
+	if n := len(r.reviews("")); slowed != 1 || n != review.MaxOpen || band() != risk.Medium {
+		t.Errorf("with a token: %d answers held back, %d reviews, %s", slowed, n, band())
 	}
 }
