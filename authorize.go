@@ -84,7 +84,8 @@ var errUndecided = problem.New(problem.Unavailable, "temporarily_unavailable", "
 // resource: nil if it may, else an error for Refuse. Where the policies are held here
 // (Config.Policies) it asks nobody and takes microseconds; it asks the issuer about what
 // only that can decide. If neither can be done, the action's stated outage answer is
-// given; an *AccessError refuses, any other *Error is Unavailable.
+// given; an *AccessError refuses, another *Error is Unavailable, or Unauthenticated of a
+// token that has expired or ended since it was verified.
 //
 // Decide before it is looked up whether the thing exists, with what the request says of
 // it, so that the answer does not tell (mechanisms A11).
@@ -131,6 +132,9 @@ func (v *Verifier) decline(w http.ResponseWriter, r *http.Request, t *Token, err
 
 // Authorize is the same of a token that this verifier verified.
 func (v *Verifier) Authorize(ctx context.Context, t *Token, action string, on Resource) error {
+	if err := v.over(t); err != nil {
+		return err
+	}
 	b := v.bundle
 	if b == nil {
 		a, err := v.consult(ctx, t, action, on)
@@ -146,7 +150,7 @@ func (v *Verifier) Authorize(ctx context.Context, t *Token, action string, on Re
 	if !known || !slices.Contains(act.Resources, on.Type) || !slices.Contains(act.Kinds, t.kind()) {
 		return v.no(t, Answer{})
 	}
-	can := act.Held && held.decider != nil && t.Act == nil && (!act.Groups || t.nameable())
+	can := act.Held && held.decider != nil && t.Act == nil && (!act.Groups || t.nameable()) && t.tellsOwner(on)
 	here, unanswered := whereDecided(act, can, age)
 	if here {
 		return v.judged(held, t, action, on)
@@ -160,6 +164,20 @@ func (v *Verifier) Authorize(ctx context.Context, t *Token, action string, on Re
 		return v.judged(held, t, action, on)
 	}
 	return err
+}
+
+// over refuses a token that has expired or ended since it was verified: no policy brings
+// it back.
+func (v *Verifier) over(t *Token) error {
+	if !v.now().Before(t.ExpiresAt.Add(tokenLeeway)) {
+		return errExpired
+	}
+	if v.feed != nil {
+		if ended, _, _ := v.feed.judge(t); ended {
+			return errRevoked
+		}
+	}
+	return nil
 }
 
 // whereDecided says of an action whether it is decided here, without asking anybody, and

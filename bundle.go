@@ -94,6 +94,12 @@ func (t *Token) nameable() bool {
 	return len(t.Subject) == subjectLength && strings.HasPrefix(t.Subject, "usr_")
 }
 
+// tellsOwner reports whether the token says enough to know whether a thing is its
+// person's: whom only a sector knows may own it by another name, which the issuer knows.
+func (t *Token) tellsOwner(on Resource) bool {
+	return on.Owner == "" || on.Owner == t.Subject || !t.Person() || t.nameable()
+}
+
 func newBundle(v *Verifier) *bundle {
 	return &bundle{v: v, hc: v.toward(v.cfg.Issuer + "/v1"), with: v.cfg.Policies, ready: make(chan struct{}), wake: make(chan struct{}, 1), began: time.Now()}
 }

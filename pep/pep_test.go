@@ -329,6 +329,45 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestWhoseItIs: of a person whom only a sector knows, the issuer says whether a thing that
+// is said to be somebody's is theirs: it may be, by another name.
+func TestWhoseItIs(t *testing.T) {
+	i := newIssuer(t)
+	i.rules += `@id("four.eyes") @reason("r") forbid (principal is Person, action == Action::"look", resource) when { resource.owner == principal };`
+	i.publish(1, 2, dana)
+	v := i.ready(i.point())
+	i.say(`{"decision":false}`) // it is theirs
+	sector := "cGFpcndpc2UtcGFpcndpc2UtcGFpcndpc2UtcGFpcndpc2U"
+	for _, c := range []struct {
+		who    holder
+		owner  string
+		status int
+		asked  int64
+	}{{holder{sub: sector, acr: "phr"}, sam, 403, 1}, {holder{sub: sector, acr: "phr"}, "", 200, 0}, {holder{sub: sector, acr: "phr"}, sector, 403, 0}, {holder{sub: dana, acr: "phr"}, sam, 200, 0}, {machine, sam, 200, 0}} {
+		before := i.asked.Load()
+		if w := i.tries(v, c.who, "look", countersign.Resource{Type: "Cluster", ID: "prod", Owner: c.owner}); w.Code != c.status || i.asked.Load()-before != c.asked {
+			t.Errorf("%s of %q: %d, asked %d times", c.who.sub, c.owner, w.Code, i.asked.Load()-before)
+		}
+	}
+}
+
+// TestATokenGrowsOld: who goes on asking with a token that was verified once is refused
+// when it has expired, whatever the policies say.
+func TestATokenGrowsOld(t *testing.T) {
+	i := newIssuer(t)
+	var ahead atomic.Int64
+	v := i.ready(i.point(func(c *countersign.Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) } }))
+	r := httptest.NewRequest(http.MethodPost, aud+"/", nil)
+	r.Header.Set("Authorization", "Bearer "+i.token(holder{sub: dana, acr: "phr"}))
+	token, err := v.Verify(r)
+	ok(t, err)
+	ok(t, v.Authorize(t.Context(), token, "look", prod))
+	ahead.Store(int64(6 * time.Minute))
+	if err := v.Authorize(t.Context(), token, "look", prod); !errors.Is(err, countersign.Unauthenticated) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestNeverOlder: no answer takes back what was seen, and none that is not the issuer's,
 // of now and whole is taken.
 func TestNeverOlder(t *testing.T) {

@@ -111,6 +111,18 @@ func TestEnforcementPoint(t *testing.T) {
 	if status, _ := tries(token, "look"); status != 200 || net.asked.Load() != before+1 {
 		t.Errorf("%d, asked %d times", status, net.asked.Load()-before)
 	}
+	// What has ended since it was verified is refused, by the feed.
+	r := httptest.NewRequest(http.MethodPost, deploy+"/", nil)
+	short := p.token(deploy, "use")
+	r.Header.Set("Authorization", "Bearer "+short)
+	verified, err := v.Verify(r)
+	ok(t, err)
+	ok(t, v.Authorize(t.Context(), verified, "own", countersign.Resource{Type: "Cluster", ID: "prod", Owner: verified.Subject}))
+	p.form("app", "/oauth/revoke", "token="+short)
+	wait("the end of a token", func() bool { return v.Recheck(t.Context(), verified) != nil })
+	if err := v.Authorize(t.Context(), verified, "own", countersign.Resource{Type: "Cluster", ID: "prod", Owner: verified.Subject}); !errors.Is(err, countersign.Unauthenticated) {
+		t.Errorf("a token that ended: %v", err)
+	}
 	// Cut off, each action gives its stated answer.
 	net.cut.Store(true)
 	for action, want := range map[string]int{"deploy": 200, "own": 200, "restart": 200, "look": 200, "destroy": 503} {
