@@ -163,13 +163,13 @@ func (e *engine) place(s *resolved.Schema) {
 						p.Groups = append(p.Groups, g)
 					}
 				}
-				fact, who := c.beyond()
-				if fact != "" || who {
+				fact, bar := c.beyond()
+				if fact != "" || bar != "" {
 					p.Local = false
 					p.Why = "policy " + c.ID + " reads " + fact
 				}
-				if who {
-					p.Why, p.Held = "policy "+c.ID+" asks who somebody is", false
+				if bar != "" {
+					p.Why, p.Held = "policy "+c.ID+" "+bar, false
 				}
 			}
 		}
@@ -188,10 +188,16 @@ var atEnforcement = []string{
 	"network.known", "network.zone", "presented", "no_passkey",
 }
 
+// unsaid begin the members of the context whose value, where they are not known, is one
+// that they may have: a rule against some of them would let all through.
+var unsaid = []string{"details.", "deployment."}
+
 // beyond says what a policy reads that an enforcement point does not have: a fact of
 // the context, or who exactly somebody is. It knows whose token it sees, by a name that
-// no policy has, and whether that is a member of a group.
-func (p *compiled) beyond() (fact string, who bool) {
+// no policy has, and whether that is a member of a group. bar is why it is not even to be
+// decided there in an outage, "" if it may be.
+func (p *compiled) beyond() (fact, bar string) {
+	who := false
 	switch sc := p.tree.Principal.(type) {
 	case ast.ScopeTypeAll, ast.ScopeTypeIs:
 	case ast.ScopeTypeIn:
@@ -205,8 +211,12 @@ func (p *compiled) beyond() (fact string, who bool) {
 	for _, c := range p.tree.Conditions {
 		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
 			if path, ok := path(n); ok {
-				if name := strings.Join(path, "."); !slices.Contains(atEnforcement, name) {
+				name := strings.Join(path, ".")
+				if !slices.Contains(atEnforcement, name) {
 					fact = "context." + name
+				}
+				if slices.ContainsFunc(unsaid, func(x string) bool { return strings.HasPrefix(name+".", x) }) {
+					bar = "reads " + fact
 				}
 				return false
 			}
@@ -227,7 +237,10 @@ func (p *compiled) beyond() (fact string, who bool) {
 			return true
 		})
 	}
-	return fact, who
+	if who {
+		bar = "asks who somebody is"
+	}
+	return fact, bar
 }
 
 func isGroup(n ast.IsNode) bool {

@@ -52,6 +52,19 @@ func TestWhereAnActionIsDecided(t *testing.T) {
 			t.Errorf("%s: %+v", condition, p)
 		}
 	}
+	// A rule against what is not known there would let it through in an outage.
+	for against, held := range map[string]bool{
+		`when { context.details.said.contains("payment amount>=1000") }`:                false,
+		`when { context.details.types.contains("payment") }`:                            false,
+		`when { context.deployment.manages_devices } unless { context.device.managed }`: false,
+		`when { context.risk.known && context.risk.band == "extreme" }`:                 true,
+		`unless { context.device.managed }`:                                             true,
+	} {
+		s := placedSet(t, `@id("p") @reason("r") permit (principal, action == Action::"x", resource); @id("f") @reason("r") forbid (principal, action == Action::"x", resource) `+against+`;`)
+		if p, _ := s.Place("x"); p.Local || p.Held != held || held != (s.Excerpt("https://a.example").Policies != "") {
+			t.Errorf("%s: %+v", against, p)
+		}
+	}
 	s := placedSet(t, `@id("p") @reason("r") permit (principal, action, resource is Cluster);`)
 	if p, ok := s.Place("always asked"); !ok || p.Local || p.Outage != OutageRefuse || !slices.Equal(p.Resources, []string{"Cluster"}) || !slices.Equal(p.Kinds, []string{KindPerson}) {
 		t.Errorf("%+v", p)
