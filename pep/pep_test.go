@@ -356,7 +356,9 @@ func TestWhoseItIs(t *testing.T) {
 func TestATokenGrowsOld(t *testing.T) {
 	i := newIssuer(t)
 	var ahead atomic.Int64
-	v := i.ready(i.point(func(c *countersign.Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) } }))
+	v := i.ready(i.point(func(c *countersign.Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	}))
 	r := httptest.NewRequest(http.MethodPost, aud+"/", nil)
 	r.Header.Set("Authorization", "Bearer "+i.token(holder{sub: dana, acr: "phr"}))
 	token, err := v.Verify(r)
