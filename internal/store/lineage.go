@@ -19,6 +19,7 @@ func (s *Store) lineageChange(u *unit, c act.Change) bool {
 		u.revocation(c.ID, 0, `n.ended_at IS NULL AND n.frozen_at IS NULL`)
 		u.then(`UPDATE node SET frozen_at = $1, why = $2, version = version + 1 WHERE id = $3 AND ended_at IS NULL AND frozen_at IS NULL`,
 			u.at.UnixMicro(), c.Why, c.ID)
+		u.unvouch(`CAST($2 AS TEXT)`, c.ID)
 	case lineage.Thaw:
 		u.present(c.ID)
 		u.revocation(c.ID, 1, `n.ended_at IS NULL AND n.frozen_at IS NOT NULL`)

@@ -37,10 +37,19 @@ VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9, $10, $11, '', '')`,
 	case review.Resolve:
 		u.must(1, refused(review.Over), `UPDATE review SET state = $1, resolved_by = $2, note = $3, over_at = $4, until = $5 WHERE id = $6 AND state = 'open'`,
 			string(c.State), c.By, c.Note, u.at.UnixMicro(), micros(c.Until), c.ID)
+		if c.State == review.Refused {
+			u.unvouch(`(SELECT actor FROM review WHERE id = $2)`, c.ID)
+		}
 	default:
 		return false
 	}
 	return true
+}
+
+// unvouch has no word count any more that was said of somebody, or by them: they are
+// stopped, or what they had was in other hands. who is SQL of their id, with $2.
+func (u *unit) unvouch(who, arg string) {
+	u.then(`UPDATE review SET until = $1 WHERE state = 'allowed' AND until > $1 AND `+who+` IN (actor, resolved_by)`, u.at.UnixMicro(), arg)
 }
 
 const reviewSQL = `SELECT id, kind, actor, client, action, state, count, ref, record, opened_at, last_at, seen, resolved_by, note, COALESCE(over_at, 0), COALESCE(until, 0) FROM review `

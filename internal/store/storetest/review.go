@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/review"
 	"github.com/countersign-dev/countersign/internal/store"
 )
@@ -111,6 +113,46 @@ func testReviews(t *testing.T, db Database) {
 	others(true)
 	r.do(lineage.Freeze{ID: lee.ID, Why: "disabled"})
 	others(false)
+}
+
+// testWordsEnd: what an administrator said counts no longer once it was not they in
+// another thing, they are disabled or recovered, or whoever said it is disabled.
+func testWordsEnd(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	n := 0
+	for name, end := range map[string]func(actor, by string) act.Change{
+		"not them elsewhere": func(actor, _ string) act.Change {
+			other := r.reviewed(actor, "", policy.TokenExchange)
+			r.do(review.Opens{Review: other})
+			return review.Resolve{ID: other.ID, State: review.Refused, By: "usr_x"}
+		},
+		"disabled":            func(actor, _ string) act.Change { return lineage.Freeze{ID: actor, Why: "disabled"} },
+		"recovered":           func(actor, _ string) act.Change { return recovery.EndAll{Person: actor, Why: "recovered"} },
+		"who said it is gone": func(_, by string) act.Change { return lineage.Freeze{ID: by, Why: "disabled"} },
+	} {
+		n++
+		dana, kim, lee := r.person(fmt.Sprint("dana", n)), r.person(fmt.Sprint("kim", n)), r.person(fmt.Sprint("lee", n))
+		for _, actor := range []string{dana.ID, lee.ID} {
+			v := r.reviewed(actor, "", policy.TokenRefresh)
+			by := kim.ID
+			if actor == lee.ID {
+				by = "usr_y"
+			}
+			r.do(review.Opens{Review: v})
+			r.do(review.Resolve{ID: v.ID, State: review.Allowed, By: by, Until: r.at.Add(time.Hour)})
+		}
+		if n := len(must(r.s.ReviewsOf(r.ctx, dana.ID, r.at))(t)); n != 1 {
+			t.Fatalf("%s: %d words", name, n)
+		}
+		r.do(end(dana.ID, kim.ID))
+		if list := must(r.s.ReviewsOf(r.ctx, dana.ID, time.Now().Add(time.Second)))(t); len(list) != 0 {
+			t.Errorf("%s: %+v", name, list)
+		}
+		if n := len(must(r.s.ReviewsOf(r.ctx, lee.ID, time.Now().Add(time.Second)))(t)); n != 1 {
+			t.Errorf("%s: of another %d words", name, n)
+		}
+	}
 }
 
 // testReviewRaces: of many who open or resolve at once, one does, and no actor gets

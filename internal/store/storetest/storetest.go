@@ -59,6 +59,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"recovery codes", testRecoveryCodes},
 		{"recovery races", testRecoveryRaces},
 		{"reviews", testReviews},
+		{"words end", testWordsEnd},
 		{"review races", testReviewRaces},
 		{"proofs on probation", testProbationProofs},
 		{"sessions", testSessions},
