@@ -160,7 +160,7 @@ func (v *Verifier) Authorize(ctx context.Context, t *Token, action string, on Re
 		return v.settle(t, a, nil)
 	}
 	b.stats.outages.Add(1)
-	if unanswered {
+	if unanswered && unasked(ctx, err) {
 		return v.judged(held, t, action, on)
 	}
 	return err
@@ -276,6 +276,14 @@ type evaluated struct {
 	Properties map[string]string `json:"properties,omitempty"`
 }
 
+// unasked reports whether err says that the issuer could not be asked. That it did not
+// take the question, or that whoever made the request went away, is no outage: they could
+// bring it about, and choose by that who decides.
+func unasked(ctx context.Context, err error) bool {
+	var answer *ResponseError
+	return ctx.Err() == nil && (!errors.As(err, &answer) || answer.Status/100 != 4)
+}
+
 // consult asks the issuer. An error is Unavailable.
 func (v *Verifier) consult(ctx context.Context, t *Token, action string, on Resource) (Answer, error) {
 	if v.asker == nil {
@@ -287,7 +295,7 @@ func (v *Verifier) consult(ctx context.Context, t *Token, action string, on Reso
 	}
 	a, err := v.evaluate(ctx, t, action, on)
 	if err != nil {
-		if ctx.Err() == nil {
+		if unasked(ctx, err) {
 			v.asker.silent.Store(int64(since))
 		}
 		v.log.Warn("ask the issuer about an action", "action", action, "err", err)

@@ -1,6 +1,8 @@
 package pep_test
 
 import (
+	"cmp"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -64,6 +66,7 @@ type issuer struct {
 	text   string
 	answer []byte // in the place of the bundle, if not nil
 	told   string // AuthZEN's answer, "" is none
+	status int    // of none; 0 is 503
 	asked  atomic.Int64
 	served atomic.Int64
 }
@@ -108,7 +111,7 @@ func newIssuer(t testing.TB) *issuer {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		if r.Header.Get("DPoP") == "" || !strings.HasPrefix(r.Header.Get("Authorization"), "DPoP ") || i.told == "" {
-			http.Error(w, "{}", http.StatusServiceUnavailable)
+			http.Error(w, "{}", cmp.Or(i.status, http.StatusServiceUnavailable))
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -367,6 +370,43 @@ func TestATokenGrowsOld(t *testing.T) {
 	ahead.Store(int64(6 * time.Minute))
 	if err := v.Authorize(t.Context(), token, "look", prod); !errors.Is(err, countersign.Unauthenticated) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestNobodyMakesAnOutage: a question that the issuer does not take, which is made of what
+// the request says, and a request whose client is gone, are decided by nobody: not by the
+// policies held, and not for others either.
+func TestNobodyMakesAnOutage(t *testing.T) {
+	i := newIssuer(t)
+	v := i.ready(i.point())
+	who := holder{sub: dana, acr: "phr"}
+	for _, status := range []int{400, 403, 413, 429} {
+		i.mu.Lock()
+		i.status = status
+		i.mu.Unlock()
+		if w := i.tries(v, who, "restart", prod); w.Code != 503 {
+			t.Errorf("a question answered with %d: %d", status, w.Code)
+		}
+	}
+	r := httptest.NewRequest(http.MethodPost, aud+"/", nil)
+	r.Header.Set("Authorization", "Bearer "+i.token(who))
+	token, err := v.Verify(r)
+	ok(t, err)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := v.Authorize(gone, token, "restart", prod); !errors.Is(err, countersign.Unavailable) {
+		t.Errorf("whoever asked is gone: %v", err)
+	}
+	i.say(`{"decision":true}`)
+	if w := i.tries(v, who, "restart", prod); w.Code != 200 || i.asked.Load() < 5 {
+		t.Errorf("the next request: %d", w.Code)
+	}
+	i.say("") // the control
+	i.mu.Lock()
+	i.status = 502
+	i.mu.Unlock()
+	if w := i.tries(v, who, "restart", prod); w.Code != 200 {
+		t.Errorf("in an outage: %d", w.Code)
 	}
 }
 
