@@ -215,6 +215,11 @@ func (p *place) form1(t *testing.T) {
 	if g := p.post("todo-api", "/access/v1/evaluation", reads, "X-Request-ID", strings.Repeat("x", 201)); g.header.Get("X-Request-ID") != "" || g.status != 200 {
 		t.Errorf("%d %v", g.status, g.header)
 	}
+	for _, body := range []string{strings.Replace(reads, `"1"`, `"1\u0000"`, 1), strings.Replace(reads, `"id":"1"`, `"id":"1","properties":{"owner":"x\u0000"}`, 1)} {
+		if g := p.post("todo-api", "/access/v1/evaluation", body); g.status != http.StatusBadRequest {
+			t.Errorf("a NUL: %d", g.status)
+		}
+	}
 	many := strings.TrimSuffix(strings.Repeat(`{"resource":{"type":"document","id":"1"}},`, 201), ",")
 	if g := p.post("todo-api", "/access/v1/evaluations", `{"evaluations":[`+many+`]}`); g.status != http.StatusBadRequest {
 		t.Errorf("%d", g.status)

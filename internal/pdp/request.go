@@ -82,8 +82,8 @@ func (o object) text(path, name string, needed bool) (string, error) {
 		return "", nil
 	}
 	var s *string
-	if !ok || json.Unmarshal(raw, &s) != nil || s == nil || *s == "" || len(*s) > maxText {
-		return "", wrong(path + name + " is a string of 1 to " + strconv.Itoa(maxText) + " bytes.")
+	if !ok || json.Unmarshal(raw, &s) != nil || s == nil || *s == "" || len(*s) > maxText || strings.Contains(*s, "\x00") {
+		return "", wrong(path + name + " is a string of 1 to " + strconv.Itoa(maxText) + " bytes, none of them NUL.")
 	}
 	return *s, nil
 }
