@@ -115,8 +115,14 @@ func TestOnesOwnReview(t *testing.T) {
 	if !strings.Contains(string(a.text), "another administrator") {
 		t.Errorf("%s", a.text)
 	}
+	c, err := r.store.Client(t.Context(), r.machine(l.person).grant.ID)
+	r.ok(err)
+	robot := r.refused(policy.KindService, c.Service, nil) // TestReviews has another's
+	r.want(l.do("POST", "/v1/reviews/"+robot.ID+"/allow", map[string]any{"reason": "it was mine"}), 403, "review_own")
 	r.seed("", lineage.Freeze{ID: other.ID, Why: "disabled"})
-	r.want(l.do("POST", "/v1/reviews/"+mine.ID+"/allow", map[string]any{"reason": "it was me"}), 200, "")
+	for _, v := range []review.Review{mine, robot} {
+		r.want(l.do("POST", "/v1/reviews/"+v.ID+"/allow", map[string]any{"reason": "it was me"}), 200, "")
+	}
 }
 
 // TestExplain: a reference leads whoever it concerns, and administrators, to the

@@ -84,7 +84,7 @@ func TestReviewPages(t *testing.T) {
 		}
 	}
 	// Dana may read it, and make nothing of it.
-	if own := b.get(at(open[0])); !strings.Contains(own.body, "This is about you: another administrator has to look at it.") || strings.Contains(own.body, "/admin/reviews/close") {
+	if own := b.get(at(open[0])); !strings.Contains(own.body, "This is about you, or a service of yours: another administrator has to look at it.") || strings.Contains(own.body, "/admin/reviews/close") {
 		t.Error("it offers Dana to judge herself")
 	}
 	b.stepUp(0, "/account")

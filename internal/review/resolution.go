@@ -99,14 +99,23 @@ func (x Resolution) Said(now time.Time) map[string]any {
 }
 
 // MayResolve says why an administrator may not resolve a review, nil if they may:
-// their own is for another one, if there is any. That they are one is policy's.
+// their own, and that of a service they answer for, is for another one, if there is any.
+// That they are one is policy's.
 func MayResolve(ctx context.Context, s Store, r Review, by string) error {
-	if r.Actor != by {
+	whose := r.Actor
+	if r.Kind == policy.KindService {
+		owner, err := s.ServiceOwner(ctx, r.Actor)
+		if err != nil {
+			return err
+		}
+		whose = owner
+	}
+	if whose != by {
 		return nil
 	}
 	others, err := s.OtherAdministrators(ctx, by)
 	if err == nil && others {
-		err = problem.New(problem.Denied, "review_own", "This is about you: another administrator has to look at it.")
+		err = problem.New(problem.Denied, "review_own", "This is about you, or a service of yours: another administrator has to look at it.")
 	}
 	return err
 }

@@ -152,6 +152,8 @@ type Store interface {
 	Reviews(ctx context.Context, s State, before string, n int) ([]Review, error)
 	// ReviewsOf lists those of an actor that are open or Allowed until after at.
 	ReviewsOf(ctx context.Context, actor string, at time.Time) ([]Review, error)
+	// ServiceOwner is the person who answers for a service, "" if there is none.
+	ServiceOwner(ctx context.Context, service string) (string, error)
 	// OtherAdministrators reports whether anybody else who is live administers.
 	OtherAdministrators(ctx context.Context, person string) (bool, error)
 }

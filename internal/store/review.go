@@ -88,6 +88,12 @@ func (s *Store) ReviewsOf(ctx context.Context, actor string, at time.Time) ([]re
 	return all(ctx, s.db, scanReview, reviewSQL+`WHERE actor = $1 AND (state = 'open' OR state = 'allowed' AND until > $2) ORDER BY id DESC LIMIT 500`, actor, at.UnixMicro())
 }
 
+// ServiceOwner implements review.Store.
+func (s *Store) ServiceOwner(ctx context.Context, service string) (string, error) {
+	owner, _, err := one(ctx, s.db, scanString, `SELECT owner FROM service WHERE id = $1`, service)
+	return owner, err
+}
+
 // OtherAdministrators implements review.Store.
 func (s *Store) OtherAdministrators(ctx context.Context, person string) (bool, error) {
 	n, err := need(ctx, s.db, "group", scanInt, `SELECT COUNT(*) FROM membership m JOIN people_group g ON g.id = m.grp JOIN node n ON n.id = m.person

@@ -41,7 +41,7 @@ func reviewCases() []testCase {
 	}
 	wrong, own, often, past, service := detail, detail, detail, detail, detail
 	wrong.Reason = Input{Error: "Say how you know that it was them."}
-	own.Allow, own.End, own.Suspend, own.Close, own.Not = nil, nil, nil, nil, "This is about you: another administrator has to look at it."
+	own.Allow, own.End, own.Suspend, own.Close, own.Not = nil, nil, nil, nil, "This is about you, or a service of yours: another administrator has to look at it."
 	often.Risk, often.Terms, often.Allow, often.Why = "", nil, nil, []Why{{"Erasing a person needs an administrator's phishing-resistant sign-in from the last 5 minutes.", "admin.erase"}}
 	often.NoAllow = "It was not refused for its risk, so nobody can vouch for it. What a rule refuses is made possible by an exception to that rule, in the policies."
 	past.ReviewRow, past.By, past.Note, past.Allow, past.End, past.Suspend, past.Close = allowed, "Dana Okafor", "Called her, she is in Lisbon", nil, nil, nil, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/lineage"
@@ -97,6 +98,14 @@ func testReviews(t *testing.T, db Database) {
 	}
 	if list := must(r.s.Reviews(r.ctx, "", "", 100))(t); len(list) != 0 {
 		t.Errorf("over for long: %+v", list)
+	}
+
+	svc := client.Service{ID: id.New(id.Service), Subject: id.Random(id.Service), Name: "Robot", Owner: sam.ID, Purpose: "tests", ReviewBy: time.Now().Add(time.Hour)}
+	r.do(client.Create{Client: client.Client{ID: id.New(id.Client), ClientID: "robot", Name: "Robot", Service: svc.ID}, NewService: &svc})
+	for of, want := range map[string]string{svc.ID: sam.ID, "svc_none": ""} {
+		if got := must(r.s.ServiceOwner(r.ctx, of))(t); got != want {
+			t.Errorf("%s is %q's", of, got)
+		}
 	}
 
 	admins := r.group(group.Administrators)
