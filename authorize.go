@@ -150,7 +150,7 @@ func (v *Verifier) Authorize(ctx context.Context, t *Token, action string, on Re
 	if !known || !slices.Contains(act.Resources, on.Type) || !slices.Contains(act.Kinds, t.kind()) {
 		return v.no(t, Answer{})
 	}
-	can := act.Held && held.decider != nil && t.Act == nil && (!act.Groups || t.nameable()) && t.tellsOwner(on)
+	can := act.Held && held.decider != nil && t.Act == nil && t.tellsKind() && (!act.Groups || t.nameable()) && t.tellsOwner(on)
 	here, unanswered := whereDecided(act, can, age)
 	if here {
 		return v.judged(held, t, action, on)

@@ -40,7 +40,7 @@ const (
 	bundleLife  = 24 * time.Hour   // how long they may be held without the issuer's word
 	maxBundle   = 8 << 20          // bytes
 
-	subjectLength = 30 // of a person's that is the same towards all clients: usr_ and 26 characters
+	subjectLength = 30 // of one that is the same towards all clients: usr_, or of a service svc_ or sub_, and 26 characters
 )
 
 // bundle holds the policies of one resource server, and never older ones than it has
@@ -92,6 +92,12 @@ func (h *heldPolicies) groupsOf(t *Token) []string {
 // one that only a client's sector knows has another form, and is in no bundle.
 func (t *Token) nameable() bool {
 	return len(t.Subject) == subjectLength && strings.HasPrefix(t.Subject, "usr_")
+}
+
+// tellsKind reports whether the token says of which kind its holder is. One of a person
+// whom only a sector knows, that says nothing of a sign-in, does not.
+func (t *Token) tellsKind() bool {
+	return t.Person() || len(t.Subject) == subjectLength && (strings.HasPrefix(t.Subject, "svc_") || strings.HasPrefix(t.Subject, "sub_"))
 }
 
 // tellsOwner reports whether the token says enough to know whether a thing is its

@@ -354,6 +354,26 @@ func TestWhoseItIs(t *testing.T) {
 	}
 }
 
+// TestAPersonIsNoService: a person's token that has neither a subject that all know nor a
+// sign-in is not taken for a machine's.
+func TestAPersonIsNoService(t *testing.T) {
+	i := newIssuer(t)
+	i.rules = strings.Replace(rules, `permit (principal, action == Action::"look", resource)`, `permit (principal is Service, action == Action::"look", resource)`, 1)
+	i.publish(1, 2, dana)
+	v := i.ready(i.point())
+	i.say(`{"decision":false}`)
+	for _, c := range []struct {
+		sub    string
+		status int
+		asked  int64
+	}{{"cGFpcndpc2UtcGFpcndpc2UtcGFpcndpc2UtcGFpcndpc2U", 403, 1}, {dana, 403, 0}, {machine.sub, 200, 0}, {strings.Replace(machine.sub, "svc_", "sub_", 1), 200, 0}} {
+		before := i.asked.Load()
+		if w := i.tries(v, holder{sub: c.sub}, "look", prod); w.Code != c.status || i.asked.Load()-before != c.asked {
+			t.Errorf("%s: %d, asked %d times", c.sub, w.Code, i.asked.Load()-before)
+		}
+	}
+}
+
 // TestATokenGrowsOld: who goes on asking with a token that was verified once is refused
 // when it has expired, whatever the policies say.
 func TestATokenGrowsOld(t *testing.T) {
