@@ -91,7 +91,7 @@ func open(t *testing.T) *lab {
 		l.applies(page)
 	}
 	cli := filepath.Dir(program.Build(t, "countersign"))
-	l.run(t, "sh", "-euc", "PATH="+cli+":$PATH\n"+l.block(t, "mcp.md", "admission"))
+	l.run(t, "sh", "-euc", "PATH="+cli+":$PATH\n"+l.block(t, "mcp.md", "admission")+"\ncountersign client allow localhost\n")
 	// The page's code finds its packages here.
 	packages, err := filepath.Abs("node_modules")
 	check(t, err)
