@@ -299,7 +299,10 @@ func (a *API) stepRollout(ctx context.Context, c *call, n int64, verb ruleset.Ve
 		step.Wave = 0
 	}
 	var budget *policy.Budget
-	if step.Prompts != nil && step.Denials != nil {
+	if (step.Prompts == nil) != (step.Denials == nil) || step.Prompts != nil && verb != ruleset.Resume {
+		return nil, problem.New(problem.Invalid, codeInvalid, "Another budget is of resume, and has both prompts and denials.")
+	}
+	if step.Prompts != nil {
 		budget = &policy.Budget{Prompts: *step.Prompts, Denials: *step.Denials}
 	}
 	changes, err := r.Apply(verb, step.Wave, budget, c.Person.ID, a.now())

@@ -80,6 +80,8 @@ func TestRolloutOverTheAPI(t *testing.T) {
 	r.want(other.do("POST", "/v1/clients", aClient("two")), 201, "")
 	r.want(l.step(b, "resume", object{"wave": 2}), 409, "wave_not_held")
 	r.want(l.step(b, "resume", object{"wave": 3}), 404, "wave_not_found")
+	r.want(l.step(b, "resume", object{"wave": 1, "denials": 8}), 400, "request_invalid")
+	r.want(l.step(b, "undo", object{"wave": 1, "prompts": 7, "denials": 8}), 400, "request_invalid")
 	b = r.want(l.step(b, "resume", object{"wave": 1, "prompts": 7, "denials": 8}), 200, "")
 	if w := waveOf(b, 1); w["state"] != "enforced" || w["prompts"] != 7.0 || w["denials"] != 8.0 || w["since"] != nil {
 		t.Errorf("%s", b.text)

@@ -76,9 +76,9 @@ func (s *Server) rolledOut(ctx context.Context, ro *ruleset.Rollout) (view.Rollo
 	}
 	switch {
 	case open:
-		m.UndoURL = rolloutURL(ruleset.Undo, 0, ro.Revision)
+		m.UndoURL = rolloutURL(ro, ruleset.Undo, 0)
 		if ro.Plan().Enforced(len(ro.Waves)-1, now) {
-			m.FinishURL = rolloutURL(ruleset.Finish, 0, ro.Revision)
+			m.FinishURL = rolloutURL(ro, ruleset.Finish, 0)
 		}
 	case ro.State == ruleset.Finished:
 		m.Ended = "It is finished, and in force for everybody as version " + strconv.FormatInt(ro.Version, 10) + "."
@@ -92,9 +92,9 @@ func (s *Server) rolledOut(ctx context.Context, ro *ruleset.Rollout) (view.Rollo
 			Prompts: view.Spent{Met: cost[i].Prompts, Most: x.Budget.Prompts, Over: !open}, Denials: view.Spent{Met: cost[i].Denials, Most: x.Budget.Denials, Over: !open},
 		}
 		if open && x.Held != "" {
-			row.ResumeURL = rolloutURL(ruleset.Resume, i+1, ro.Revision)
+			row.ResumeURL = rolloutURL(ro, ruleset.Resume, i+1)
 		} else if open {
-			row.PauseURL, row.UndoURL = rolloutURL(ruleset.Pause, i+1, ro.Revision), rolloutURL(ruleset.Undo, i+1, ro.Revision)
+			row.PauseURL, row.UndoURL = rolloutURL(ro, ruleset.Pause, i+1), rolloutURL(ro, ruleset.Undo, i+1)
 		}
 		costs, err := s.Rollouts.Store.Costs(ctx, ro, i+1, now, namedCosts)
 		if err != nil {
@@ -163,16 +163,17 @@ func (s *Server) unready(ctx context.Context, ro *ruleset.Rollout, after string,
 	return nil
 }
 
-func rolloutURL(verb ruleset.Verb, wave int, revision int64) string {
-	return withQuery(rolloutPath, "do", string(verb), "wave", strconv.Itoa(wave), "revision", strconv.FormatInt(revision, 10))
+// rolloutURL is where something is done with a rollout as it was seen: the next one
+// begins with the same revisions.
+func rolloutURL(ro *ruleset.Rollout, verb ruleset.Verb, wave int) string {
+	return withQuery(rolloutPath, "rollout", strconv.FormatInt(ro.N, 10), "do", string(verb), "wave", strconv.Itoa(wave), "revision", strconv.FormatInt(ro.Revision, 10))
 }
 
 // step is what a link or a form wants done with the rollout that runs.
 type step struct {
-	verb     ruleset.Verb
-	wave     int
-	revision int64
-	rollout  ruleset.Rollout
+	verb    ruleset.Verb
+	wave    int
+	rollout ruleset.Rollout
 }
 
 // stepOf reads it; get gives a parameter.
@@ -180,15 +181,16 @@ func (s *Server) stepOf(ctx context.Context, get func(string) string) (x step, e
 	x.verb = ruleset.Verb(get("do"))
 	wave, err1 := strconv.Atoi(get("wave"))
 	revision, err2 := strconv.ParseInt(get("revision"), 10, 64)
-	if err1 != nil || err2 != nil || x.verb.Kind() == 0 {
+	n, err3 := strconv.ParseInt(get("rollout"), 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || x.verb.Kind() == 0 {
 		return x, problem.New(problem.Invalid, "request_invalid", "This link is not whole.")
 	}
-	x.wave, x.revision = wave, revision
+	x.wave = wave
 	last, err := s.Rollouts.Store.Rollouts(ctx, 0, 1)
 	if err != nil {
 		return x, err
 	}
-	if len(last) == 0 || last[0].Revision != revision {
+	if len(last) == 0 || last[0].N != n || last[0].Revision != revision {
 		return x, ruleset.Moved()
 	}
 	x.rollout, err = s.Rollouts.Store.Rollout(ctx, last[0].N)
@@ -204,12 +206,15 @@ func (s *Server) rolloutChange(w http.ResponseWriter, r *http.Request, v *visito
 	if _, err := x.rollout.Apply(x.verb, x.wave, nil, v.person.ID, s.now()); err != nil {
 		return err
 	}
-	if ok, err := s.may(w, r, asAdmin(v, policy.PolicyPublish, 0), rolloutURL(x.verb, x.wave, x.revision), "rollout"); !ok {
+	if ok, err := s.may(w, r, asAdmin(v, policy.PolicyPublish, 0), rolloutURL(&x.rollout, x.verb, x.wave), "rollout"); !ok {
 		return err
 	}
 	m := view.RolloutChange{Verb: string(x.verb), Wave: x.wave, Back: view.PathRollout}
 	m.Form = view.Form{Action: rolloutPath, Hidden: []view.Field{
-		{Name: "do", Value: string(x.verb)}, {Name: "wave", Value: strconv.Itoa(x.wave)}, {Name: "revision", Value: strconv.FormatInt(x.revision, 10)},
+		{Name: "rollout", Value: strconv.FormatInt(x.rollout.N, 10)},
+		{Name: "do", Value: string(x.verb)},
+		{Name: "wave", Value: strconv.Itoa(x.wave)},
+		{Name: "revision", Value: strconv.FormatInt(x.rollout.Revision, 10)},
 	}}
 	if x.wave > 0 && x.wave <= len(x.rollout.Waves) {
 		wave := &x.rollout.Waves[x.wave-1]
@@ -244,7 +249,7 @@ func (s *Server) rolloutPosted(w http.ResponseWriter, r *http.Request, v *visito
 		}
 		return act.Effect{Changes: changes, Parts: append(about(v), audit.Part{Body: x.rollout.Said(x.verb, x.wave)})}, nil
 	}
-	if ok, err := s.perform(w, r, in, rolloutURL(x.verb, x.wave, x.revision), "rollout"); !ok {
+	if ok, err := s.perform(w, r, in, rolloutURL(&x.rollout, x.verb, x.wave), "rollout"); !ok {
 		return err
 	}
 	return seeOther(w, r, withQuery(view.PathRollout, "done", x.verb.Kind().Name()))

@@ -24,7 +24,7 @@ func TestRolloutPages(t *testing.T) {
 	sam := r.browser()
 	sam.accept(b.invite("Sam", "", ""), "Sam", "sam").to(t)
 	b.get("/admin/rollout").shows(t, 200, "Rollout")
-	b.get("/admin/rollout/change?do=pause&wave=1&revision=1").shows(t, 409, "")
+	b.get("/admin/rollout/change?rollout=1&do=pause&wave=1&revision=1").shows(t, 409, "")
 	src := policy.Default()
 	src.Files = append(src.Files, policy.File{Name: "x.cedar", Text: `@id("hw") @reason("r") forbid (principal is Person, action == Action::"session.end", resource) unless { context.assurance.age.phrh <= duration("15m") };`})
 	begin := func(n int64) {
@@ -39,7 +39,7 @@ func TestRolloutPages(t *testing.T) {
 	}
 	begin(1)
 	sam.get("/admin/rollout").shows(t, 403, "")
-	sam.post("/admin/rollout/change", "do", "undo", "wave", "0", "revision", "1")
+	sam.post("/admin/rollout/change", "rollout", "1", "do", "undo", "wave", "0", "revision", "1")
 	page := b.get("/admin/rollout")
 	page.shows(t, 200, "Rollout")
 	for _, want := range []string{"everybody else", "In force", "0 of 4", "for the audit", "hw", "2 of 2 people", "do=finish"} {
@@ -47,14 +47,15 @@ func TestRolloutPages(t *testing.T) {
 			t.Errorf("the page does not say %q", want)
 		}
 	}
-	b.get("/admin/rollout/change?do=stop&wave=1&revision=1").shows(t, 400, "")
-	b.get("/admin/rollout/change?do=resume&wave=1&revision=1").shows(t, 409, "")
+	b.get("/admin/rollout/change?rollout=1&do=stop&wave=1&revision=1").shows(t, 400, "")
+	b.get("/admin/rollout/change?rollout=1&do=resume&wave=1&revision=1").shows(t, 409, "")
 
+	number := "1"
 	do := func(verb, wave, to string, revision string) {
 		t.Helper()
-		page := b.get("/admin/rollout/change?do=" + verb + "&wave=" + wave + "&revision=" + revision)
+		page := b.get("/admin/rollout/change?rollout=" + number + "&do=" + verb + "&wave=" + wave + "&revision=" + revision)
 		page.shows(t, 200, "")
-		b.post("/admin/rollout/change", "do", page.field(t, "do"), "wave", page.field(t, "wave"), "revision", page.field(t, "revision")).sent(t, "/admin/rollout?done="+to)
+		b.post("/admin/rollout/change", "rollout", page.field(t, "rollout"), "do", page.field(t, "do"), "wave", page.field(t, "wave"), "revision", page.field(t, "revision")).sent(t, "/admin/rollout?done="+to)
 		if k := r.kinds(); k[len(k)-1].Name() != to {
 			t.Errorf("recorded is %s", k[len(k)-1])
 		}
@@ -63,21 +64,27 @@ func TestRolloutPages(t *testing.T) {
 	if rollout(1).Waves[0].Held != policy.Paused {
 		t.Errorf("%+v", rollout(1).Waves)
 	}
-	b.post("/admin/rollout/change", "do", "undo", "wave", "0", "revision", "1").shows(t, 409, "") // as it was seen before
+	b.post("/admin/rollout/change", "rollout", "1", "do", "undo", "wave", "0", "revision", "1").shows(t, 409, "") // as it was seen before
 	do("resume", "1", "rollout.resumed", "2")
 	do("undo", "1", "rollout.undone", "3")
 	r.clock.move(20 * time.Minute)
-	b.post("/admin/rollout/change", "do", "resume", "wave", "1", "revision", "4").sent(t, "/step-up?")
+	b.post("/admin/rollout/change", "rollout", "1", "do", "resume", "wave", "1", "revision", "4").sent(t, "/step-up?")
 	if rollout(1).Waves[0].Held != policy.Undone {
 		t.Error("an old sign-in let it go on")
 	}
-	b.stepUp(0, "/admin/rollout/change?do=resume&wave=1&revision=4")
+	b.stepUp(0, "/admin/rollout/change?rollout=1&do=resume&wave=1&revision=4")
 	do("resume", "1", "rollout.resumed", "4")
 	do("undo", "0", "rollout.undone", "5")
 	if rollout(1).State != ruleset.TakenOff {
 		t.Errorf("%+v", rollout(1))
 	}
 	begin(2)
+	number = "2"
+	for _, verb := range []string{"finish", "undo"} { // as the one before was seen, which had this revision too
+		b.get("/admin/rollout/change?rollout=1&do="+verb+"&wave=0&revision=1").shows(t, 409, "")
+		b.post("/admin/rollout/change", "rollout", "1", "do", verb, "wave", "0", "revision", "1").shows(t, 409, "")
+		b.post("/admin/rollout/change", "do", verb, "wave", "0", "revision", "1").shows(t, 400, "")
+	}
 	do("finish", "0", "rollout.finished", "1")
 	if ro := rollout(2); ro.State != ruleset.Finished || ro.Version != 1 {
 		t.Errorf("%+v", ro)
