@@ -341,7 +341,7 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 	if look != nil {
 		look.At, look.Record, look.Ref = rec.At, rec.ID, web.RefOf(ctx)
 	}
-	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Changes: d.again(look), Row: row, Met: dec.Met()}); err != nil {
+	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Changes: d.again(look), Row: row, Met: in.met(&dec)}); err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
 	d.probed(ctx, &in, f, rec.At)

@@ -108,10 +108,20 @@ func (c *metCache) remember(k metKey) {
 	c.seen[k] = true
 }
 
+// met is what a rollout cost whoever tries; nil if nothing. Whoever asks about somebody
+// without a token of theirs could otherwise spend the budget of a wave by asking about
+// one after the other.
+func (in *Intent) met(dec *policy.Decision) *policy.Met {
+	if !in.theirs() {
+		return nil
+	}
+	return dec.Met()
+}
+
 // tell records what a rollout cost whoever was only judged, or is refused without a
 // record: pages ask before they act, and whoever is refused goes no further.
 func (d *Doer) tell(ctx context.Context, in *Intent, dec *policy.Decision, at time.Time) error {
-	met := dec.Met()
+	met := in.met(dec)
 	if met == nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -122,3 +123,44 @@ func storeFound() act.Change {
 }
 
 func createGroup(g group.Group) act.Change { return group.Create{Group: g} }
+
+// What a resource server asks about somebody without a token of theirs costs a rollout
+// nothing: it could ask about one after the other until the policies take themselves
+// back. With a token, it is what they meet.
+func TestAskedOfSomebodyCostsNothing(t *testing.T) {
+	r := newRig(t)
+	r.seed(storeFound())
+	p, q := r.person("dana"), r.person("lee")
+	r.rollOut(`@id("no.self") @reason("r") forbid (principal is Person, action == Action::"self.write", resource);`, nil, policy.Wave{Rest: true, From: r.time()})
+	looked := 0
+	r.do.Cost = func() { looked++ }
+	ask := func(who string, asked bool) {
+		in := act.Intent{
+			Action: policy.SelfWrite, Kind: audit.AccessDecided, From: act.Origin{Asked: asked}, Refs: act.Refs{Kind: policy.KindPerson, Actor: who},
+			Elsewhere: &act.Elsewhere{On: policy.Resource{Type: policy.KindPerson, ID: who, Owner: who}, Shown: assurance.State{}},
+		}
+		dec, _, err := r.do.Judge(t.Context(), in)
+		r.ok(err)
+		if dec.Outcome != policy.Deny || dec.Tried == nil || !dec.Tried.Enforced {
+			t.Fatalf("%+v", dec)
+		}
+		_, err = r.do.Do(t.Context(), in)
+		r.code(err, problem.Denied, policy.CodeDenied)
+	}
+	cost := func() int {
+		ro, err := r.store.Rollout(t.Context(), 1)
+		r.ok(err)
+		met, err := r.store.Cost(t.Context(), &ro, r.time())
+		r.ok(err)
+		return met[0].Denials
+	}
+	ask(p.ID, false)
+	ask(q.ID, false)
+	if n := cost(); n != 0 || looked != 0 {
+		t.Errorf("without a token it cost %d refusals, and was looked at %d times", n, looked)
+	}
+	ask(p.ID, true)
+	if n := cost(); n != 1 || looked == 0 {
+		t.Errorf("with one, %d, and %d times", n, looked)
+	}
+}
