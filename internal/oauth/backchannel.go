@@ -204,6 +204,8 @@ func (s *Server) hinted(ctx context.Context, a *authRequest, f web.Form) (hinted
 	switch {
 	case f.Has("login_hint_token"):
 		return hinted{}, invalid("invalid_request", "login_hint_token is not accepted: use login_hint or id_token_hint.")
+	case name != "" && a.in.Subject != "": // whoever is asked could see it, and neither answer nor report it
+		return hinted{}, invalid("invalid_request", "claims asks for a subject: name them by id_token_hint, and not by login_hint.")
 	case name != "":
 		p, err = s.People.PersonByUsername(ctx, name)
 	default:

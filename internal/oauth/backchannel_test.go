@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/factor"
@@ -21,6 +22,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/secret"
@@ -215,6 +217,7 @@ func TestBackchannelRequestsAreExact(t *testing.T) {
 		{"prompt", c, 400, "invalid_request", []string{"prompt", "login"}},
 		{"user code", c, 400, "invalid_request", []string{"user_code", "1234"}},
 		{"essential", c, 400, "unmet_authentication_requirements", []string{"claims", `{"id_token":{"acr":{"essential":true,"value":"gold"}}}`}},
+		{"a subject that is not who sees it", c, 400, "invalid_request", []string{"claims", `{"id_token":{"sub":{"value":"somebody else"}}}`}},
 		{"unknown details", c, 400, "invalid_authorization_details", []string{"authorization_details", `[{"type":"payment"}]`}},
 		{"request_uri", c, 400, "invalid_request", []string{"request_uri", "urn:x"}},
 		{"expiry", c, 400, "invalid_request", []string{"requested_expiry", "soon"}},
@@ -369,6 +372,15 @@ func TestReportedRequests(t *testing.T) {
 		r.expect("another client's", 400, "authorization_pending", r.post("/oauth/token", theirs))
 		_, err := r.says(ref, grant.Allow, "")
 		r.codeOf(err, "interaction_done")
+		var later []act.Change
+		for i := range 300 { // as many as three in a quarter of an hour are
+			at := r.clock.now().Add(time.Duration(i+1) * time.Second)
+			data := got(json.Marshal(grant.Backchannel{Decoupled: grant.Decoupled{Client: other.ID, Started: at}}))(r)
+			later = append(later, once.Put{Value: once.Value{
+				Purpose: once.BackchannelAsked, Key: once.KeyOf(once.BackchannelAsked, at.String()), Bound: r.person.ID, Data: data, MadeAt: at, ExpiresAt: at.Add(time.Minute),
+			}})
+		}
+		r.do(audit.CIBAAsked, later...)
 		r.clock.move(grant.ReportedFor - time.Second)
 		r.expect("within a day", 403, "access_denied", r.askFor(c))
 		r.askedFor(r.askFor(other))
@@ -647,6 +659,11 @@ func TestBackchannelIsPolicys(t *testing.T) {
 	}
 	r.prove(ref, false)
 	got(r.says(ref, grant.Allow, ""))(r)
+	src := policy.Default() // forbids what was allowed a moment ago, and nothing else
+	src.Files = append(src.Files, policy.File{Name: "x.cedar", Text: `@id("x") @reason("r") forbid (principal, action == Action::"ciba.approve", resource) when { resource.kind == "resource" && context.details.types.contains("payment") };`})
+	r.nodes[0].server.Do.Policy = got(policy.Compile(src))(r)
+	r.expect("forbidden since", 400, "invalid_grant", r.post("/oauth/token", r.fetch(c, b)))
+	r.allow()
 	if tok = r.tokens(r.post("/oauth/token", r.fetch(c, b))); len(tok.Details) != 1 {
 		t.Errorf("%+v", tok)
 	}

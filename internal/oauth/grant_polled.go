@@ -11,6 +11,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/secret"
 )
 
@@ -99,14 +100,31 @@ func (g polledGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 	return g.s.redeem(ctx, t, red, res)
 }
 
-// stillAllowed asks policy once more for what a person allowed minutes ago: one
-// that forbids it since then counts. Proofs that have grown older since do not
-// matter.
+// stillAllowed asks policy once more for what a person allowed minutes ago, with all
+// that they were asked: one that forbids it since then counts. Proofs that have grown
+// older since do not matter.
 func (g polledGrant) stillAllowed(ctx context.Context, c grant.Code) error {
-	dec, _, err := g.s.Do.Judge(ctx, act.Intent{
+	in := act.Intent{
 		Action: g.yes, Proofs: c.Proofs,
-		Refs: act.Refs{Kind: policy.KindPerson, Actor: c.Person, Session: c.Session, Client: c.Client, Owner: c.Person},
-	})
+		Refs: act.Refs{Kind: policy.KindPerson, Actor: c.Person, Session: c.Session, Client: c.Client, Resources: c.Resources},
+	}
+	var list []resource.Resource
+	for i, id := range c.Resources {
+		res, err := g.s.Resources.Resource(ctx, id)
+		if err != nil {
+			return err
+		}
+		if list = append(list, res); i == 0 {
+			in.Refs.Resource = id
+		}
+	}
+	for _, name := range c.Scopes {
+		if !isIdentity(name) {
+			in.Refs.Scopes = append(in.Refs.Scopes, name)
+		}
+	}
+	in.Details = judged(c.Details, list...)
+	dec, _, err := g.s.Do.Judge(ctx, in)
 	if err == nil && dec.Outcome == policy.Deny {
 		err = g.unknown.Because(dec.Problem(g.s.Ladder))
 	}

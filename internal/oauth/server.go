@@ -96,7 +96,7 @@ type People interface {
 	PersonByUsername(ctx context.Context, username string) (account.Person, error)
 	PersonBySubject(ctx context.Context, sub string) (account.Person, error)
 	// OnceBound gives the values of a purpose that are bound to somebody, the newest
-	// first, at most a hundred: spent ones and, for a day, expired ones too.
+	// first, at most a thousand: spent ones and, for a day, expired ones too.
 	OnceBound(ctx context.Context, p once.Purpose, bound string) ([]once.Value, error)
 }
 

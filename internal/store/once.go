@@ -103,9 +103,9 @@ ORDER BY made_at, hash LIMIT 1000`, int64(p), s.now().UnixMicro())
 }
 
 // OnceBound lists the values of a purpose that are bound to somebody, the newest
-// first, at most 100: spent ones, and expired ones for as long as they are kept, too.
+// first, at most 1000: spent ones, and expired ones for as long as they are kept, too.
 func (s *Store) OnceBound(ctx context.Context, p once.Purpose, bound string) ([]once.Value, error) {
-	list, err := all(ctx, s.db, scanOnce, onceSQL+`WHERE purpose = $1 AND bound = $2 AND bound <> '' ORDER BY made_at DESC, hash LIMIT 100`, int64(p), bound)
+	list, err := all(ctx, s.db, scanOnce, onceSQL+`WHERE purpose = $1 AND bound = $2 AND bound <> '' ORDER BY made_at DESC, hash LIMIT 1000`, int64(p), bound)
 	if err != nil {
 		return nil, fmt.Errorf("store: list single-use values: %w", err)
 	}
