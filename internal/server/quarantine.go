@@ -42,18 +42,19 @@ type standing struct {
 func (s *State) Epoch() int64 { return s.epoch }
 
 // look reads whether the deployment is in quarantine, and whether it still is in
-// the epoch that it was opened in.
+// the epoch that it was opened in. One that is not is opened anew: until then this
+// server holds the keys and the log of the epoch before, and stays as it stood.
 func (s *State) look(ctx context.Context) error {
 	d, err := s.Store.Deployment(ctx)
 	if err != nil {
 		return err
 	}
+	if d.Epoch != s.epoch {
+		return ErrEpoch
+	}
 	now := &standing{quarantined: !d.Quarantined.IsZero(), why: d.Why}
 	if was := s.standing.Swap(now); now.quarantined && (was == nil || !was.quarantined) {
 		s.log.Error("the database has gone back in time: in quarantine, nothing is issued", "why", d.Why, "next", "countersignd quarantine status")
-	}
-	if d.Epoch != s.epoch {
-		return ErrEpoch
 	}
 	return s.readPolicy(ctx)
 }

@@ -129,6 +129,32 @@ func TestQuarantine(t *testing.T) {
 	}
 }
 
+// TestUntilItIsOpenedAnew: another process ends the quarantine, in a new epoch. A server
+// of the epoch before answers nobody, and does not say that it is ready, until it has
+// been opened anew: it has the keys that were replaced.
+func TestUntilItIsOpenedAnew(t *testing.T) {
+	t.Parallel()
+	s, _ := newServer(t)
+	s.ready.Store(true)
+	_, err := s.seq.Step(t.Context())
+	check(t, err)
+	check(t, s.Ready(t.Context())) // positive control
+	_, err = s.Remembered(t.Context(), store.Anchor{By: store.ByFeed, Epoch: 1, HW: 1 << 20})
+	check(t, err)
+	other, err := OpenState(t.Context(), s.Config, Options{})
+	check(t, err)
+	defer other.Close()
+	check(t, other.Leave(t.Context(), LeaveAs{}))
+	for range 2 {
+		if err := s.look(t.Context()); !errors.Is(err, ErrEpoch) {
+			t.Fatalf("another epoch: %v", err)
+		}
+		if s.Quarantined() == "" || s.Ready(t.Context()) == nil {
+			t.Errorf("a server of the epoch before serves: quarantined %q, ready %v", s.Quarantined(), s.Ready(t.Context()))
+		}
+	}
+}
+
 // TestMarkOfALaterEpoch: what an enforcement point gives back tells that the
 // database has gone back in every epoch, not in the first alone.
 func TestMarkOfALaterEpoch(t *testing.T) {
