@@ -114,7 +114,8 @@ type Asked struct {
 
 // The limits of asking one person.
 const (
-	MaxAsked    = 3 // requests that wait for one person, whoever asked
+	MaxAsked    = 3 // requests to one person within AskedWithin that they did not allow, whoever asked
+	AskedWithin = 15 * time.Minute
 	ReportedFor = 24 * time.Hour
 	maxCoolDown = time.Hour
 )
@@ -149,12 +150,17 @@ func AskAgain(all []Asked, client string, now time.Time) (at time.Time, reported
 	return mine[len(mine)-1].EndsAt.Add(wait), false
 }
 
-// Waiting counts the requests that wait for an answer.
-func Waiting(all []Asked, now time.Time) (n int) {
+// Room says when a person can be asked next, whoever asks: the zero time for at once.
+func Room(all []Asked, now time.Time) time.Time {
+	var began []time.Time
 	for _, a := range all {
-		if a.Became == "" && now.Before(a.Until) {
-			n++
+		if a.Became != AskAllowed && now.Before(a.Began.Add(AskedWithin)) {
+			began = append(began, a.Began)
 		}
 	}
-	return n
+	if len(began) < MaxAsked {
+		return time.Time{}
+	}
+	slices.SortFunc(began, time.Time.Compare)
+	return began[len(began)-MaxAsked].Add(AskedWithin)
 }

@@ -109,7 +109,21 @@ func TestAskAgain(t *testing.T) {
 			t.Errorf("%s: %v %t, want %v %t", name, got, reported, c.want, c.reported)
 		}
 	}
-	if n := Waiting([]Asked{ask(0, "", 5), ask(1, "", 6), ask(1, AskDenied, 2)}, at(5)); n != 1 {
-		t.Errorf("%d wait", n)
+	for name, c := range map[string]struct {
+		all  []Asked
+		now  int
+		want time.Time
+	}{
+		"never asked":          {nil, 0, time.Time{}},
+		"two":                  {[]Asked{ask(0, "", 5), ask(1, AskDenied, 2)}, 2, time.Time{}},
+		"three":                {[]Asked{ask(2, "", 7), ask(0, AskReported, 1), other}, 3, at(15)},
+		"three, over":          {[]Asked{ask(0, "", 5), ask(1, "", 6), ask(1, AskMistyped, 2)}, 14, at(15)},
+		"the first long ago":   {[]Asked{ask(0, "", 5), ask(1, "", 6), ask(1, AskDenied, 2)}, 15, time.Time{}},
+		"one of three allowed": {[]Asked{ask(0, AskAllowed, 5), ask(1, "", 6), ask(1, AskDenied, 2)}, 6, time.Time{}},
+		"four":                 {[]Asked{ask(0, "", 5), ask(1, "", 6), ask(2, "", 7), ask(3, "", 8)}, 4, at(16)},
+	} {
+		if got := Room(c.all, at(c.now)); !got.Equal(c.want) {
+			t.Errorf("%s: room at %v, want %v", name, got, c.want)
+		}
 	}
 }

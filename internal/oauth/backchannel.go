@@ -298,15 +298,15 @@ func tooManyAsked(wait time.Duration) *problem.Error {
 var errReported = problem.New(problem.Denied, "access_denied", "This person is not asked by this client any more today.")
 
 // mayAsk holds a client to the pauses that it has to keep (grant.AskAgain), and
-// everybody to what may wait for one person. The budget that the act takes from does
-// the same for those that come at once.
+// everybody to what one person may be asked. The budget that the act takes from does
+// the same for those that come at once; its windows have edges, at which twice as many
+// would be taken.
 func (s *Server) mayAsk(ctx context.Context, c client.Client, who hinted, now time.Time) error {
 	values, err := s.People.OnceBound(ctx, once.BackchannelAsked, who.bound)
 	if err != nil {
 		return err
 	}
 	all := make([]grant.Asked, 0, len(values))
-	first := now.Add(grant.BackchannelLongest)
 	for _, v := range values {
 		var b grant.Backchannel
 		if err := json.Unmarshal(v.Data, &b); err != nil {
@@ -315,8 +315,6 @@ func (s *Server) mayAsk(ctx context.Context, c client.Client, who hinted, now ti
 		x := grant.Asked{Client: b.Client, Began: b.Started, Until: v.ExpiresAt, EndsAt: v.ExpiresAt, Became: v.Ref}
 		if !v.UsedAt.IsZero() {
 			x.EndsAt = v.UsedAt
-		} else if x.Until.After(now) && x.Until.Before(first) {
-			first = x.Until
 		}
 		all = append(all, x)
 	}
@@ -326,8 +324,9 @@ func (s *Server) mayAsk(ctx context.Context, c client.Client, who hinted, now ti
 		return errReported
 	case at.After(now):
 		return tooManyAsked(at.Sub(now))
-	case grant.Waiting(all, now) >= grant.MaxAsked:
-		return tooManyAsked(first.Sub(now))
+	}
+	if at = grant.Room(all, now); at.After(now) {
+		return tooManyAsked(at.Sub(now))
 	}
 	return nil
 }

@@ -345,6 +345,18 @@ func TestBackchannelIsNoSiege(t *testing.T) {
 		r.askedFor(r.askFor(other))
 		r.clock.move(time.Minute)
 		r.askedFor(r.askFor(c))
+		r.clock.move(factor.GuessWindow + time.Hour)
+		// The end of one window and the beginning of the next are no more than one.
+		r.askedFor(r.askFor(r.desk(nil)))
+		r.clock.move(14 * time.Minute)
+		for range 2 {
+			r.askedFor(r.askFor(r.desk(nil), "requested_expiry", "30"))
+		}
+		r.clock.move(time.Minute)
+		r.askedFor(r.askFor(r.desk(nil)))
+		if a := r.askFor(r.desk(nil)); a.status != 503 || a.header.Get("Retry-After") != "840" {
+			r.Errorf("a fourth in two minutes: %d %s, retry after %s", a.status, a.body, a.header.Get("Retry-After"))
+		}
 	})
 }
 
