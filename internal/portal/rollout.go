@@ -185,7 +185,9 @@ func (s *Server) stepOf(ctx context.Context, get func(string) string) (x step, e
 	if err1 != nil || err2 != nil || err3 != nil || x.verb.Kind() == 0 {
 		return x, problem.New(problem.Invalid, "request_invalid", "This link is not whole.")
 	}
-	x.wave = wave
+	if x.wave = wave; x.verb == ruleset.Finish { // it is of all of it, whatever a link says
+		x.wave = 0
+	}
 	last, err := s.Rollouts.Store.Rollouts(ctx, 0, 1)
 	if err != nil {
 		return x, err

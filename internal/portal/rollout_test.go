@@ -85,7 +85,8 @@ func TestRolloutPages(t *testing.T) {
 		b.post("/admin/rollout/change", "rollout", "1", "do", verb, "wave", "0", "revision", "1").shows(t, 409, "")
 		b.post("/admin/rollout/change", "do", verb, "wave", "0", "revision", "1").shows(t, 400, "")
 	}
-	do("finish", "0", "rollout.finished", "1")
+	b.get("/admin/rollout/change?rollout=2&do=finish&wave=1&revision=1").shows(t, 200, "Finish the rollout?")
+	do("finish", "1", "rollout.finished", "1")
 	if ro := rollout(2); ro.State != ruleset.Finished || ro.Version != 1 {
 		t.Errorf("%+v", ro)
 	}
