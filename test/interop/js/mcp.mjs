@@ -20,6 +20,7 @@ async function sdk() {
 class Memory {
   logins = 0
   dropped = []
+  replaced = new Set()
 
   constructor(redirectUrl, known) {
     this.redirectUrl = redirectUrl
@@ -34,7 +35,12 @@ class Memory {
   clientInformation() { return this.information }
   saveClientInformation(information) { this.information = information }
   tokens() { return this.held }
-  saveTokens(tokens) { this.held = tokens }
+  /** saveTokens does not go back: of renewals that overtake each other, the answer with a token that was replaced already may come last. */
+  saveTokens(tokens) {
+    if (this.replaced.has(tokens.refresh_token)) return
+    if (this.held && this.held.refresh_token !== tokens.refresh_token) this.replaced.add(this.held.refresh_token)
+    this.held = tokens
+  }
   saveCodeVerifier(verifier) { this.verifier = verifier }
   codeVerifier() { return this.verifier }
   discoveryState() { return this.discovered }
