@@ -76,24 +76,16 @@ type asking struct {
 	network string // of who is there, "" if unknown
 }
 
-// asking is how the document of a client is fetched: only of a domain that
-// administrators allowed may it be within the network.
-func (s *Server) asking(ctx context.Context, clientID, network string) (*asking, error) {
-	rules, err := s.Admissions.Rules(ctx)
-	if err != nil {
-		return nil, err
+// asking is how the document of a client is fetched of which administrators say this:
+// only where they allowed its domain may it be within the network.
+func (s *Server) asking(said client.Trust, network string) *asking {
+	if allowed(said) {
+		return &asking{s.FetchAllowed, network}
 	}
-	if allowedDomain(clientID, rules) {
-		return &asking{s.FetchAllowed, network}, nil
-	}
-	return &asking{s.Fetch, network}, nil
+	return &asking{s.Fetch, network}
 }
 
-// allowedDomain reports whether administrators allowed the domain of a document.
-func allowedDomain(clientID string, rules []client.Rule) bool {
-	t := client.TrustOf(client.Client{Origin: client.Origin{Source: client.FromDocument, Group: client.DocumentHost(clientID)}}, rules)
-	return t == client.Allowed || t == client.Trusted
-}
+func allowed(t client.Trust) bool { return t == client.Allowed || t == client.Trusted }
 
 type fetcher func(ctx context.Context, clientID, etag string) (*published, error)
 

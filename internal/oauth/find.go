@@ -97,8 +97,8 @@ func (s *Server) admit(ctx context.Context, c *client.Client, open client.Openne
 	return nil
 }
 
-// asPublished is a stored client as its document says it is now; as it was agreed
-// to while the document cannot be had.
+// asPublished is a stored client, admitted, as its document says it is now; as it was
+// agreed to while the document cannot be had.
 func (s *Server) asPublished(ctx context.Context, c client.Client, network string) (client.Client, error) {
 	open, err := s.Admissions.Openness(ctx)
 	if err != nil {
@@ -106,9 +106,7 @@ func (s *Server) asPublished(ctx context.Context, c client.Client, network strin
 	}
 	var via *asking
 	if open.Documents != client.Nobody {
-		if via, err = s.asking(ctx, c.ClientID, network); err != nil {
-			return client.Client{}, err
-		}
+		via = s.asking(c.Trust, network)
 	}
 	now, err := s.documentOf(ctx, c.ClientID, via)
 	if problem.From(err) != nil {
@@ -129,25 +127,21 @@ func (s *Server) described(ctx context.Context, clientID, network string, open c
 	if err := client.CheckDocumentURL(clientID); err != nil {
 		return client.Client{}, err
 	}
-	if open.Documents == client.Listed {
-		rules, err := s.Admissions.Rules(ctx)
-		if err != nil {
-			return client.Client{}, err
-		}
-		if !allowedDomain(clientID, rules) {
-			c, err := s.documentOf(ctx, clientID, nil) // a pinned one is listed by that
-			if problem.From(err) != nil {
-				return client.Client{}, problem.Newf(problem.Denied, "client_not_listed", "Apps of %s are not among those that your administrators allow.", client.DocumentHost(clientID)).
-					WithHint("Ask them to allow the domain, or to pin the app.")
-			}
-			return c, err
-		}
-	}
-	via, err := s.asking(ctx, clientID, network)
+	rules, err := s.Admissions.Rules(ctx)
 	if err != nil {
 		return client.Client{}, err
 	}
-	return s.documentOf(ctx, clientID, via)
+	domain := client.Origin{Source: client.FromDocument, Group: client.DocumentHost(clientID)}
+	said := client.TrustOf(client.Client{Origin: domain}, rules)
+	if open.Documents == client.Listed && !allowed(said) {
+		c, err := s.documentOf(ctx, clientID, nil) // a pinned one is listed by that
+		if problem.From(err) != nil {
+			return client.Client{}, problem.Newf(problem.Denied, "client_not_listed", "Apps of %s are not among those that your administrators allow.", domain.Group).
+				WithHint("Ask them to allow the domain, or to pin the app.")
+		}
+		return c, err
+	}
+	return s.documentOf(ctx, clientID, s.asking(said, network))
 }
 
 // registered7591 is a client that registered itself and that nobody agreed to yet.
