@@ -18,37 +18,36 @@ import (
 	"github.com/countersign-dev/countersign/internal/session"
 )
 
-// answering says how a request is answered whose client waits elsewhere than in the
-// person's browser.
+// answering says how an interaction is answered. Below approved is what only one has
+// whose client waits elsewhere than in the person's browser.
 type answering struct {
-	grant.Decoupled
-	by       client.GrantType
-	claim    once.Purpose // the person's, which an answer spends
-	answer   once.Purpose // what the client fetches
-	yes, no  policy.Action
+	polled   // by and yes of every one
 	approved audit.Kind
-	allowed  string         // what is remembered with the claim that a yes spent
-	over     *problem.Error // nobody can answer it any more
+
+	grant.Decoupled
+	claim   once.Purpose // the person's, which an answer spends
+	no      policy.Action
+	allowed string         // what is remembered with the claim that a yes spent
+	over    *problem.Error // nobody can answer it any more
 }
 
-// answering is that of an interaction; the zero value if it is answered in the
-// browser.
+// answering is that of an interaction.
 func (a *authRequest) answering() answering {
 	switch {
 	case a.in.Device != nil:
 		d := a.in.Device.Decoupled
 		return answering{
-			Decoupled: d, by: client.DeviceCode, claim: once.DeviceOpened, answer: once.DeviceAnswer,
-			yes: policy.DeviceApprove, no: policy.DeviceDeny, approved: audit.DeviceApproved, over: deviceExpired(d),
+			polled: byDevice, approved: audit.DeviceApproved,
+			Decoupled: d, claim: once.DeviceOpened, no: policy.DeviceDeny, over: deviceExpired(d),
 		}
 	case a.in.Backchannel != nil:
 		d := a.in.Backchannel.Decoupled
 		return answering{
-			Decoupled: d, by: client.CIBA, claim: once.BackchannelAsked, answer: once.BackchannelAnswer,
-			yes: policy.CIBAApprove, no: policy.CIBADeny, approved: audit.CIBAApproved, allowed: grant.AskAllowed, over: requestExpired(d),
+			polled: byBackchannel, approved: audit.CIBAApproved,
+			Decoupled: d, claim: once.BackchannelAsked, no: policy.CIBADeny, allowed: grant.AskAllowed, over: requestExpired(d),
 		}
 	}
-	return answering{by: client.AuthorizationCode}
+	return answering{polled: polled{by: client.AuthorizationCode, yes: policy.Authorize}, approved: audit.CodeIssued}
 }
 
 // elsewhere reports whether an interaction's client waits elsewhere.
@@ -155,20 +154,16 @@ func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, ref, code, detai
 		return err
 	}
 	if a.elsewhere() {
+		deny, next := s.denyDevice, grant.NextDone
+		if a.in.Backchannel != nil {
+			deny, next = s.denyRequest, grant.NextRefused
+		}
 		if ses, ok, err := s.Browser.Session(r); err != nil {
 			return err
 		} else if ok {
-			deny := s.denyDevice
-			if a.in.Backchannel != nil {
-				deny = s.denyRequest
-			}
 			if err := deny(r.Context(), a, ses); err != nil {
 				return err
 			}
-		}
-		next := grant.NextDone
-		if a.in.Backchannel != nil {
-			next = grant.NextRefused
 		}
 		s.Browser.Go(w, r, next, ref)
 		return nil

@@ -11,7 +11,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
-	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/secret"
 )
 
@@ -22,14 +21,14 @@ type polledGrant struct {
 	polled
 }
 
-// polled is how a kind of request is fetched.
+// polled is how the answer to a kind of request is fetched.
 type polled struct {
 	by        client.GrantType
 	parameter string
 	kind      secret.Kind
-	code      once.Purpose // what the client presents
-	answer    once.Purpose // what it fetches
-	yes       policy.Action
+	code      once.Purpose  // what the client presents
+	answer    once.Purpose  // what it fetches
+	yes       policy.Action // by which a person allows it
 	unknown   *problem.Error
 }
 
@@ -106,24 +105,11 @@ func (g polledGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue
 func (g polledGrant) stillAllowed(ctx context.Context, c grant.Code) error {
 	in := act.Intent{
 		Action: g.yes, Proofs: c.Proofs,
-		Refs: act.Refs{Kind: policy.KindPerson, Actor: c.Person, Session: c.Session, Client: c.Client, Resources: c.Resources},
+		Refs: act.Refs{Kind: policy.KindPerson, Actor: c.Person, Session: c.Session, Client: c.Client},
 	}
-	var list []resource.Resource
-	for i, id := range c.Resources {
-		res, err := g.s.Resources.Resource(ctx, id)
-		if err != nil {
-			return err
-		}
-		if list = append(list, res); i == 0 {
-			in.Refs.Resource = id
-		}
+	if err := g.s.about(ctx, &in, c.Resources, c.Scopes, c.Details); err != nil {
+		return err
 	}
-	for _, name := range c.Scopes {
-		if !isIdentity(name) {
-			in.Refs.Scopes = append(in.Refs.Scopes, name)
-		}
-	}
-	in.Details = judged(c.Details, list...)
 	dec, _, err := g.s.Do.Judge(ctx, in)
 	if err == nil && dec.Outcome == policy.Deny {
 		err = g.unknown.Because(dec.Problem(g.s.Ladder))

@@ -12,7 +12,6 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
-	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/once"
@@ -434,35 +433,39 @@ func permissions(res resource.Resource, scopes []string, have *grant.Consent) []
 
 // codeIntent is the act of answering an interaction for a session.
 func (s *Server) codeIntent(r *http.Request, a *authRequest, ses session.Session, ref string) (act.Intent, error) {
+	how := a.answering()
 	in := act.Intent{
-		Action: policy.Authorize, Kind: audit.CodeIssued, For: For(ref), From: s.Browser.Origin(r),
+		Action: how.yes, Kind: how.approved, For: For(ref), From: s.Browser.Origin(r),
 		Refs: act.Refs{Kind: policy.KindPerson, Actor: ses.Person, Session: ses.ID, Client: a.client.ID, Required: a.in.Explicit},
 	}
-	if len(a.in.Resources) > 0 {
-		in.Refs.Resource = a.in.Resources[0]
-		in.Refs.Resources = a.in.Resources
+	err := s.about(r.Context(), &in, a.in.Resources, a.in.Scopes, a.in.Details)
+	return in, err
+}
+
+// about has an act judged for what is asked for: resources by id, scopes, and details
+// at those resources.
+func (s *Server) about(ctx context.Context, in *act.Intent, resources, scopes []string, details []resource.Element) error {
+	if len(resources) > 0 {
+		in.Refs.Resource, in.Refs.Resources = resources[0], resources
 	}
-	for _, name := range a.in.Scopes {
+	for _, name := range scopes {
 		if !isIdentity(name) {
 			in.Refs.Scopes = append(in.Refs.Scopes, name)
 		}
 	}
-	if how := a.answering(); a.elsewhere() {
-		in.Action, in.Kind = how.yes, how.approved
-	}
-	if len(a.in.Details) == 0 {
-		return in, nil
+	if len(details) == 0 {
+		return nil
 	}
 	var list []resource.Resource
-	for _, id := range a.in.Resources {
-		res, err := s.Resources.Resource(r.Context(), id)
+	for _, id := range resources {
+		res, err := s.Resources.Resource(ctx, id)
 		if err != nil {
-			return in, err
+			return err
 		}
 		list = append(list, res)
 	}
-	in.Details = judged(a.in.Details, list...)
-	return in, nil
+	in.Details = judged(details, list...)
+	return nil
 }
 
 // issueCode answers the interaction: the code is made, the interaction spent,
