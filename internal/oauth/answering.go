@@ -53,6 +53,23 @@ func (a *authRequest) answering() answering {
 // elsewhere reports whether an interaction's client waits elsewhere.
 func (a *authRequest) elsewhere() bool { return a.in.Device != nil || a.in.Backchannel != nil }
 
+// forOne makes an interaction that was decoupled one of this person's, and of nobody
+// else in the browser, with its client as it is now.
+func (s *Server) forOne(ctx context.Context, a *authRequest, person string) (err error) {
+	if a.client, err = s.Clients.Client(ctx, a.in.Client); err != nil {
+		return err
+	}
+	if err := s.registered(a); err != nil || a.in.Subject != "" {
+		return err
+	}
+	who, err := s.State.Person(ctx, person)
+	if err != nil {
+		return err
+	}
+	a.in.Subject, err = s.subject(a.client, &who)
+	return err
+}
+
 // question fills in what the person is asked, whatever they agreed to before.
 func (s *Server) question(ctx context.Context, a *authRequest, in policy.Input, p *grant.Pending) (err error) {
 	if !a.client.FirstParty {

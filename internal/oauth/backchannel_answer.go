@@ -70,29 +70,14 @@ func (s *Server) OpenRequest(w http.ResponseWriter, r *http.Request, ses session
 	if err != nil {
 		return "", oneOf(err, errNoRequest)
 	}
-	if v.Bound != ses.Person {
-		return "", errNoRequest
+	if err := s.stillWaits(v, ses.Person, requestExpired(b.Decoupled)); err != nil {
+		return "", err
 	}
 	b.Ping, b.Name = "", name
 	a := &authRequest{in: decoupledInteraction(b.Decoupled)}
 	a.in.Details, a.in.Backchannel = b.Details, &b
-	if _, err := s.waits(ctx, a, ses.Person); err != nil {
+	if err := s.forOne(ctx, a, ses.Person); err != nil {
 		return "", err
-	}
-	if a.client, err = s.Clients.Client(ctx, b.Client); err != nil {
-		return "", err
-	}
-	if err := s.registered(a); err != nil {
-		return "", err
-	}
-	who, err := s.State.Person(ctx, ses.Person)
-	if err != nil {
-		return "", err
-	}
-	if a.in.Subject == "" { // nobody else in this browser
-		if a.in.Subject, err = s.subject(a.client, &who); err != nil {
-			return "", err
-		}
 	}
 	binding, err := s.Browser.Binding(w, r)
 	if err != nil {
@@ -110,23 +95,29 @@ func requestKey(name string) (key once.Key, ok bool) {
 	return key, true
 }
 
-// waits gives the key of a request that waits for this person's answer, or says why it
-// does not any more.
-func (s *Server) waits(ctx context.Context, a *authRequest, person string) (once.Key, error) {
+// waits gives the claim to a request that waits for this person's answer, or says why
+// it does not any more.
+func (s *Server) waits(ctx context.Context, a *authRequest, person string) (once.Value, error) {
 	key, _ := requestKey(a.in.Backchannel.Name)
 	v, err := s.State.OnceValue(ctx, once.BackchannelAsked, key)
 	over := requestExpired(a.in.Backchannel.Decoupled)
-	switch {
-	case err != nil:
-		return key, oneOf(err, over)
-	case v.Bound != person:
-		return key, errNoRequest
-	case !v.UsedAt.IsZero():
-		return key, errDone
-	case !s.now().Before(v.ExpiresAt):
-		return key, over
+	if err != nil {
+		return v, oneOf(err, over)
 	}
-	return key, nil
+	return v, s.stillWaits(v, person, over)
+}
+
+// stillWaits says why a claim cannot be spent by this person, if it cannot.
+func (s *Server) stillWaits(v once.Value, person string, over error) error {
+	switch {
+	case v.Bound != person:
+		return errNoRequest
+	case !v.UsedAt.IsZero():
+		return errDone
+	case !s.now().Before(v.ExpiresAt):
+		return over
+	}
+	return nil
 }
 
 // AnswerRequest is what the person says who was asked. typed is the number that the
@@ -151,12 +142,13 @@ func (s *Server) AnswerRequest(w http.ResponseWriter, r *http.Request, ses sessi
 	if err != nil || p.Next != grant.NextRequest {
 		return p, err
 	}
-	key, err := s.waits(ctx, a, ses.Person)
+	v, err := s.waits(ctx, a, ses.Person)
 	if err != nil {
 		return p, err
 	}
+	key := v.Key
 	if a.in.Backchannel.Number != "" {
-		if err := s.match(ctx, a, ses, key, typed); err != nil {
+		if err := s.match(ctx, a, ses, v, typed); err != nil {
 			return p, err
 		}
 	}
@@ -190,12 +182,9 @@ func aboutRequests(keys ...once.Key) []audit.Part {
 
 // match compares the number that was typed with the one that the client was told. It
 // is paid for before it is looked at; whoever has used up all tries has said no.
-func (s *Server) match(ctx context.Context, a *authRequest, ses session.Session, key once.Key, typed string) error {
-	v, err := s.State.OnceValue(ctx, once.BackchannelAsked, key)
-	if err != nil {
-		return oneOf(err, requestExpired(a.in.Backchannel.Decoupled))
-	}
-	_, err = s.Do.Do(ctx, act.Intent{
+func (s *Server) match(ctx context.Context, a *authRequest, ses session.Session, v once.Value, typed string) error {
+	key := v.Key
+	_, err := s.Do.Do(ctx, act.Intent{
 		Action: policy.CodeMissed, Kind: audit.CIBATried, Refs: act.Refs{Kind: policy.KindSystem},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
@@ -237,23 +226,23 @@ func denial(a *authRequest, ses session.Session, why string, keys ...once.Key) a
 
 // denyRequest tells the client no. It needs nothing but the session.
 func (s *Server) denyRequest(ctx context.Context, a *authRequest, ses session.Session) error {
-	key, err := s.waits(ctx, a, ses.Person)
+	v, err := s.waits(ctx, a, ses.Person)
 	if err != nil {
 		return err
 	}
-	return s.deny(ctx, a.answering(), ses, key, act.Intent{
-		Kind: audit.CIBADenied, Spend: []once.Spend{{Purpose: once.BackchannelAsked, Key: key, Ref: grant.AskDenied}},
-	}, denial(a, ses, "", key))
+	return s.deny(ctx, a.answering(), ses, v.Key, act.Intent{
+		Kind: audit.CIBADenied, Spend: []once.Spend{{Purpose: once.BackchannelAsked, Key: v.Key, Ref: grant.AskDenied}},
+	}, denial(a, ses, "", v.Key))
 }
 
 // reportRequest denies a request that the person did not start, with all others of its
 // client that wait for them. The client may not ask them again for a day.
 func (s *Server) reportRequest(ctx context.Context, a *authRequest, ses session.Session) error {
-	key, err := s.waits(ctx, a, ses.Person)
+	v, err := s.waits(ctx, a, ses.Person)
 	if err != nil {
 		return err
 	}
-	how := a.answering()
+	key, how := v.Key, a.answering()
 	all, err := s.Requests(ctx, ses.Person)
 	if err != nil {
 		return err

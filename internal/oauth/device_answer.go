@@ -59,20 +59,8 @@ func (s *Server) OpenDevice(w http.ResponseWriter, r *http.Request, ses session.
 		return "", errNotNear
 	}
 	a := &authRequest{in: deviceInteraction(d)}
-	if a.client, err = s.Clients.Client(ctx, d.Client); err != nil {
+	if err := s.forOne(ctx, a, ses.Person); err != nil {
 		return "", err
-	}
-	if err := s.registered(a); err != nil {
-		return "", err
-	}
-	who, err := s.State.Person(ctx, ses.Person)
-	if err != nil {
-		return "", err
-	}
-	if a.in.Subject == "" { // nobody else in this browser
-		if a.in.Subject, err = s.subject(a.client, &who); err != nil {
-			return "", err
-		}
 	}
 	if v.UsedAt.IsZero() {
 		err = s.claimDevice(r, ses, d, key, spend)
