@@ -162,6 +162,16 @@ func (how answering) answered(key once.Key, a grant.Answered) (once.Put, error) 
 	}}, err
 }
 
+// withSaid adds to a record what is known of these, and leaves out the others.
+func withSaid(record map[string]any, said map[string]string) map[string]any {
+	for name, v := range said {
+		if v != "" {
+			record[name] = v
+		}
+	}
+	return record
+}
+
 // Refuse ends an interaction without a code: the person said no, or cannot reach
 // what is asked. It sends the browser back to the client. Giving up where
 // nothing this person has would do is said as such (mechanisms A9).

@@ -248,17 +248,10 @@ func (s *Server) askPerson(ctx context.Context, c *caller, b grant.Backchannel, 
 		return err
 	}
 	var prompts []act.Prompt
-	if who.person != "" {
-		prompts = []act.Prompt{{Person: who.person, Ref: requestPrompt(key), Until: b.Until}}
-	}
 	about := map[string]any{"client": c.ID}
-	for name, v := range map[string]string{"network": b.Address, "binding": b.Binding} {
-		if v != "" {
-			about[name] = v
-		}
-	}
-	if who.person == "" {
-		about = map[string]any{"client": c.ID}
+	if who.person != "" { // of a request to nobody the record has the client alone
+		prompts = []act.Prompt{{Person: who.person, Ref: requestPrompt(key), Until: b.Until}}
+		about = withSaid(about, map[string]string{"network": b.Address, "binding": b.Binding})
 	}
 	_, err = s.Do.Do(ctx, act.Intent{
 		Action: policy.CIBAStart, Kind: audit.CIBAAsked, Refs: act.Refs{Kind: policy.KindSystem, Client: c.ID}, Spend: c.spend,

@@ -161,13 +161,9 @@ func (s *Server) AnswerRequest(w http.ResponseWriter, r *http.Request, ses sessi
 
 // aboutRequest is what the record says of an answer.
 func aboutRequest(a *authRequest, ses session.Session) map[string]any {
-	out := map[string]any{"session": ses.ID, "client": a.client.ID}
-	for name, v := range map[string]string{"binding": a.in.Backchannel.Binding, "from": a.in.Backchannel.Address} {
-		if v != "" {
-			out[name] = v
-		}
-	}
-	return out
+	return withSaid(map[string]any{"session": ses.ID, "client": a.client.ID}, map[string]string{
+		"binding": a.in.Backchannel.Binding, "from": a.in.Backchannel.Address,
+	})
 }
 
 // aboutRequests says which requests were answered: it concerns nobody, so that their

@@ -278,13 +278,9 @@ func (s *Server) confirm(ctx context.Context, a *authRequest, ses session.Sessio
 
 // aboutDevice is what the record says of an answer.
 func (s *Server) aboutDevice(a *authRequest, ses session.Session, p grant.Pending) map[string]any {
-	out := map[string]any{"session": ses.ID, "client": a.client.ID}
-	for name, v := range map[string]string{"host": a.in.Device.Host, "from": a.in.Device.Address, "browser": p.Address} {
-		if v != "" {
-			out[name] = v
-		}
-	}
-	return out
+	return withSaid(map[string]any{"session": ses.ID, "client": a.client.ID}, map[string]string{
+		"host": a.in.Device.Host, "from": a.in.Device.Address, "browser": p.Address,
+	})
 }
 
 // denyDevice tells the device no.
