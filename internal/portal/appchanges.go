@@ -97,10 +97,7 @@ func (s *Server) work(ctx context.Context, f url.Values) (*appWork, error) {
 		err = s.decides(ctx, x, client.Rule{Source: client.Source(f.Get("source")), Group: f.Get("group"), Trust: words.trust, At: s.now()})
 	}
 	x.here = withQuery(appChangePath, kept...)
-	x.page.Form.Action = appChangePath
-	for i := 0; i < len(kept); i += 2 {
-		x.page.Form.Hidden = append(x.page.Form.Hidden, view.Field{Name: kept[i], Value: kept[i+1]})
-	}
+	x.page.Form = view.Form{Action: appChangePath, Hidden: fields(kept...)}
 	return x, err
 }
 

@@ -86,6 +86,15 @@ func withQuery(path string, pairs ...string) string {
 	return path + "?" + q.Encode()
 }
 
+// fields are the same parameters as a form posts them.
+func fields(pairs ...string) []view.Field {
+	var out []view.Field
+	for i := 0; i+1 < len(pairs); i += 2 {
+		out = append(out, view.Field{Name: pairs[i], Value: pairs[i+1]})
+	}
+	return out
+}
+
 // confirmFirst sends the browser to confirm that it is the person, before the
 // act, and to a page of ours then. why is a key of ownActions, band that of risk now. Whoever comes back
 // again and again without having confirmed is told to wait (mechanisms A15).

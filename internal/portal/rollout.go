@@ -166,7 +166,12 @@ func (s *Server) unready(ctx context.Context, ro *ruleset.Rollout, after string,
 // rolloutURL is where something is done with a rollout as it was seen: the next one
 // begins with the same revisions.
 func rolloutURL(ro *ruleset.Rollout, verb ruleset.Verb, wave int) string {
-	return withQuery(rolloutPath, "rollout", strconv.FormatInt(ro.N, 10), "do", string(verb), "wave", strconv.Itoa(wave), "revision", strconv.FormatInt(ro.Revision, 10))
+	return withQuery(rolloutPath, stepPairs(ro, verb, wave)...)
+}
+
+// stepPairs are the parameters that stepOf reads.
+func stepPairs(ro *ruleset.Rollout, verb ruleset.Verb, wave int) []string {
+	return []string{"rollout", strconv.FormatInt(ro.N, 10), "do", string(verb), "wave", strconv.Itoa(wave), "revision", strconv.FormatInt(ro.Revision, 10)}
 }
 
 // step is what a link or a form wants done with the rollout that runs.
@@ -212,12 +217,7 @@ func (s *Server) rolloutChange(w http.ResponseWriter, r *http.Request, v *visito
 		return err
 	}
 	m := view.RolloutChange{Verb: string(x.verb), Wave: x.wave, Back: view.PathRollout}
-	m.Form = view.Form{Action: rolloutPath, Hidden: []view.Field{
-		{Name: "rollout", Value: strconv.FormatInt(x.rollout.N, 10)},
-		{Name: "do", Value: string(x.verb)},
-		{Name: "wave", Value: strconv.Itoa(x.wave)},
-		{Name: "revision", Value: strconv.FormatInt(x.rollout.Revision, 10)},
-	}}
+	m.Form = view.Form{Action: rolloutPath, Hidden: fields(stepPairs(&x.rollout, x.verb, x.wave)...)}
 	if x.wave > 0 && x.wave <= len(x.rollout.Waves) {
 		wave := &x.rollout.Waves[x.wave-1]
 		m.Who, m.Wrong = whoIn(wave), wave.Held == policy.Reverted
