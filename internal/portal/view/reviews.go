@@ -50,7 +50,6 @@ type ReviewDetail struct {
 	Proved   string // "phr, with a passkey"; "" for nothing
 	Network  string
 	Device   string
-	Session  string // "" if it was no browser's
 	Links    []Link // to the person, the log
 	Why      []Why
 	Score    int
