@@ -126,7 +126,9 @@ func (p *parser) log(args []string) error {
 
 // once takes a public key, whatever its name: the material is what counts.
 func (p *parser) once(use, vkey string) bool {
-	key := use + " " + vkey[strings.LastIndex(vkey, "+")+1:]
+	_, material, _ := strings.Cut(vkey, "+")    // behind the name, which has none
+	_, material, _ = strings.Cut(material, "+") // and behind the id: in base64 there are more
+	key := use + " " + material
 	seen := p.keys[key]
 	p.keys[key] = true
 	return !seen

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -181,6 +182,34 @@ func policy(keys []signer, rest string) []byte {
 		fmt.Fprintf(&b, "witness w%d %s https://w%d.example.com/\n", i+1, k, i+1)
 	}
 	return []byte(b.String() + rest)
+}
+
+// TestKeysThatEndAlike: base64 has a "+" of its own, so two keys may be equal behind the
+// last one; the same key under two names is still found.
+func TestKeysThatEndAlike(t *testing.T) {
+	var keys []signer
+	seed := make([]byte, ed25519.SeedSize)
+	for i := 0; len(keys) < 2; i++ {
+		binary.BigEndian.PutUint32(seed, uint32(i))
+		private := ed25519.NewKeyFromSeed(seed)
+		k, err := NewKey(fmt.Sprintf("w%d.example.com", len(keys)+1), private.Public().(ed25519.PublicKey))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(k.String(), "+") {
+			keys = append(keys, signer{k, private})
+		}
+	}
+	if _, err := Parse(policy(keys, "quorum w1\n")); err != nil {
+		t.Errorf("%s and %s: %v", keys[0], keys[1], err)
+	}
+	again, err := NewKey("w2.example.com", keys[0].Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse(policy([]signer{keys[0], {again, keys[0].private}}, "quorum w1\n")); err == nil {
+		t.Error("one key under two names")
+	}
 }
 
 // TestQuorum: which witnesses are enough, for every subset of five.
