@@ -123,7 +123,7 @@ func cmdSequence(ts *testscript.TestScript, _ bool, _ []string) {
 // flip COLUMN SEQ: changes one bit of a record, as one could who owns the
 // database.
 func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
-	db, err := sql.Open("sqlite", filepath.Join(ts.Getenv("WORK"), "db"))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(ts.Getenv("WORK"), "db")+"?_pragma=busy_timeout(10000)")
 	ts.Check(err)
 	defer db.Close()
 	var b []byte

@@ -475,7 +475,7 @@ func TestNotWitnessed(t *testing.T) {
 		if onPostgres {
 			return // the rest is the same statement over rows that a witness writes
 		}
-		db, err := sql.Open("sqlite", n.cfg.Database.SQLite)
+		db, err := sql.Open("sqlite", "file:"+n.cfg.Database.SQLite+"?_pragma=busy_timeout(10000)")
 		check(t, err)
 		defer db.Close()
 		cosigned := func(size int, at time.Time) {

@@ -22,7 +22,7 @@ func engines(t *testing.T, test func(t *testing.T, s *Server, exec func(query st
 		s := serverAt(t, cfg.Database.SQLite, "")
 		test(t, s, func(query string) {
 			t.Helper()
-			db, err := sql.Open("sqlite", "file:"+s.Config.Database.SQLite)
+			db, err := sql.Open("sqlite", "file:"+s.Config.Database.SQLite+"?_pragma=busy_timeout(10000)")
 			check(t, err)
 			defer db.Close()
 			_, err = db.Exec(query)

@@ -123,7 +123,7 @@ func (w *theirs) until(ok func() bool, said func() string) {
 // knows tells the witness of a log, as its witnessctl does.
 func (w *theirs) knows(vkey string) {
 	w.t.Helper()
-	db, err := sql.Open("sqlite", w.db)
+	db, err := sql.Open("sqlite", "file:"+w.db+"?_pragma=busy_timeout(10000)")
 	check(w.t, err)
 	defer db.Close()
 	origin, _, _ := strings.Cut(vkey, "+")
@@ -139,7 +139,7 @@ func (w *theirs) knows(vkey string) {
 // has is the size that the witness knows a log to have.
 func (w *theirs) has(origin string) (size uint64) {
 	w.t.Helper()
-	db, err := sql.Open("sqlite", w.db)
+	db, err := sql.Open("sqlite", "file:"+w.db+"?_pragma=busy_timeout(10000)")
 	check(w.t, err)
 	defer db.Close()
 	check(w.t, db.QueryRow(`SELECT tree_size FROM log WHERE origin = ?`, origin).Scan(&size))
