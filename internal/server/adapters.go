@@ -160,7 +160,7 @@ func (s *Server) newFeed() *feed.Hub {
 	return feed.New(feed.Config{
 		Issuer: s.Config.Issuer, Epoch: s.epoch, Source: revocations{s.Store}, AudienceKey: s.Ring.AudienceKey,
 		Signer: func() (*jose.Signer, error) { return s.Ring.Signer(keyring.Feed, "ES256", jose.TypFeed) },
-		Since:  s.since, Mark: s.mark, Seen: s.seenMark, Policy: func() int64 { return s.knownPolicy().edition },
+		Since:  s.since, Mark: s.mark, Seen: s.seenMark, Policy: func() int64 { return s.knownPolicies().Edition },
 		Withdrawn:    func() []string { return s.Ring.Withdrawn(s.now().Add(-tellWithdrawn)) },
 		Authenticate: s.enforcementPoint, Log: s.log, Now: s.now,
 	})

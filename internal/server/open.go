@@ -79,10 +79,10 @@ type State struct {
 	keys     atomic.Int64 // version of the keys that were read
 	gone     string       // Options.Gone
 
-	policyHead atomic.Pointer[policyHead] // what this process knows to be in force
-	book       *ruleset.Book
-	cost       chan struct{} // a rollout cost somebody something
-	pulse      store.Pulse   // of who served before, read before this process wrote anything
+	policies atomic.Pointer[store.Policies] // as this process knows them
+	book     *ruleset.Book
+	cost     chan struct{} // a rollout cost somebody something
+	pulse    store.Pulse   // of who served before, read before this process wrote anything
 
 	// Of the log.
 	seen   []byte // the newest checkpoint before this process wrote anything, nil if there was none

@@ -36,16 +36,15 @@ func (s *State) rolling(ctx context.Context) (bool, error) {
 
 // policiesInForce gives the set in force, and the edition of what may be held of it.
 func (s *State) policiesInForce(ctx context.Context) (*policy.Set, int64, error) {
-	n, err := s.Store.PolicyHead(ctx)
+	p, err := s.Store.Policies(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	set, err := s.Do.Rulesets(ctx, n)
+	set, err := s.Do.Rulesets(ctx, p.Head)
 	if err != nil {
 		return nil, 0, problem.New(problem.Unavailable, "policy_unavailable", "The policies in force cannot be read.").Because(err)
 	}
-	edition, err := s.Store.PolicyEdition(ctx)
-	return set, edition, err
+	return set, p.Edition, nil
 }
 
 // holder finds whose an access token is.
@@ -146,7 +145,7 @@ func (m pdpMetrics) Collect(ch chan<- prometheus.Metric) {
 	count(pdpDecisions, st.Allowed, policy.Allow.String())
 	count(pdpRecorded, st.Recorded)
 	count(pdpBundles, st.Bundles)
-	ch <- prometheus.MustNewConstMetric(pdpVersion, prometheus.GaugeValue, float64(m.s.knownPolicy().n))
+	ch <- prometheus.MustNewConstMetric(pdpVersion, prometheus.GaugeValue, float64(m.s.knownPolicies().Head))
 }
 
 // Decisions counts what resource servers were answered by this process.

@@ -11,40 +11,30 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
+	"github.com/countersign-dev/countersign/internal/store"
 )
 
-// policyHead is the version in force and, if one runs, the rollout as it stands.
-type policyHead struct{ n, rollout, revision, edition int64 }
-
-// knownPolicy is what this process knows.
-func (s *State) knownPolicy() policyHead {
-	if h := s.policyHead.Load(); h != nil {
-		return *h
+// knownPolicies is how this process knows the policies to stand.
+func (s *State) knownPolicies() store.Policies {
+	if p := s.policies.Load(); p != nil {
+		return *p
 	}
-	return policyHead{}
+	return store.Policies{}
 }
 
 // readPolicy looks whether another process has published policies. Acts that
 // commit find that out by themselves; what only reads does by this.
 func (s *State) readPolicy(ctx context.Context) error {
-	n, err := s.Store.PolicyHead(ctx)
+	now, err := s.Store.Policies(ctx)
 	if err != nil {
 		return err
 	}
-	r, _, err := s.Store.OpenRollout(ctx)
-	if err != nil {
-		return err
-	}
-	edition, err := s.Store.PolicyEdition(ctx)
-	if err != nil {
-		return err
-	}
-	now, was := policyHead{n, r.N, r.Revision, edition}, s.knownPolicy()
-	if s.policyHead.Store(&now); was == now {
+	was := s.knownPolicies()
+	if s.policies.Store(&now); was == now {
 		return nil
 	}
 	s.Store.Forget()
-	if _, err := s.Do.Rulesets(ctx, n); err != nil { // every act is refused: root has to act
+	if _, err := s.Do.Rulesets(ctx, now.Head); err != nil { // every act is refused: root has to act
 		s.log.Error("the policies in force cannot be enforced: everything is refused", "err", err, "next", "countersignd recover policy")
 	}
 	return nil

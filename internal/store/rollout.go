@@ -125,12 +125,25 @@ func (s *Store) OpenRollout(ctx context.Context) (r ruleset.Rollout, ok bool, er
 	return openRollout(ctx, s.db)
 }
 
-// PolicyEdition is a number that never goes down, and goes up whenever a version is
-// published and whenever a rollout begins or ends: what enforcement points hold of the
-// policies may be another then.
-func (s *Store) PolicyEdition(ctx context.Context) (int64, error) {
-	n, _, err := one(ctx, s.db, scanInt, `SELECT (`+headSQL+`) + COUNT(*) + COUNT(ended_at) FROM rollout`)
-	return n, err
+// Policies is how the policies stand at a moment. The same twice, nothing of them was
+// changed between.
+type Policies struct {
+	Head int64 // the version in force; 0 is the default set
+	// Edition never goes down, and goes up whenever a version is published and whenever a
+	// rollout begins or ends: what enforcement points hold of the policies may be another
+	// then.
+	Edition int64
+	Steps   int64 // goes up with every change of a rollout, too
+}
+
+// Policies reads how the policies stand, all of it in one snapshot.
+func (s *Store) Policies(ctx context.Context) (Policies, error) {
+	return need(ctx, s.db, "policies", func(row Row) (p Policies, err error) {
+		var began, ended int64
+		err = row.Scan(&p.Head, &began, &ended, &p.Steps)
+		p.Edition = p.Head + began + ended
+		return p, err
+	}, `SELECT (`+headSQL+`), COUNT(*), COUNT(ended_at), CAST(COALESCE(SUM(revision), 0) AS BIGINT) FROM rollout`)
 }
 
 // Cost implements ruleset.RolloutStore.

@@ -45,7 +45,7 @@ func testRollouts(t *testing.T, db Database) {
 	edition := int64(-1)
 	moved := func(by int64) {
 		t.Helper()
-		now := must(r.s.PolicyEdition(r.ctx))(t)
+		now := must(r.s.Policies(r.ctx))(t).Edition
 		if edition >= 0 && now != edition+by {
 			t.Errorf("the edition went from %d to %d", edition, now)
 		}
