@@ -33,19 +33,11 @@ func (s *State) noteCost() {
 // tendRollout takes back the waves of a rollout that cost more than they may. Any
 // process does: what was met is in the database, and one of them wins.
 func (s *Server) tendRollout(ctx context.Context) {
-	t := time.NewTicker(rolloutEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		case <-s.cost:
-		}
+	everyOr(ctx, rolloutEvery, s.cost, func(ctx context.Context) {
 		if err := s.checkRollout(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("look at what a rollout costs", "err", err)
 		}
-	}
+	})
 }
 
 // checkRollout looks once.

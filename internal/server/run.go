@@ -163,6 +163,11 @@ func (s *Server) background(ctx context.Context, loop func(context.Context)) (st
 
 // every runs f at each interval until ctx ends.
 func every(ctx context.Context, d time.Duration, f func(context.Context)) {
+	everyOr(ctx, d, nil, f)
+}
+
+// everyOr runs f at each interval, and whenever it is woken, until ctx ends.
+func everyOr(ctx context.Context, d time.Duration, wake <-chan struct{}, f func(context.Context)) {
 	t := time.NewTicker(d)
 	defer t.Stop()
 	for {
@@ -170,8 +175,9 @@ func every(ctx context.Context, d time.Duration, f func(context.Context)) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			f(ctx)
+		case <-wake:
 		}
+		f(ctx)
 	}
 }
 
