@@ -29,14 +29,12 @@ func (d *Doer) answer(ctx context.Context, set *policy.Set, f *Facts, in *Intent
 	case err != nil:
 		return dec, nil // it decides nothing here
 	}
-	was, now := dec, unusual(candidate, f, in, candidate.Decide(f.Input, in.Attainable), f.Risk)
+	other := unusual(candidate, f, in, candidate.Decide(f.Input, in.Attainable), f.Risk)
 	if enforced {
-		dec, was = now, dec
-	} else {
-		was = now
+		dec, other = other, dec
 	}
-	if dec.Differs(&was) {
-		dec.Tried = &policy.Tried{Rollout: f.Rollout.N, Wave: wave + 1, Enforced: enforced, Other: &was}
+	if dec.Differs(&other) {
+		dec.Tried = &policy.Tried{Rollout: f.Rollout.N, Wave: wave + 1, Enforced: enforced, Other: &other}
 	}
 	return dec, nil
 }
