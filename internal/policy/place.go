@@ -67,9 +67,9 @@ func (s *Set) Places(audience string) (out []Place) {
 	if !ok {
 		return nil
 	}
-	for a, p := range e.places {
+	for _, p := range e.places {
 		if slices.Contains(p.Audiences, audience) {
-			p, _ = s.Place(a)
+			s.waives(&p)
 			out = append(out, p)
 		}
 	}
@@ -151,7 +151,7 @@ func (e *engine) place(s *resolved.Schema) {
 		if !ok {
 			continue
 		}
-		p.Held = p.Local || p.Outage == OutageLast
+		barred := false
 		for _, kind := range p.Kinds {
 			b := e.buckets[bucketKey{p.Action, kind}]
 			if b == nil {
@@ -169,11 +169,11 @@ func (e *engine) place(s *resolved.Schema) {
 					p.Why = "policy " + c.ID + " reads " + fact
 				}
 				if bar != "" {
-					p.Why, p.Held = "policy "+c.ID+" "+bar, false
+					p.Why, barred = "policy "+c.ID+" "+bar, true
 				}
 			}
 		}
-		p.Held = p.Held && (p.Local || p.Outage == OutageLast)
+		p.Held = !barred && (p.Local || p.Outage == OutageLast)
 		e.places[p.Action] = p
 	}
 }
