@@ -27,11 +27,10 @@ func (s *Set) Identifies(a Action, kind string) bool {
 func identifies(n ast.IsNode) (found bool) {
 	resource := ast.IsNode(ast.NewResourceNode())
 	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
+		if ownership(n) {
+			return false
+		}
 		switch v := n.(type) {
-		case ast.NodeTypeEquals:
-			return !ownership(v.Left, v.Right)
-		case ast.NodeTypeNotEquals:
-			return !ownership(v.Left, v.Right)
 		case ast.NodeTypeIs:
 			return v.Left != resource
 		case ast.NodeTypeAccess:
@@ -43,8 +42,17 @@ func identifies(n ast.IsNode) (found bool) {
 	return found
 }
 
-// ownership reports whether two nodes are the resource's owner and the principal.
-func ownership(a, b ast.IsNode) bool {
+// ownership reports whether a node asks if the resource's owner is the principal.
+func ownership(n ast.IsNode) bool {
+	var a, b ast.IsNode
+	switch v := n.(type) {
+	case ast.NodeTypeEquals:
+		a, b = v.Left, v.Right
+	case ast.NodeTypeNotEquals:
+		a, b = v.Left, v.Right
+	default:
+		return false
+	}
 	owner := ast.Resource().Access("owner").AsIsNode()
 	principal := ast.IsNode(ast.NewPrincipalNode())
 	return a == owner && b == principal || a == principal && b == owner

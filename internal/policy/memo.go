@@ -122,6 +122,10 @@ func (m *memo) reads(n ast.IsNode) bool {
 			good = m.holds(p, dotted(n))
 			return false
 		}
+		if ownership(n) {
+			m.of["own"] = true
+			return false
+		}
 		switch v := n.(type) {
 		case ast.NodeTypeLessThanOrEqual:
 			if r, ok := agedRung(v.Left); ok {
@@ -131,10 +135,6 @@ func (m *memo) reads(n ast.IsNode) bool {
 				good = literal && len(m.ages[r]) < 256
 				return false
 			}
-		case ast.NodeTypeEquals:
-			return !m.ownership(v.Left, v.Right)
-		case ast.NodeTypeNotEquals:
-			return !m.ownership(v.Left, v.Right)
 		case ast.NodeTypeIn:
 			if uid, ok := v.Right.(ast.NodeValue); ok && v.Left == ast.IsNode(ast.NewPrincipalNode()) {
 				if g, ok := uid.Value.(types.EntityUID); ok {
@@ -162,14 +162,6 @@ func (m *memo) reads(n ast.IsNode) bool {
 func (m *memo) holds(p []string, name string) bool {
 	m.of[name] = true
 	return len(p) > 0 && (slices.Contains(finite, name) || name == "network.zone")
-}
-
-// ownership reports whether two nodes are the resource's owner and the
-// principal, and notes it.
-func (m *memo) ownership(a, b ast.IsNode) bool {
-	found := ownership(a, b)
-	m.of["own"] = m.of["own"] || found
-	return found
 }
 
 // key is what the bucket's policies can tell about an input.

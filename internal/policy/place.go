@@ -220,11 +220,10 @@ func (p *compiled) beyond() (fact, bar string) {
 				}
 				return false
 			}
+			if ownership(n) {
+				return false
+			}
 			switch v := n.(type) {
-			case ast.NodeTypeEquals:
-				return !ownership(v.Left, v.Right)
-			case ast.NodeTypeNotEquals:
-				return !ownership(v.Left, v.Right)
 			case ast.NodeTypeIs:
 				return v.Left != principal
 			case ast.NodeTypeIn:
