@@ -135,13 +135,16 @@ func TestProblems(t *testing.T) {
 	p := Builtin().Decide(in, nil).Problem(l)
 	want := &problem.Challenge{
 		ACRValues: []string{"phr", "phrh"}, MaxAge: 5 * time.Minute, Scope: []string{"keys:rotate"},
-		Reasons: []string{"The scope keys:rotate needs a phishing-resistant sign-in from the last 5 minutes."},
-		Public:  "This needs a phishing-resistant sign-in from the last 5 minutes",
+		Public: "This needs a phishing-resistant sign-in from the last 5 minutes",
 	}
 	if p.Kind != problem.StepUp || p.Code != "insufficient_user_authentication" || p.Detail != want.Public+"." {
 		t.Errorf("%+v", p)
 	}
 	if diff := cmp.Diff(want, p.Challenge); diff != "" {
+		t.Error(diff)
+	}
+	why := []problem.Reason{{Policy: "scope:keys:rotate", Text: "The scope keys:rotate needs a phishing-resistant sign-in from the last 5 minutes."}}
+	if diff := cmp.Diff(why, p.Why); diff != "" {
 		t.Error(diff)
 	}
 	p = needing(phr5).Decide(asking("x", showing(1, 0), dana), nil).Problem(l)

@@ -75,7 +75,6 @@ func (d Decision) Problem(l assurance.Ladder) *problem.Error {
 			ACRValues: l.AtLeast(d.Ask.Rung),
 			MaxAge:    d.Ask.ChallengeAge(),
 			Scope:     d.Withheld,
-			Reasons:   d.texts(),
 			Public:    d.public(),
 		}
 		e.Why = d.why()
@@ -117,12 +116,4 @@ func (d Decision) public() string {
 		}
 	}
 	return ""
-}
-
-func (d Decision) texts() []string {
-	out := make([]string, 0, len(d.Reasons))
-	for _, r := range d.Reasons {
-		out = append(out, r.Text)
-	}
-	return out
 }

@@ -38,7 +38,6 @@ type Challenge struct {
 	ACRValues []string      // sufficient acr values, ascending
 	MaxAge    time.Duration // 0: any age
 	Scope     []string      // missing scope, if any
-	Reasons   []string      // in words, for the signed-in person only (mechanisms A10)
 	Public    string        // the policy's public reason, "" if none
 }
 
