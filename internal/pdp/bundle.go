@@ -124,18 +124,17 @@ func (s *Server) content(ctx context.Context, audience string, at time.Time) (co
 func (s *Server) compose(ctx context.Context, set *policy.Set, audience string) (jose.BundleContent, error) {
 	x := set.Excerpt(audience)
 	c := jose.BundleContent{Format: jose.BundleFormat, Schema: x.Schema, Policies: x.Policies, Groups: map[string][]string{}, Actions: map[string]jose.BundleAction{}}
-	people := 0
+	people, many := 0, false
 	for _, g := range x.Groups {
 		list, err := s.members(ctx, audience, g)
 		if err != nil {
 			return c, err
 		}
 		c.Groups[g] = list
-		people += len(c.Groups[g])
-	}
-	many := people > maxMembers
-	if many {
-		c.Groups = nil
+		if people += len(list); people > maxMembers {
+			c.Groups, many = nil, true
+			break
+		}
 	}
 	rolling, err := s.Rolling(ctx)
 	if err != nil {
