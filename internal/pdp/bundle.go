@@ -26,7 +26,29 @@ const contentFor = time.Second
 // bundles remembers the content for each audience for a moment.
 type bundles struct {
 	mu   sync.Mutex
-	held map[string]content
+	held map[string]*held
+}
+
+// held is what one audience may hold, put together by one caller at a time: when other
+// policies come into force, all its enforcement points ask at once.
+type held struct {
+	turn chan struct{} // taken while it is looked at
+	last content
+}
+
+// of is what is remembered for an audience.
+func (b *bundles) of(audience string) *held {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h := b.held[audience]
+	if h == nil {
+		if b.held == nil {
+			b.held = map[string]*held{}
+		}
+		h = &held{turn: make(chan struct{}, 1)}
+		b.held[audience] = h
+	}
+	return h
 }
 
 type content struct {
@@ -96,10 +118,14 @@ func (s *Server) content(ctx context.Context, audience string, at time.Time) (co
 	if err != nil {
 		return content{}, err
 	}
-	s.bundles.mu.Lock()
-	x, ok := s.bundles.held[audience]
-	s.bundles.mu.Unlock()
-	if ok && x.version == n && at.Sub(x.at) < contentFor && !at.Before(x.at) {
+	h := s.bundles.of(audience)
+	select {
+	case h.turn <- struct{}{}:
+		defer func() { <-h.turn }()
+	case <-ctx.Done():
+		return content{}, ctx.Err()
+	}
+	if x := h.last; x.text != "" && x.version == n && at.Sub(x.at) < contentFor && !at.Before(x.at) {
 		return x, nil
 	}
 	c, err := s.compose(ctx, set, audience)
@@ -110,14 +136,8 @@ func (s *Server) content(ctx context.Context, audience string, at time.Time) (co
 	if err != nil {
 		return content{}, err
 	}
-	x = content{string(text), jose.BundleHash(string(text)), n, at}
-	s.bundles.mu.Lock()
-	defer s.bundles.mu.Unlock()
-	if s.bundles.held == nil {
-		s.bundles.held = map[string]content{}
-	}
-	s.bundles.held[audience] = x
-	return x, nil
+	h.last = content{string(text), jose.BundleHash(string(text)), n, at}
+	return h.last, nil
 }
 
 // compose puts together what an audience may hold.
