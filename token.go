@@ -101,15 +101,7 @@ func newToken(raw string, c *jose.AccessTokenClaims) *Token {
 		t.Scheme = "DPoP"
 	}
 	t.bound = c.Confirmation != nil
-	// What acts for a person is never the person present. An issuer that says
-	// no asr at all has no delegations to tell apart: then the pair stands alone.
-	t.present = c.Actor == nil
-	if a := c.Assurance; a != nil {
-		t.present = t.present && a.Human != nil && a.Human.Present
-		if len(a.Actors) > 0 {
-			t.machine = assurance.MachineRung(a.Actors[0].Rung)
-		}
-	}
+	t.present, t.machine = c.Present(), assurance.MachineRung(c.MachineRung())
 	return t
 }
 

@@ -40,6 +40,22 @@ type AccessTokenClaims struct {
 	Organization         string          `json:"org,omitempty"`
 }
 
+// Present reports whether the token comes from its person's own sign-in (mechanisms G3):
+// what acts for a person is never the person present. An issuer that says no asr at all
+// has no delegations to tell apart: then acr and auth_time stand alone.
+func (c *AccessTokenClaims) Present() bool {
+	return c.Actor == nil && (c.Assurance == nil || c.Assurance.Human != nil && c.Assurance.Human.Present)
+}
+
+// MachineRung is what the outermost actor, or the machine itself, proved: m1 to m4; "" if
+// the token does not say.
+func (c *AccessTokenClaims) MachineRung() string {
+	if c.Assurance == nil || len(c.Assurance.Actors) == 0 {
+		return ""
+	}
+	return c.Assurance.Actors[0].Rung
+}
+
 // Confirmation names the key a token is bound to (RFC 7800).
 type Confirmation struct {
 	JKT     string `json:"jkt,omitempty"`      // RFC 9449 §6.1

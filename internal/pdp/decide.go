@@ -112,12 +112,9 @@ func (s *Server) subject(ctx context.Context, c *Caller, q question) (who subjec
 	if len(t.Audience) != 1 || c.serves(t.Audience[0]) == nil || h.Kind != who.kind || t.Subject != q.subject {
 		return who, errHolder
 	}
-	shown := assurance.Shown{ACR: t.ACR, AuthTime: t.AuthTime.Time(), Person: h.Kind == policy.KindPerson, Present: t.Actor == nil}
-	if a := t.Assurance; a != nil {
-		shown.Present = shown.Present && a.Human != nil && a.Human.Present
-		if len(a.Actors) > 0 {
-			shown.Machine = assurance.MachineRung(a.Actors[0].Rung)
-		}
+	shown := assurance.Shown{
+		ACR: t.ACR, AuthTime: t.AuthTime.Time(), Person: h.Kind == policy.KindPerson,
+		Present: t.Present(), Machine: assurance.MachineRung(t.MachineRung()),
 	}
 	who.holder, who.id, who.present = &h, h.Actor, shown.Present
 	who.state = s.Ladder.Shows(shown, s.Now())
