@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -224,10 +223,7 @@ func (v *Verifier) no(t *Token, a Answer) error {
 			}
 		}
 	case a.Machine != 0 && !t.Person():
-		d = verdict{
-			status: http.StatusForbidden, code: "insufficient_scope", text: "This needs a client that proves more of itself.",
-			assurance: fmt.Sprintf("m%d", a.Machine),
-		}
+		d = needsMachine(a.Machine)
 	}
 	p := problem.New(problem.Denied, d.code, d.text)
 	if d.status == http.StatusUnauthorized {

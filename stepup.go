@@ -3,7 +3,6 @@ package countersign
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -126,26 +125,37 @@ func (r *route) judge(t *Token, now time.Time) verdict {
 			acrValues: ladder.AtLeast(max(r.ask.Rung, assurance.Single)), maxAge: maxAge, scope: missing,
 		}
 	case missing != nil:
-		return verdict{status: http.StatusForbidden, code: "insufficient_scope", text: "The access token lacks a permission that this needs.", scope: missing}
+		return lacks(missing)
 	}
 	return verdict{}
 }
 
 // judgeMachine: no challenge about a person is ever sent for a machine (A26).
 func (r *route) judgeMachine(t *Token, missing []string) verdict {
-	v := verdict{status: http.StatusForbidden, code: "insufficient_scope", scope: missing}
 	switch {
 	case t.machine < r.ask.Rung:
-		v.assurance = "m" + strconv.Itoa(int(r.ask.Rung))
-		v.text = "This needs a client that proves more of itself."
+		v := needsMachine(r.ask.Rung)
+		v.scope = missing
 		return v
 	case r.ask.MaxAge != 0:
 		return verdict{status: http.StatusForbidden, code: "access_denied", bare: true, text: "This has to be done by a person."}
 	case missing != nil:
-		v.text = "The access token lacks a permission that this needs."
-		return v
+		return lacks(missing)
 	}
 	return verdict{}
+}
+
+// needsMachine says that a machine's proof of itself is below what would do.
+func needsMachine(rung Rung) verdict {
+	return verdict{
+		status: http.StatusForbidden, code: "insufficient_scope", text: "This needs a client that proves more of itself.",
+		assurance: assurance.MachineName(rung),
+	}
+}
+
+// lacks says which permissions are missing, and nothing else.
+func lacks(missing []string) verdict {
+	return verdict{status: http.StatusForbidden, code: "insufficient_scope", text: "The access token lacks a permission that this needs.", scope: missing}
 }
 
 // words says the demand to people.

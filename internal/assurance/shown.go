@@ -1,6 +1,9 @@
 package assurance
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Shown is what a verified access token says of assurance.
 type Shown struct {
@@ -36,7 +39,10 @@ func (l Ladder) Shows(t Shown, now time.Time) State {
 	return s
 }
 
-// MachineRung reads the name of a rung of the machines' ladder, m1 to m4 (mechanisms F);
+// MachineName is the name of a rung of the machines' ladder: m1 to m4 (mechanisms F).
+func MachineName(r Rung) string { return "m" + strconv.Itoa(int(r)) }
+
+// MachineRung reads the name of a rung of the machines' ladder, as MachineName gives it;
 // anything else is None.
 func MachineRung(s string) Rung {
 	if len(s) == 2 && s[0] == 'm' && s[1] >= '1' && s[1] <= '4' {

@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -425,7 +424,7 @@ func (g exchangeGrant) seal(seal act.Sealing, t *tokenRequest, x *exchange, give
 // shown is what the actor proved: its client authenticated.
 func (g exchangeGrant) shown(seal act.Sealing, t *tokenRequest, x *exchange) jose.ActorAssurance {
 	rung := assurance.Evaluate(t.client.Service, t.client.proofs, seal.At).MachineRung
-	return jose.ActorAssurance{Subject: x.service.Subject, Rung: "m" + strconv.Itoa(int(rung)), At: jose.Date(seal.At)}
+	return jose.ActorAssurance{Subject: x.service.Subject, Rung: assurance.MachineName(rung), At: jose.Date(seal.At)}
 }
 
 // exchangeError is what a client is told whose exchange policy refuses, or whose

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -220,7 +219,7 @@ func (s *Server) answer(set *policy.Set, in policy.Input, p *problem.Error, who 
 	}
 	s.stats[policy.Deny].Add(1)
 	if r := set.MachineNeeds(in); r != assurance.None {
-		a.Context.ClientAssurance = "m" + strconv.Itoa(int(r))
+		a.Context.ClientAssurance = assurance.MachineName(r)
 	}
 	return a
 }
