@@ -25,11 +25,7 @@ is shown in its place, who answers for it, why, and until when. They are written
 exceptions.yaml beside the policies, and published with them.`,
 		Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
-			x, err := a.api()
-			if err != nil {
-				return err
-			}
-			v, err := x.inForce(ctx)
+			x, v, err := a.inForce(ctx)
 			if err != nil {
 				return err
 			}

@@ -204,11 +204,7 @@ func (a *app) rollOut(ctx context.Context, dirs []string, args rolloutFlags) err
 	if err := a.holds(b); err != nil {
 		return err
 	}
-	x, err := a.api()
-	if err != nil {
-		return err
-	}
-	v, err := x.inForce(ctx)
+	x, v, err := a.inForce(ctx)
 	if err != nil {
 		return err
 	}

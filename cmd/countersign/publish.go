@@ -59,6 +59,16 @@ func (x *api) inForce(ctx context.Context) (policyVersion, error) {
 	return x.policies(ctx, n)
 }
 
+// inForce opens the API and reads the version in force there.
+func (a *app) inForce(ctx context.Context) (*api, policyVersion, error) {
+	x, err := a.api()
+	if err != nil {
+		return nil, policyVersion{}, err
+	}
+	v, err := x.inForce(ctx)
+	return x, v, err
+}
+
 func badPolicies() error {
 	return &failure{exit: exitError, code: "bad_answer", message: "The server's policies cannot be read."}
 }
@@ -174,11 +184,7 @@ func (a *app) policyDiff() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			x, err := a.api()
-			if err != nil {
-				return err
-			}
-			v, err := x.inForce(ctx)
+			_, v, err := a.inForce(ctx)
 			if err != nil {
 				return err
 			}
@@ -294,11 +300,7 @@ could not publish others. countersign policy rollback undoes it.`,
 		if err := a.holds(b); err != nil {
 			return err
 		}
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		v, err := x.inForce(ctx)
+		x, v, err := a.inForce(ctx)
 		if err != nil {
 			return err
 		}
@@ -397,11 +399,7 @@ func (a *app) policyRollback() *cobra.Command {
 	c.Flags().StringVar(&note, "note", "", "why, in a line")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		v, err := x.inForce(ctx)
+		x, v, err := a.inForce(ctx)
 		if err != nil {
 			return err
 		}
