@@ -66,6 +66,19 @@ func paged[S, T any](in PageParams, read func(after string, n int) ([]S, error),
 	}
 }
 
+// numbered reads what after is in a list of numbered things, newest first: they are
+// before it; 0 is the first page.
+func numbered(after string) (int64, error) {
+	if after == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(after, 10, 64)
+	if err != nil || n < 1 {
+		return 0, problem.New(problem.Invalid, codeInvalid, "There is no page after that.")
+	}
+	return n, nil
+}
+
 // within pages a short list that is there whole. Items are in the order of their
 // keys, descending if newest come first.
 func within[S any](list []S, key func(S) string, descending bool) func(after string, n int) ([]S, error) {

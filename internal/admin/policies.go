@@ -129,9 +129,9 @@ func (a *API) policyVersion(ctx context.Context, n int64) (ruleset.Version, erro
 
 func (a *API) listPolicies(ctx context.Context, _ *call, in *PageParams) (*pageOut[PolicyVersion], error) {
 	return paged(*in, func(after string, n int) ([]ruleset.Version, error) {
-		before, err := strconv.ParseInt(after, 10, 64)
-		if after != "" && (err != nil || before < 1) {
-			return nil, problem.New(problem.Invalid, codeInvalid, "There is no page after that.")
+		before, err := numbered(after)
+		if err != nil {
+			return nil, err
 		}
 		return a.Policies.Rulesets(ctx, before, n)
 	}, func(v ruleset.Version) string { return strconv.FormatInt(v.N, 10) }, nil,

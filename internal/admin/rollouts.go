@@ -176,9 +176,9 @@ func (a *API) viewRollout(r *ruleset.Rollout, spent []policy.Budget) Rollout {
 
 func (a *API) listRollouts(ctx context.Context, _ *call, in *PageParams) (*pageOut[Rollout], error) {
 	return paged(*in, func(after string, n int) ([]ruleset.Rollout, error) {
-		before, err := strconv.ParseInt(after, 10, 64)
-		if after != "" && (err != nil || before < 1) {
-			return nil, problem.New(problem.Invalid, codeInvalid, "There is no page after that.")
+		before, err := numbered(after)
+		if err != nil {
+			return nil, err
 		}
 		return a.Rollouts.Rollouts(ctx, before, n)
 	}, func(r ruleset.Rollout) string { return strconv.FormatInt(r.N, 10) }, nil,
