@@ -29,8 +29,7 @@ type subject struct {
 // is refused before any policy is asked (mechanisms A11).
 var errHolder = problem.New(problem.Unauthenticated, "invalid_token", "The access token does not count here, or is of another subject.")
 
-// decide answers a question. One that the caller may not ask is answered like one about
-// an action that nothing permits.
+// decide answers a question.
 func (s *Server) decide(ctx context.Context, c *Caller, q question, ref string) (answer, error) {
 	set, _, err := s.Policies(ctx)
 	if err != nil {
@@ -43,6 +42,12 @@ func (s *Server) decide(ctx context.Context, c *Caller, q question, ref string) 
 	if err != nil {
 		return answer{}, err
 	}
+	return s.decided(ctx, c, set, who, q, ref)
+}
+
+// decided answers a question about a subject that was found. One that the caller may not
+// ask is answered like one about an action that nothing permits.
+func (s *Server) decided(ctx context.Context, c *Caller, set *policy.Set, who subject, q question, ref string) (a answer, err error) {
 	place, _ := set.Place(policy.Action(q.action))
 	at := where(c, place, who.holder)
 	if at == nil || !slices.Contains(place.Resources, q.kind) || !slices.Contains(place.Kinds, who.kind) {

@@ -3,6 +3,7 @@ package pdp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 
@@ -160,8 +161,15 @@ func (s *Server) searchAction(w http.ResponseWriter, r *http.Request, c Caller, 
 		Page    map[string]string `json:"page"`
 		Results []found           `json:"results"`
 	}{map[string]string{"next_token": ""}, []found{}}
+	who, err := s.subject(r.Context(), &c, q)
+	if errors.Is(err, errHolder) {
+		return web.JSON(w, http.StatusOK, out)
+	}
+	if err != nil {
+		return err
+	}
 	for _, q.action = range names {
-		a, err := s.decide(r.Context(), &c, q, "")
+		a, err := s.decided(r.Context(), &c, set, who, q, "")
 		if err != nil {
 			return err
 		}
