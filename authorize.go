@@ -134,16 +134,19 @@ func (v *Verifier) Authorize(ctx context.Context, t *Token, action string, on Re
 	if err := v.over(t); err != nil {
 		return err
 	}
+	var held *heldPolicies
+	var age time.Duration
 	b := v.bundle
-	if b == nil {
-		a, err := v.consult(ctx, t, action, on)
-		return v.settle(t, a, err)
+	if b != nil {
+		b.stats.decided.Add(1)
+		held, age = b.current()
 	}
-	b.stats.decided.Add(1)
-	held, age := b.current()
 	if held == nil {
 		a, err := v.consult(ctx, t, action, on)
-		return v.settle(t, a, err)
+		if err != nil {
+			return err
+		}
+		return v.settled(t, a)
 	}
 	act, known := held.actions[action]
 	if !known || !slices.Contains(act.Resources, on.Type) || !slices.Contains(act.Kinds, t.kind()) {
@@ -156,7 +159,7 @@ func (v *Verifier) Authorize(ctx context.Context, t *Token, action string, on Re
 	}
 	a, err := v.consult(ctx, t, action, on)
 	if err == nil {
-		return v.settle(t, a, nil)
+		return v.settled(t, a)
 	}
 	b.stats.outages.Add(1)
 	if unanswered && unasked(ctx, err) {
@@ -185,26 +188,22 @@ func (v *Verifier) over(t *Token) error {
 // in force (mechanisms A16, C14).
 func whereDecided(act jose.BundleAction, can bool, age time.Duration) (here, unanswered bool) {
 	last := can && act.Last && age <= bundleLife
-	return can && act.Local && age <= outageAfter || last && act.Local, last
+	return act.Local && (can && age <= outageAfter || last), last
 }
 
 // judged decides by the policies held here.
 func (v *Verifier) judged(held *heldPolicies, t *Token, action string, on Resource) error {
 	now := v.now()
-	a := held.decider.Decide(&Question{
+	return v.settled(t, held.decider.Decide(&Question{
 		Token: t, Action: action, Resource: on, Now: now, Bound: t.bound, Groups: held.groupsOf(t),
 		Assurance: ladder.Shows(assurance.Shown{ACR: t.ACR, AuthTime: t.AuthTime, Person: t.Person(), Present: t.present, Machine: t.machine}, now),
-	})
-	if a.Allowed {
-		return nil
-	}
-	return v.no(t, a)
+	}))
 }
 
-// settle makes an error of an answer.
-func (v *Verifier) settle(t *Token, a Answer, err error) error {
-	if err != nil || a.Allowed {
-		return err
+// settled makes an error of an answer that does not allow.
+func (v *Verifier) settled(t *Token, a Answer) error {
+	if a.Allowed {
+		return nil
 	}
 	return v.no(t, a)
 }
