@@ -175,3 +175,24 @@ func items[T any](ctx context.Context, x *api, path string) (raw []json.RawMessa
 	}
 	return raw, out, nil
 }
+
+// listed shows a list of the server.
+func listed[T any](ctx context.Context, a *app, path, schema string, head []string, row func(T) []string) error {
+	x, err := a.api()
+	if err != nil {
+		return err
+	}
+	raw, all, err := items[T](ctx, x, path)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.document(schema, map[string]any{"items": raw})
+	}
+	var rows [][]string
+	for _, v := range all {
+		rows = append(rows, row(v))
+	}
+	a.table(head, rows)
+	return nil
+}

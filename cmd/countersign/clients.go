@@ -34,23 +34,9 @@ func (c clientItem) known() string {
 
 func (a *app) clientList() *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List clients, and how the server came to know them", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		raw, all, err := items[clientItem](ctx, x, "/clients")
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.document("client.list/v1", map[string]any{"items": raw})
-		}
-		var rows [][]string
-		for _, c := range all {
-			rows = append(rows, []string{c.ID, c.Name, c.known(), c.Group, c.State})
-		}
-		a.table([]string{"ID", "NAME", "KNOWN", "GROUP", "STATE"}, rows)
-		return nil
+		return listed(ctx, a, "/clients", "client.list/v1", []string{"ID", "NAME", "KNOWN", "GROUP", "STATE"}, func(c clientItem) []string {
+			return []string{c.ID, c.Name, c.known(), c.Group, c.State}
+		})
 	})}
 }
 
@@ -162,27 +148,6 @@ func (a *app) clientRules() *cobra.Command {
 			return []string{r.Group, r.Kind, r.Trust}
 		})
 	})}
-}
-
-// listed shows a list of the server.
-func listed[T any](ctx context.Context, a *app, path, schema string, head []string, row func(T) []string) error {
-	x, err := a.api()
-	if err != nil {
-		return err
-	}
-	raw, all, err := items[T](ctx, x, path)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.document(schema, map[string]any{"items": raw})
-	}
-	var rows [][]string
-	for _, v := range all {
-		rows = append(rows, row(v))
-	}
-	a.table(head, rows)
-	return nil
 }
 
 // maxDocument is the longest document of a client, in bytes.

@@ -34,27 +34,13 @@ func (a *app) webhook() *cobra.Command {
 
 func (a *app) webhookList() *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List webhooks", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		raw, all, err := items[webhookItem](ctx, x, "/webhooks")
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.document("webhook.list/v1", map[string]any{"items": raw})
-		}
-		var rows [][]string
-		for _, w := range all {
+		return listed(ctx, a, "/webhooks", "webhook.list/v1", []string{"ID", "NAME", "URL", "STATE", "EVENTS"}, func(w webhookItem) []string {
 			events := strings.Join(w.Events, " ")
 			if events == "" {
 				events = "(what people and administrators are told)"
 			}
-			rows = append(rows, []string{w.ID, w.Name, w.URL, w.State, events})
-		}
-		a.table([]string{"ID", "NAME", "URL", "STATE", "EVENTS"}, rows)
-		return nil
+			return []string{w.ID, w.Name, w.URL, w.State, events}
+		})
 	})}
 }
 
@@ -166,23 +152,9 @@ type letterItem struct {
 
 func (a *app) delivery() *cobra.Command {
 	list := &cobra.Command{Use: "list", Short: "List notices that could not be delivered", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		raw, all, err := items[letterItem](ctx, x, "/deliveries")
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.document("delivery.list/v1", map[string]any{"items": raw})
-		}
-		var rows [][]string
-		for _, d := range all {
-			rows = append(rows, []string{d.ID, d.Channel, d.Record, d.Person, since(a.now(), d.MadeAt), strconv.Itoa(d.Tries), d.Why})
-		}
-		a.table([]string{"ID", "CHANNEL", "RECORD", "PERSON", "MADE", "TRIES", "WHY"}, rows)
-		return nil
+		return listed(ctx, a, "/deliveries", "delivery.list/v1", []string{"ID", "CHANNEL", "RECORD", "PERSON", "MADE", "TRIES", "WHY"}, func(d letterItem) []string {
+			return []string{d.ID, d.Channel, d.Record, d.Person, since(a.now(), d.MadeAt), strconv.Itoa(d.Tries), d.Why}
+		})
 	})}
 	return group("delivery", "See notices that could not be delivered, and send them again", list,
 		a.on("resend DELIVERY", "Have a notice tried again, from the beginning", "delivery.resend/v1", "tried again", func(ctx context.Context, x *api, id string) error {

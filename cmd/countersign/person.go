@@ -94,23 +94,9 @@ func (a *app) personInvite() *cobra.Command {
 
 func (a *app) personList() *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List people", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		raw, people, err := items[personItem](ctx, x, "/people")
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.document("person.list/v1", map[string]any{"items": raw})
-		}
-		var rows [][]string
-		for _, p := range people {
-			rows = append(rows, []string{p.ID, p.Name, p.Username, p.state(), strings.Join(p.Groups, " ")})
-		}
-		a.table([]string{"ID", "NAME", "USERNAME", "STATE", "GROUPS"}, rows)
-		return nil
+		return listed(ctx, a, "/people", "person.list/v1", []string{"ID", "NAME", "USERNAME", "STATE", "GROUPS"}, func(p personItem) []string {
+			return []string{p.ID, p.Name, p.Username, p.state(), strings.Join(p.Groups, " ")}
+		})
 	})}
 }
 
@@ -165,27 +151,13 @@ type sessionItem struct {
 
 func (a *app) session() *cobra.Command {
 	listing := &cobra.Command{Use: "list", Short: "List your sessions", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		raw, sessions, err := items[sessionItem](ctx, x, "/sessions")
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.document("session.list/v1", map[string]any{"items": raw})
-		}
-		var rows [][]string
-		for _, s := range sessions {
+		return listed(ctx, a, "/sessions", "session.list/v1", []string{"ID", "DEVICE", "ASSURANCE", "BEGAN", "LAST SEEN", ""}, func(s sessionItem) []string {
 			here := ""
 			if s.Current {
 				here = "this one"
 			}
-			rows = append(rows, []string{s.ID, s.Device, s.ACR, since(a.now(), s.CreatedAt), since(a.now(), s.LastSeenAt), here})
-		}
-		a.table([]string{"ID", "DEVICE", "ASSURANCE", "BEGAN", "LAST SEEN", ""}, rows)
-		return nil
+			return []string{s.ID, s.Device, s.ACR, since(a.now(), s.CreatedAt), since(a.now(), s.LastSeenAt), here}
+		})
 	})}
 	end := &cobra.Command{
 		Use: "end SESSION", Short: "End a session: what was given out below it stops working at once",

@@ -49,23 +49,9 @@ func (a *app) recovery() *cobra.Command {
 
 func (a *app) recoveryList() *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List recoveries and temporary passes that are open", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		raw, list, err := items[recoveryItem](ctx, x, "/recoveries")
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.document("recovery.list/v1", map[string]any{"items": raw})
-		}
-		var rows [][]string
-		for _, r := range list {
-			rows = append(rows, []string{r.ID, r.Username, r.Method, since(a.now(), r.StartedAt), r.standing(a.now())})
-		}
-		a.table([]string{"ID", "USERNAME", "METHOD", "BEGAN", "STATE"}, rows)
-		return nil
+		return listed(ctx, a, "/recoveries", "recovery.list/v1", []string{"ID", "USERNAME", "METHOD", "BEGAN", "STATE"}, func(r recoveryItem) []string {
+			return []string{r.ID, r.Username, r.Method, since(a.now(), r.StartedAt), r.standing(a.now())}
+		})
 	})}
 }
 

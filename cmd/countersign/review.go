@@ -77,23 +77,9 @@ func (a *app) reviewList() *cobra.Command {
 		if state != "all" {
 			path += "?state=" + state
 		}
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		raw, list, err := items[reviewItem](ctx, x, path)
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.document("review.list/v1", map[string]any{"items": raw})
-		}
-		var rows [][]string
-		for _, r := range list {
-			rows = append(rows, []string{r.ID, r.Name, r.Action, r.Client, r.Seen.Band, strconv.FormatInt(r.Count, 10), since(a.now(), r.LastAt), r.standing()})
-		}
-		a.table([]string{"ID", "WHO", "ACTION", "CLIENT", "RISK", "TIMES", "LAST", "STATE"}, rows)
-		return nil
+		return listed(ctx, a, path, "review.list/v1", []string{"ID", "WHO", "ACTION", "CLIENT", "RISK", "TIMES", "LAST", "STATE"}, func(r reviewItem) []string {
+			return []string{r.ID, r.Name, r.Action, r.Client, r.Seen.Band, strconv.FormatInt(r.Count, 10), since(a.now(), r.LastAt), r.standing()}
+		})
 	})
 	return c
 }

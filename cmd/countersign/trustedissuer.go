@@ -93,23 +93,9 @@ func (a *app) issuerCommand() *cobra.Command {
 
 func (a *app) issuerList() *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List the issuers whose assertions are taken", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
-		x, err := a.api()
-		if err != nil {
-			return err
-		}
-		raw, all, err := items[issuerItem](ctx, x, "/trusted-issuers")
-		if err != nil {
-			return err
-		}
-		if a.json {
-			return a.document("issuer.list/v1", map[string]any{"items": raw})
-		}
-		var rows [][]string
-		for _, i := range all {
-			rows = append(rows, []string{i.Issuer, i.Name, strings.Join(i.Profiles, " "), strings.Join(i.Resources, " ")})
-		}
-		a.table([]string{"ISSUER", "NAME", "FOR", "RESOURCES"}, rows)
-		return nil
+		return listed(ctx, a, "/trusted-issuers", "issuer.list/v1", []string{"ISSUER", "NAME", "FOR", "RESOURCES"}, func(i issuerItem) []string {
+			return []string{i.Issuer, i.Name, strings.Join(i.Profiles, " "), strings.Join(i.Resources, " ")}
+		})
 	})}
 }
 
