@@ -301,61 +301,51 @@ func withSecret(c *client.Client) string {
 }
 
 func (a *API) createClient(ctx context.Context, c *call, in *clientIn) (*clientOut, error) {
-	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.showClient(ctx, earlier)
-	}
-	cl, err := a.specified(ctx, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	cl.ID, cl.Owner, cl.CreatedAt = id.New(id.Client), c.Person.ID, a.now()
-	switch {
-	case strings.HasPrefix(cl.ClientID, id.Client) || strings.HasPrefix(cl.ClientID, client.DynamicPrefix):
-		return nil, problem.New(problem.Invalid, "client_id_invalid", "A client_id that begins with cli_ or dyn_ is one the server makes.")
-	case cl.ClientID == "":
-		cl.ClientID = cl.ID
-		if cl.Name == "" {
-			cl.Name = cl.ID
-		}
-	}
-	create := client.Create{}
-	if s := in.Body.Service; s != nil {
-		if create.NewService, err = a.newService(ctx, *s, cl); err != nil {
+	return onlyOnce(ctx, a, c, in.KeyParam, in.Body, a.showClient, func(key *idempotency) (*clientOut, error) {
+		cl, err := a.specified(ctx, in.Body)
+		if err != nil {
 			return nil, err
 		}
-		cl.Service = create.NewService.ID
-	}
-	cl.GrantTypes = usual(cl)
-	text := withSecret(&cl)
-	if text != "" {
-		cl.SecretAt = cl.CreatedAt
-	}
-	if err := a.ready(ctx, cl); err != nil {
-		return nil, err
-	}
-	create.Client = cl
-	ch := change{
-		target: targets(cl.Resources), said: map[string]any{"client": cl.ID, "client_id": cl.ClientID},
-		make: func(*act.Facts) ([]act.Change, error) { return key.remember(cl.ClientID, a.now(), create), nil },
-	}
-	if create.NewService != nil {
-		ch.said["service"] = create.NewService.ID
-		ch.target = append(ch.target, create.NewService.Owner)
-	}
-	_, err = a.carryOut(ctx, c, ch)
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
-			return a.showClient(ctx, earlier)
+		cl.ID, cl.Owner, cl.CreatedAt = id.New(id.Client), c.Person.ID, a.now()
+		switch {
+		case strings.HasPrefix(cl.ClientID, id.Client) || strings.HasPrefix(cl.ClientID, client.DynamicPrefix):
+			return nil, problem.New(problem.Invalid, "client_id_invalid", "A client_id that begins with cli_ or dyn_ is one the server makes.")
+		case cl.ClientID == "":
+			cl.ClientID = cl.ID
+			if cl.Name == "" {
+				cl.Name = cl.ID
+			}
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.tell(ctx, cl.ClientID, text)
+		create := client.Create{}
+		if s := in.Body.Service; s != nil {
+			if create.NewService, err = a.newService(ctx, *s, cl); err != nil {
+				return nil, err
+			}
+			cl.Service = create.NewService.ID
+		}
+		cl.GrantTypes = usual(cl)
+		text := withSecret(&cl)
+		if text != "" {
+			cl.SecretAt = cl.CreatedAt
+		}
+		if err := a.ready(ctx, cl); err != nil {
+			return nil, err
+		}
+		create.Client = cl
+		ch := change{
+			target: targets(cl.Resources), said: map[string]any{"client": cl.ID, "client_id": cl.ClientID},
+			make: func(*act.Facts) ([]act.Change, error) { return key.remember(cl.ClientID, a.now(), create), nil },
+		}
+		if create.NewService != nil {
+			ch.said["service"] = create.NewService.ID
+			ch.target = append(ch.target, create.NewService.Owner)
+		}
+		_, err = a.carryOut(ctx, c, ch)
+		if err != nil {
+			return nil, err
+		}
+		return a.tell(ctx, cl.ClientID, text)
+	})
 }
 
 // ready checks a client, and that what it relies on outside of its row is there.

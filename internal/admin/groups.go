@@ -103,32 +103,22 @@ func (a *API) showGroup(ctx context.Context, id string) (*groupOut, error) {
 }
 
 func (a *API) createGroup(ctx context.Context, c *call, in *groupIn) (*groupOut, error) {
-	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.showGroup(ctx, earlier)
-	}
-	if err := group.CheckName(in.Body.Name); err != nil {
-		return nil, err
-	}
-	g := group.Group{ID: id.New(id.Group), Name: in.Body.Name, Kind: group.Plain, CreatedAt: a.now()}
-	_, err = a.carryOut(ctx, c, change{
-		said: map[string]any{"group": g.Name, "group_id": g.ID},
-		make: func(*act.Facts) ([]act.Change, error) {
-			return key.remember(g.ID, a.now(), group.Create{Group: g}), nil
-		},
-	})
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
-			return a.showGroup(ctx, earlier)
+	return onlyOnce(ctx, a, c, in.KeyParam, in.Body, a.showGroup, func(key *idempotency) (*groupOut, error) {
+		if err := group.CheckName(in.Body.Name); err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.showGroup(ctx, g.ID)
+		g := group.Group{ID: id.New(id.Group), Name: in.Body.Name, Kind: group.Plain, CreatedAt: a.now()}
+		_, err := a.carryOut(ctx, c, change{
+			said: map[string]any{"group": g.Name, "group_id": g.ID},
+			make: func(*act.Facts) ([]act.Change, error) {
+				return key.remember(g.ID, a.now(), group.Create{Group: g}), nil
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return a.showGroup(ctx, g.ID)
+	})
 }
 
 func (a *API) listMembers(ctx context.Context, _ *call, in *membersIn) (*pageOut[Member], error) {

@@ -106,36 +106,26 @@ func (a *API) groupNamed(ctx context.Context, name string) (group.Group, error) 
 }
 
 func (a *API) invite(ctx context.Context, c *call, in *inviteIn) (*inviteOut, error) {
-	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.inviteAgain(ctx, earlier)
-	}
-	inv, names, err := a.invited(ctx, c, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	put, link := account.NewInvitation(a.Issuer, inv, a.now())
-	if inv, err = account.ReadInvitation(put.Value); err != nil {
-		return nil, err
-	}
-	_, err = a.carryOut(ctx, c, change{
-		whom: inv.PersonID(), said: map[string]any{"name": inv.Name, "invitation": inv.ID}, target: inv.Groups,
-		make: func(*act.Facts) ([]act.Change, error) { return key.remember(inv.ID, a.now(), put), nil },
-	})
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
-			return a.inviteAgain(ctx, earlier)
+	return onlyOnce(ctx, a, c, in.KeyParam, in.Body, a.inviteAgain, func(key *idempotency) (*inviteOut, error) {
+		inv, names, err := a.invited(ctx, c, in.Body)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	v := viewInvitation(inv, func(string) string { return "" })
-	v.Groups, v.URL = append([]string{}, names...), link
-	return &inviteOut{"/v1/invitations/" + inv.ID, v}, nil
+		put, link := account.NewInvitation(a.Issuer, inv, a.now())
+		if inv, err = account.ReadInvitation(put.Value); err != nil {
+			return nil, err
+		}
+		_, err = a.carryOut(ctx, c, change{
+			whom: inv.PersonID(), said: map[string]any{"name": inv.Name, "invitation": inv.ID}, target: inv.Groups,
+			make: func(*act.Facts) ([]act.Change, error) { return key.remember(inv.ID, a.now(), put), nil },
+		})
+		if err != nil {
+			return nil, err
+		}
+		v := viewInvitation(inv, func(string) string { return "" })
+		v.Groups, v.URL = append([]string{}, names...), link
+		return &inviteOut{"/v1/invitations/" + inv.ID, v}, nil
+	})
 }
 
 // inviteAgain answers a repeated request. The link was told once and is known to

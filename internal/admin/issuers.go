@@ -193,33 +193,23 @@ func (a *API) vetted(ctx context.Context, s IssuerSpec) (issuer.Issuer, error) {
 }
 
 func (a *API) createIssuer(ctx context.Context, c *call, in *issuerIn) (*issuerOut, error) {
-	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.showIssuer(ctx, earlier)
-	}
-	i, err := a.vetted(ctx, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	i.ID, i.CreatedAt = id.New(id.Issuer), a.now()
-	_, err = a.carryOut(ctx, c, change{
-		target: slices.Concat(i.Clients, i.Resources), said: aboutIssuer(i),
-		make: func(*act.Facts) ([]act.Change, error) {
-			return key.remember(i.ID, a.now(), issuer.Create{Issuer: i}), nil
-		},
-	})
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
-			return a.showIssuer(ctx, earlier)
+	return onlyOnce(ctx, a, c, in.KeyParam, in.Body, a.showIssuer, func(key *idempotency) (*issuerOut, error) {
+		i, err := a.vetted(ctx, in.Body)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.showIssuer(ctx, i.ID)
+		i.ID, i.CreatedAt = id.New(id.Issuer), a.now()
+		_, err = a.carryOut(ctx, c, change{
+			target: slices.Concat(i.Clients, i.Resources), said: aboutIssuer(i),
+			make: func(*act.Facts) ([]act.Change, error) {
+				return key.remember(i.ID, a.now(), issuer.Create{Issuer: i}), nil
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return a.showIssuer(ctx, i.ID)
+	})
 }
 
 // aboutIssuer is what a record says of an issuer.
@@ -310,36 +300,26 @@ func (a *API) linkSubject(ctx context.Context, c *call, in *subjectIn) (*subject
 	if err != nil {
 		return nil, err
 	}
-	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.showLink(ctx, earlier)
-	}
-	p, err := a.somebody(ctx, in.Body.Person)
-	if err != nil {
-		return nil, err
-	}
-	l := issuer.Link{ID: id.New(id.Link), Issuer: i.ID, Tenant: in.Body.Tenant, Subject: in.Body.Subject, Person: p.ID, CreatedAt: a.now()}
-	if err := issuer.CheckLink(l); err != nil {
-		return nil, err
-	}
-	_, err = a.carryOut(ctx, c, change{
-		target: []string{i.ID, p.ID}, whom: p.ID, said: map[string]any{"name": i.Name, "link": l.ID}, general: map[string]any{"issuer": i.ID},
-		make: func(*act.Facts) ([]act.Change, error) {
-			return key.remember(l.ID, a.now(), issuer.Join{Link: l}), nil
-		},
-	})
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
-			return a.showLink(ctx, earlier)
+	return onlyOnce(ctx, a, c, in.KeyParam, in.Body, a.showLink, func(key *idempotency) (*subjectOut, error) {
+		p, err := a.somebody(ctx, in.Body.Person)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.showLink(ctx, l.ID)
+		l := issuer.Link{ID: id.New(id.Link), Issuer: i.ID, Tenant: in.Body.Tenant, Subject: in.Body.Subject, Person: p.ID, CreatedAt: a.now()}
+		if err := issuer.CheckLink(l); err != nil {
+			return nil, err
+		}
+		_, err = a.carryOut(ctx, c, change{
+			target: []string{i.ID, p.ID}, whom: p.ID, said: map[string]any{"name": i.Name, "link": l.ID}, general: map[string]any{"issuer": i.ID},
+			make: func(*act.Facts) ([]act.Change, error) {
+				return key.remember(l.ID, a.now(), issuer.Join{Link: l}), nil
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return a.showLink(ctx, l.ID)
+	})
 }
 
 func (a *API) unlinkSubject(ctx context.Context, c *call, in *subjectEndIn) (*none, error) {

@@ -150,6 +150,23 @@ type idempotency struct {
 	used bool
 }
 
+// onlyOnce has make do what a request asks for, unless an earlier one with this key made it
+// or another makes it meanwhile: then show answers, with what was made, by its id.
+func onlyOnce[O any](ctx context.Context, a *API, c *call, in KeyParam, body any, show func(ctx context.Context, id string) (*O, error), make func(*idempotency) (*O, error)) (*O, error) {
+	key, earlier, err := a.before(ctx, c, in, body)
+	if err == nil && earlier == "" {
+		var out *O
+		if out, err = make(key); !key.lost(err) {
+			return out, err
+		}
+		_, earlier, err = a.before(ctx, c, in, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return show(ctx, earlier)
+}
+
 // before finds what an earlier request with this key made, "" if none did. A key
 // is bound to the person, the client and the route.
 func (a *API) before(ctx context.Context, c *call, in KeyParam, body any) (*idempotency, string, error) {

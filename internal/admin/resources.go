@@ -230,36 +230,26 @@ func (a *API) described(ctx context.Context, s ResourceSpec) (resource.Resource,
 }
 
 func (a *API) createResource(ctx context.Context, c *call, in *resourceIn) (*resourceOut, error) {
-	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.showResource(ctx, earlier)
-	}
-	r, err := a.described(ctx, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if strings.HasPrefix(r.URI+"/", a.Issuer+"/") {
-		return nil, problem.New(problem.Invalid, "uri_invalid", "What is below the server's own address is its own.")
-	}
-	r.ID, r.CreatedAt = id.New(id.Resource), a.now()
-	_, err = a.carryOut(ctx, c, change{
-		target: r.Servers, said: map[string]any{"resource": r.ID, "uri": r.URI},
-		make: func(*act.Facts) ([]act.Change, error) {
-			return key.remember(r.ID, a.now(), resource.Create{Resource: r}), nil
-		},
-	})
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
-			return a.showResource(ctx, earlier)
+	return onlyOnce(ctx, a, c, in.KeyParam, in.Body, a.showResource, func(key *idempotency) (*resourceOut, error) {
+		r, err := a.described(ctx, in.Body)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.showResource(ctx, r.ID)
+		if strings.HasPrefix(r.URI+"/", a.Issuer+"/") {
+			return nil, problem.New(problem.Invalid, "uri_invalid", "What is below the server's own address is its own.")
+		}
+		r.ID, r.CreatedAt = id.New(id.Resource), a.now()
+		_, err = a.carryOut(ctx, c, change{
+			target: r.Servers, said: map[string]any{"resource": r.ID, "uri": r.URI},
+			make: func(*act.Facts) ([]act.Change, error) {
+				return key.remember(r.ID, a.now(), resource.Create{Resource: r}), nil
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return a.showResource(ctx, r.ID)
+	})
 }
 
 func (a *API) replaceResource(ctx context.Context, c *call, in *resourcePutIn) (*resourceOut, error) {

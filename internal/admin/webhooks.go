@@ -125,35 +125,25 @@ func (a *API) asked(s WebhookSpec) (notice.Webhook, error) {
 func saidOf(w notice.Webhook) map[string]any { return map[string]any{"webhook": w.ID, "name": w.Name} }
 
 func (a *API) createWebhook(ctx context.Context, c *call, in *webhookIn) (*webhookOut, error) {
-	key, earlier, err := a.before(ctx, c, in.KeyParam, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.showWebhook(ctx, earlier)
-	}
-	w, err := a.asked(in.Body)
-	if err != nil {
-		return nil, err
-	}
-	w.ID, w.CreatedAt = id.New(id.Webhook), a.now()
-	sealed, told, err := notice.NewSecret(a.Notices.Sealer, w.ID)
-	if err != nil {
-		return nil, err
-	}
-	w.Sealed = sealed
-	_, err = a.carryOut(ctx, c, change{said: saidOf(w), make: func(*act.Facts) ([]act.Change, error) {
-		return key.remember(w.ID, a.now(), notice.CreateWebhook{Webhook: w}), nil
-	}})
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, in.Body); err == nil {
-			return a.showWebhook(ctx, earlier)
+	return onlyOnce(ctx, a, c, in.KeyParam, in.Body, a.showWebhook, func(key *idempotency) (*webhookOut, error) {
+		w, err := a.asked(in.Body)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.tellWebhook(ctx, w.ID, told.Reveal())
+		w.ID, w.CreatedAt = id.New(id.Webhook), a.now()
+		sealed, told, err := notice.NewSecret(a.Notices.Sealer, w.ID)
+		if err != nil {
+			return nil, err
+		}
+		w.Sealed = sealed
+		_, err = a.carryOut(ctx, c, change{said: saidOf(w), make: func(*act.Facts) ([]act.Change, error) {
+			return key.remember(w.ID, a.now(), notice.CreateWebhook{Webhook: w}), nil
+		}})
+		if err != nil {
+			return nil, err
+		}
+		return a.tellWebhook(ctx, w.ID, told.Reveal())
+	})
 }
 
 // tellWebhook is showWebhook with a secret that was made just now.
@@ -227,33 +217,23 @@ func (a *API) rotateWebhook(ctx context.Context, c *call, in *struct {
 	KeyParam
 },
 ) (*webhookOut, error) {
-	key, earlier, err := a.before(ctx, c, in.KeyParam, nil)
-	if err != nil {
-		return nil, err
-	}
-	if earlier != "" {
-		return a.showWebhook(ctx, earlier)
-	}
-	w, err := a.Notices.Store.Webhook(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	sealed, told, err := notice.NewSecret(a.Notices.Sealer, w.ID)
-	if err != nil {
-		return nil, err
-	}
-	_, err = a.carryOut(ctx, c, change{target: []string{w.ID}, said: saidOf(w), make: func(*act.Facts) ([]act.Change, error) {
-		return key.remember(w.ID, a.now(), notice.RotateSecret{ID: w.ID, Sealed: sealed, BeforeEnd: a.now().Add(notice.Overlap)}), nil
-	}})
-	if key.lost(err) {
-		if _, earlier, err = a.before(ctx, c, in.KeyParam, nil); err == nil {
-			return a.showWebhook(ctx, earlier)
+	return onlyOnce(ctx, a, c, in.KeyParam, nil, a.showWebhook, func(key *idempotency) (*webhookOut, error) {
+		w, err := a.Notices.Store.Webhook(ctx, in.ID)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.tellWebhook(ctx, w.ID, told.Reveal())
+		sealed, told, err := notice.NewSecret(a.Notices.Sealer, w.ID)
+		if err != nil {
+			return nil, err
+		}
+		_, err = a.carryOut(ctx, c, change{target: []string{w.ID}, said: saidOf(w), make: func(*act.Facts) ([]act.Change, error) {
+			return key.remember(w.ID, a.now(), notice.RotateSecret{ID: w.ID, Sealed: sealed, BeforeEnd: a.now().Add(notice.Overlap)}), nil
+		}})
+		if err != nil {
+			return nil, err
+		}
+		return a.tellWebhook(ctx, w.ID, told.Reveal())
+	})
 }
 
 func (a *API) switchWebhook(ctx context.Context, c *call, id string, ch act.Change) (*webhookOut, error) {
