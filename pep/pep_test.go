@@ -127,7 +127,7 @@ func (i *issuer) publish(epoch, version int64, members ...string) {
 	var err error
 	i.set, err = policy.Compile(policy.Source{Schema: schema, Files: []policy.File{{Name: "a.cedar", Text: i.rules}}})
 	ok(i, err)
-	x := i.set.Excerpt(aud)
+	x := i.set.Excerpt(i.set.Places(aud))
 	c := jose.BundleContent{Format: jose.BundleFormat, Schema: x.Schema, Policies: x.Policies, Groups: map[string][]string{}, Actions: map[string]jose.BundleAction{}}
 	for _, g := range x.Groups {
 		for _, sub := range members {

@@ -142,9 +142,19 @@ func (s *Server) content(ctx context.Context, audience string, at time.Time) (co
 
 // compose puts together what an audience may hold.
 func (s *Server) compose(ctx context.Context, set *policy.Set, audience string) (jose.BundleContent, error) {
-	x := set.Excerpt(audience)
-	c := jose.BundleContent{Format: jose.BundleFormat, Schema: x.Schema, Policies: x.Policies, Groups: map[string][]string{}, Actions: map[string]jose.BundleAction{}}
-	people, many := 0, false
+	c := jose.BundleContent{Format: jose.BundleFormat, Groups: map[string][]string{}, Actions: map[string]jose.BundleAction{}}
+	rolling, err := s.Rolling(ctx)
+	if err != nil {
+		return c, err
+	}
+	places := set.Places(audience)
+	if rolling {
+		for i := range places {
+			places[i].LeaveToServer("other policies are being rolled out")
+		}
+	}
+	x := set.Excerpt(places)
+	people := 0
 	for _, g := range x.Groups {
 		list, err := s.members(ctx, audience, g)
 		if err != nil {
@@ -152,22 +162,30 @@ func (s *Server) compose(ctx context.Context, set *policy.Set, audience string) 
 		}
 		c.Groups[g] = list
 		if people += len(list); people > maxMembers {
-			c.Groups, many = nil, true
+			c.Groups = nil
+			ungroup(places)
+			x = set.Excerpt(places)
 			break
 		}
 	}
-	rolling, err := s.Rolling(ctx)
-	if err != nil {
-		return c, err
-	}
-	for _, p := range set.Places(audience) {
-		grouped := len(p.Groups) > 0
+	c.Schema, c.Policies = x.Schema, x.Policies
+	for _, p := range places {
 		c.Actions[string(p.Action)] = jose.BundleAction{
-			Local: p.Local && !rolling && !(grouped && many), Held: p.Held && !(grouped && many), Groups: grouped,
+			Local: p.Local, Held: p.Held, Groups: len(p.Groups) > 0,
 			Last: p.Outage == policy.OutageLast, Kinds: p.Kinds, Resources: p.Resources,
 		}
 	}
 	return c, nil
+}
+
+// ungroup leaves to the server, in an outage too, what asks for groups: they have more
+// members than an enforcement point is told.
+func ungroup(places []policy.Place) {
+	for i := range places {
+		if p := &places[i]; len(p.Groups) > 0 {
+			p.Local, p.Held = false, false
+		}
+	}
 }
 
 // members are the people in a group, as the audience may know them.

@@ -190,9 +190,12 @@ func TestBundleTellsNoMore(t *testing.T) {
 		t.Errorf("what it holds is not another: %s", text)
 	}
 	for name, a := range rolling.Actions {
-		if a.Local || a.Held != c.Actions[name].Held {
+		if was := c.Actions[name]; a.Local || a.Held != (was.Held && was.Last) {
 			t.Errorf("%s: %+v", name, a)
 		}
+	}
+	if strings.Contains(rolling.Policies, `"deploy"`) || !strings.Contains(rolling.Policies, `"restart"`) {
+		t.Errorf("it holds %s", rolling.Policies)
 	}
 	r, err := http.NewRequest(http.MethodGet, p.issuer+"/v1/bundle?aud="+deploy, nil)
 	ok(t, err)

@@ -31,18 +31,13 @@ const (
 	excerptFile   = "excerpt.cedar"
 )
 
-// Excerpt gives the resource server with an identifier what it may hold.
-func (s *Set) Excerpt(audience string) Excerpt {
+// Excerpt gives what a resource server may hold, which has some of the set's places.
+func (s *Set) Excerpt(places []Place) Excerpt {
 	e, ok := s.eval.(*engine)
 	if !ok {
 		return Excerpt{}
 	}
-	var held []Place
-	for _, p := range s.Places(audience) {
-		if p.Held {
-			held = append(held, p)
-		}
-	}
+	held := slices.DeleteFunc(slices.Clone(places), func(p Place) bool { return !p.Held })
 	var out Excerpt
 	var policies, schema strings.Builder
 	n := 0

@@ -36,6 +36,13 @@ type Place struct {
 	Groups []string // that its policies ask principals to be in
 }
 
+// LeaveToServer has the server decide the action, for a reason in words: an enforcement
+// point then holds its policies for an outage, or not at all.
+func (p *Place) LeaveToServer(why string) {
+	p.Local, p.Why = false, why
+	p.Held = p.Held && p.Outage == OutageLast
+}
+
 // The annotations of an action.
 const (
 	noteAudience = "audience"
@@ -84,7 +91,7 @@ func (s *Set) waives(p *Place) {
 		for _, kind := range p.Kinds {
 			b := s.eval.(*engine).buckets[bucketKey{p.Action, kind}]
 			if b != nil && slices.ContainsFunc(b.policies, func(c *compiled) bool { return c.ID == s.exceptions[i].Rule }) {
-				p.Local, p.Why = false, "a rule of it has an exception"
+				p.LeaveToServer("a rule of it has an exception")
 				return
 			}
 		}

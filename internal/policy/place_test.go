@@ -61,7 +61,7 @@ func TestWhereAnActionIsDecided(t *testing.T) {
 		`unless { context.device.managed }`:                                             true,
 	} {
 		s := placedSet(t, `@id("p") @reason("r") permit (principal, action == Action::"x", resource); @id("f") @reason("r") forbid (principal, action == Action::"x", resource) `+against+`;`)
-		if p, _ := s.Place("x"); p.Local || p.Held != held || held != (s.Excerpt("https://a.example").Policies != "") {
+		if p, _ := s.Place("x"); p.Local || p.Held != held || held != (s.Excerpt(s.Places("https://a.example")).Policies != "") {
 			t.Errorf("%s: %+v", against, p)
 		}
 	}
@@ -86,6 +86,60 @@ func TestWhereAnActionIsDecided(t *testing.T) {
 		Exception{ID: "e", Rule: "p", For: "usr_1", Owner: "o", Reason: "r", Rung: 2, Until: t0.Add(1)})
 	if p, _ := s.Place("x"); p.Local || !strings.Contains(p.Why, "exception") {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestWhatIsHeld walks everything by which an enforcement point holds the policies of an
+// action or does not: who decides it by the schema, what its policies read, what happens in
+// an outage, whether a rule of it is waived, and whether something else leaves it to the
+// server. It holds them if it decides by them, or does in an outage, and never else.
+func TestWhatIsHeld(t *testing.T) {
+	const audience = "https://a.example"
+	reads := map[string]struct{ local, barred bool }{
+		`context.assurance.rung >= 2`:                                      {local: true},
+		`context.assurance.rung >= 2 && context.device.managed`:            {},
+		`context.assurance.rung >= 2 && principal == Person::"usr_1"`:      {barred: true},
+		`context.assurance.rung >= 2 && principal in Group::"release"`:     {local: true},
+		`context.assurance.rung >= 2 && context.details.types == ["some"]`: {barred: true},
+	}
+	held := map[bool]int{}
+	check := func(condition, decide, outage string, waived, left bool) {
+		src := Source{
+			Schema: `@audience("` + audience + `") ` + decide + outage + ` action "z" appliesTo { principal: [Person], resource: [Thing], context: Context };`,
+			Files: []File{{Text: `@id("p") @reason("r") permit (principal is Person, action == Action::"z", resource) when { ` + condition + ` };
+				@id("f") @reason("r") forbid (principal, action == Action::"z", resource) unless { context.assurance.rung >= 3 };`}},
+		}
+		if waived {
+			src.Exceptions = []Exception{{ID: "e", Rule: "f", For: "usr_1", Owner: "o", Reason: "r", Rung: 2, Until: t0.Add(1)}}
+		}
+		s, err := Compile(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		places := s.Places(audience)
+		if left {
+			places[0].LeaveToServer("for a reason")
+		}
+		p, text := places[0], s.Excerpt(places).Policies
+		local := reads[condition].local && decide == "" && !waived && !left
+		want := !reads[condition].barred && (local || strings.Contains(outage, OutageLast))
+		if p.Local != local || p.Held != want || want != (text != "") || !p.Local && p.Why == "" {
+			t.Errorf("%s %s %s, waived %v, left %v: %+v\n%s", decide, outage, condition, waived, left, p, text)
+		}
+		held[want]++
+	}
+	for condition := range reads {
+		for _, decide := range []string{"", `@decide("server")`} {
+			for _, outage := range []string{"", `@outage("refuse")`, `@outage("last")`} {
+				check(condition, decide, outage, false, false)
+				check(condition, decide, outage, false, true)
+				check(condition, decide, outage, true, false)
+				check(condition, decide, outage, true, true)
+			}
+		}
+	}
+	if held[true] == 0 || held[false] == 0 {
+		t.Error(held)
 	}
 }
 
@@ -120,7 +174,7 @@ permit (principal is Person in Group::"release", action in [Action::"x", Action:
 when { context.assurance.rung >= 3 };
 @id("of.b") @reason("r") permit (principal in Group::"b-people", action == Action::"secret.of.b", resource);
 @id("of.server") @reason("r") permit (principal, action == Action::"always asked", resource) when { principal in Group::"asked" };`)
-	x := s.Excerpt("https://a.example")
+	x := s.Excerpt(s.Places("https://a.example"))
 	if !slices.Equal(x.Groups, []string{"release"}) || !strings.Contains(x.Policies, "This needs a key") {
 		t.Errorf("%+v", x)
 	}
@@ -129,7 +183,7 @@ when { context.assurance.rung >= 3 };
 			t.Errorf("it says %q:\n%s%s", not, x.Schema, x.Policies)
 		}
 	}
-	if x := s.Excerpt("https://c.example"); x.Policies != "" || x.Schema != "" {
+	if x := s.Excerpt(s.Places("https://c.example")); x.Policies != "" || x.Schema != "" {
 		t.Errorf("a stranger holds %+v", x)
 	}
 	if x, err := CompileExcerpt(x); err != nil || x.Version() == s.Version() {
@@ -152,7 +206,7 @@ func TestExcerptAnswersAsTheSet(t *testing.T) {
 		if !ok {
 			t.Fatal("x has no place")
 		}
-		e := s.Excerpt("https://b.example")
+		e := s.Excerpt(s.Places("https://b.example"))
 		if e.Policies == "" {
 			return
 		}
