@@ -172,7 +172,7 @@ func (g exchangeGrant) actorToken(ctx context.Context, t *tokenRequest, x *excha
 		return nil
 	}
 	bad := invalid("invalid_request", "The actor_token is not a live token of this client for its own service.")
-	c, err := g.s.live(ctx, t.form.Get("actor_token"))
+	c, _, err := g.s.live(ctx, t.form.Get("actor_token"))
 	switch {
 	case err != nil && problem.From(err) == nil:
 		return err

@@ -82,7 +82,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 	if q.claims == nil || q.resource == nil || !slices.Contains(q.resource.Servers, q.caller.ID) {
 		return web.JSON(w, http.StatusOK, introspection{})
 	}
-	if err := s.unended(r.Context(), q.claims); err != nil {
+	if _, err := s.unended(r.Context(), q.claims); err != nil {
 		if problem.From(err) == nil {
 			return err
 		}
@@ -225,22 +225,23 @@ func keyID(token string) string {
 }
 
 // live is genuine, and every ancestor of what the token hangs on is live now.
-func (s *Server) live(ctx context.Context, text string) (*jose.AccessTokenClaims, error) {
+func (s *Server) live(ctx context.Context, text string) (*jose.AccessTokenClaims, []lineage.Node, error) {
 	c, err := s.genuine(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	nodes, err := s.unended(ctx, c)
+	return c, nodes, err
+}
+
+// unended gives what a token hangs on, and refuses it if any of that was ended.
+func (s *Server) unended(ctx context.Context, c *jose.AccessTokenClaims) ([]lineage.Node, error) {
+	nodes, err := s.State.Issued(ctx, c.JTI)
 	if err != nil {
 		return nil, err
 	}
-	return c, s.unended(ctx, c)
-}
-
-// unended refuses a token if it, or what it hangs on, was ended.
-func (s *Server) unended(ctx context.Context, c *jose.AccessTokenClaims) error {
-	nodes, err := s.State.Issued(ctx, c.JTI)
-	if err != nil {
-		return err
-	}
 	if n, ended := lineage.FirstEnded(nodes); ended || len(nodes) == 0 {
-		return problem.New(problem.Unauthenticated, "token_ended", "The token was ended: "+n.Kind.String()+".")
+		return nil, problem.New(problem.Unauthenticated, "token_ended", "The token was ended: "+n.Kind.String()+".")
 	}
-	return nil
+	return nodes, nil
 }

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
@@ -126,6 +128,17 @@ func (r *rows) grant(ctx context.Context, id string) (*grant.Grant, error) {
 	return read(r, "grant", id, func(g *grant.Grant) lineage.Node { return g.Node }, func() (grant.Grant, error) {
 		return r.s.Grants.Grant(ctx, id)
 	})
+}
+
+// grantOf is the grant among what a token hangs on; problem.NotFound if it hangs on
+// none, as a machine's.
+func (r *rows) grantOf(ctx context.Context, nodes []lineage.Node) (*grant.Grant, error) {
+	for _, n := range nodes {
+		if n.Kind == lineage.Grant && strings.HasPrefix(n.ID, id.Grant) {
+			return r.grant(ctx, n.ID)
+		}
+	}
+	return nil, problem.New(problem.NotFound, "grant_not_found", "The token hangs on no grant.")
 }
 
 // resource reads a resource by its id; one that ended is an invalid target.

@@ -1,19 +1,13 @@
 package oauth
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"strings"
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/canon"
 	"github.com/countersign-dev/countersign/internal/client"
-	"github.com/countersign-dev/countersign/internal/grant"
-	"github.com/countersign-dev/countersign/internal/id"
-	"github.com/countersign-dev/countersign/internal/lineage"
-	"github.com/countersign-dev/countersign/internal/problem"
 )
 
 // subject is what a client knows a person by: the person's random subject, or for a
@@ -49,15 +43,4 @@ func (s *Server) handlesFor(audience string, c client.Client) string {
 		return audience + " " + c.ClientID
 	}
 	return audience
-}
-
-// grantOf is the grant among what a token hangs on; problem.NotFound if it hangs on
-// none, as a machine's.
-func (s *Server) grantOf(ctx context.Context, nodes []lineage.Node) (grant.Grant, error) {
-	for _, n := range nodes {
-		if n.Kind == lineage.Grant && strings.HasPrefix(n.ID, id.Grant) {
-			return s.Grants.Grant(ctx, n.ID)
-		}
-	}
-	return grant.Grant{}, problem.New(problem.NotFound, "grant_not_found", "The token hangs on no grant.")
 }

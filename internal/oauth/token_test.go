@@ -3,12 +3,14 @@ package oauth
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/grant"
@@ -508,6 +510,49 @@ func TestUserinfo(t *testing.T) {
 	if a := r.get("/oauth/userinfo", bearer(tok.AccessToken)); a.status != 401 {
 		t.Errorf("after the session: %d", a.status)
 	}
+}
+
+// Userinfo remembers rows, and still tells what is so now, on this node or
+// another, by a token of a code or of a refresh.
+func TestUserinfoTellsWhatIsNow(t *testing.T) {
+	t.Parallel()
+	engines(t, 2, func(r *rig) {
+		first := r.granted(r.app, "scope", "openid profile offline_access notes:read")
+		second := r.tokens(r.refresh(r.app, first.RefreshToken))
+		ask := func(n int, token string) answer {
+			return r.send(n, "GET", "/oauth/userinfo", "", nil, with("Authorization", "Bearer "+token))
+		}
+		each := func(check func(name string, a answer)) {
+			for n := range r.nodes {
+				for by, token := range map[string]string{"code": first.AccessToken, "refresh": second.AccessToken} {
+					check("by "+by+" on node "+strconv.Itoa(n), ask(n, token))
+				}
+			}
+		}
+		named := func(want string) {
+			r.Helper()
+			each(func(name string, a answer) {
+				if got := a.json(r)["name"]; a.status != 200 || got != want {
+					r.Errorf("%s: %d %v, not %s", name, a.status, got, want)
+				}
+			})
+		}
+		named("Dana Lind")
+		named("Dana Lind") // from memory
+		now := "Dana Oak"
+		r.do(audit.PersonUpdated, account.Update{ID: r.person.ID, Name: &now})
+		named(now)
+		c := r.app
+		c.UserInfoAlg = "ES256"
+		r.do(audit.ClientUpdated, client.Update{Client: c})
+		each(func(name string, a answer) {
+			if a.status != 200 || a.header.Get("Content-Type") != "application/jwt" {
+				r.Errorf("%s is not signed: %d %s", name, a.status, a.body)
+			}
+		})
+		r.freeze(r.app.ID)
+		each(func(name string, a answer) { r.expect(name, 401, "", a) })
+	})
 }
 
 // A row that was remembered never lets anything through that has changed, on

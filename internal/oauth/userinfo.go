@@ -3,6 +3,7 @@ package oauth
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
+	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -30,7 +32,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	if text == "" {
 		return challenge(w, "", "")
 	}
-	claims, err := s.live(r.Context(), text)
+	claims, nodes, err := s.live(r.Context(), text)
 	if err != nil {
 		if problem.From(err) == nil {
 			return err
@@ -43,45 +45,64 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	} else if code != "" {
 		return challenge(w, scheme, code)
 	}
-	scopes := strings.Fields(claims.Scope)
-	if !slices.Contains(scopes, "openid") {
+	if !slices.Contains(strings.Fields(claims.Scope), "openid") {
 		return challenge(w, scheme, "insufficient_scope")
 	}
-	out, err := s.describePerson(r.Context(), claims, scopes)
+	out, c, err := s.describePerson(r.Context(), claims, nodes)
+	if errors.Is(err, errMoved) {
+		return renderError(w, r, contended.Because(err))
+	}
 	if problem.From(err) != nil {
 		return challenge(w, scheme, "invalid_token")
 	}
 	if err != nil {
 		return err
 	}
-	c, err := s.Clients.ClientByClientID(r.Context(), claims.ClientID)
-	if err != nil {
-		return err
-	}
 	if c.UserInfoAlg != "" {
-		return s.signedUserinfo(w, c, out)
+		return s.signedUserinfo(w, *c, out)
 	}
 	return web.JSON(w, http.StatusOK, out)
 }
 
-// describePerson is what userinfo says to the client of a token: by its scopes, and
-// what was asked for one by one in the authorization that it comes from.
-func (s *Server) describePerson(ctx context.Context, claims *jose.AccessTokenClaims, scopes []string) (map[string]any, error) {
-	nodes, err := s.State.Issued(ctx, claims.JTI)
-	if err != nil {
-		return nil, err
+// describePerson is what userinfo says to the client of a token, which hangs on
+// nodes. Rows may come from memory: each is held against its node, which was read
+// now, and all are read anew where one moved.
+func (s *Server) describePerson(ctx context.Context, claims *jose.AccessTokenClaims, nodes []lineage.Node) (out map[string]any, c *client.Client, err error) {
+	for try := range 3 {
+		if try > 0 {
+			if nodes, err = s.unended(ctx, claims); err != nil {
+				return nil, nil, err
+			}
+		}
+		rows := rows{s: s, now: s.now(), recall: try == 0}
+		if out, c, err = rows.describePerson(ctx, claims, nodes); err == nil {
+			err = rows.same(&act.Facts{Nodes: nodes})
+		}
+		if err == nil || !rows.old && !errors.Is(err, errMoved) {
+			break
+		}
 	}
-	gr, err := s.grantOf(ctx, nodes)
+	return out, c, err
+}
+
+// describePerson says what the token's scopes open, and what was asked for one by one
+// in the authorization that it comes from.
+func (r *rows) describePerson(ctx context.Context, claims *jose.AccessTokenClaims, nodes []lineage.Node) (map[string]any, *client.Client, error) {
+	c, err := r.clientByClientID(ctx, claims.ClientID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	who, err := s.State.Person(ctx, gr.Person)
+	gr, err := r.grantOf(ctx, nodes)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := told(&who, scopes, gr.Claims.UserInfo)
+	who, err := r.person(ctx, gr.Person)
+	if err != nil {
+		return nil, nil, err
+	}
+	out := told(who, strings.Fields(claims.Scope), gr.Claims.UserInfo)
 	out["sub"] = claims.Subject
-	return out, nil
+	return out, c, nil
 }
 
 // signedUserinfo answers with a JWT (OpenID Connect Core §5.3.2). It has no expiry
