@@ -17,7 +17,7 @@ func TestRunMeasuresTheFloor(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "result.json")
 	p := plan{connections: []int{4}, limit: time.Minute, slice: 100 * time.Millisecond, floorOnly: true}
 	for _, w := range workloads {
-		if w != firstIntrospect { // its pool takes longer than a moment
+		if w != firstIntrospect && w != firstUserinfo { // their pools take longer than a moment
 			p.workloads = append(p.workloads, w)
 		}
 	}
@@ -56,6 +56,7 @@ func TestWrongAnswersAreNoFigures(t *testing.T) {
 		"refused token":   func() error { _, err := readToken(401, []byte(`{"error":"invalid_client"}`)); return err }(),
 		"opaque token":    func() error { _, err := readToken(200, []byte(`{"access_token":"x"}`)); return err }(),
 		"inactive token":  active(200, []byte(`{"active":false}`)),
+		"nobody":          described(200, []byte(`{"name":"x"}`)),
 		"same refresh":    (&refreshExchange{token: "r"}).Answer(200, nil, []byte(`{"access_token":"a.b.c","refresh_token":"r"}`)),
 		"other document":  (&staticExchange{size: 3}).Answer(200, nil, []byte(`{}`)),
 		"an error's page": (&staticExchange{}).Answer(200, nil, []byte(`<html>`)),

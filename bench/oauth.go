@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -31,21 +32,24 @@ const (
 	refresh         = "refresh"
 	firstIntrospect = "introspection, first sight"
 	nextIntrospect  = "introspection, seen before"
+	firstUserinfo   = "userinfo, first sight"
+	nextUserinfo    = "userinfo, seen before"
 	metadata        = "metadata"
 	jwks            = "JWKS"
 )
 
-var workloads = []string{secretToken, assertionToken, boundToken, refresh, firstIntrospect, nextIntrospect, metadata, jwks}
+var workloads = []string{secretToken, assertionToken, boundToken, refresh, firstIntrospect, nextIntrospect, firstUserinfo, nextUserinfo, metadata, jwks}
 
 // floorOf names the store of the floor that a workload is compared to: what
 // the server must make durable is compared to a durable row.
 var floorOf = map[string]string{
 	secretToken: "floor-sqlite", assertionToken: "floor-sqlite", boundToken: "floor-sqlite", refresh: "floor-sqlite",
 	firstIntrospect: "floor-sqlite", nextIntrospect: "floor-sqlite",
+	firstUserinfo: "floor-sqlite", nextUserinfo: "floor-sqlite",
 	metadata: "floor-memory", jwks: "floor-memory",
 }
 
-// Pools of tokens that are introspected, over all connections. The second must
+// Pools of tokens that are asked about, over all connections. The second must
 // have one for each of the most connections that can be asked for.
 const (
 	firstPool = 10_000
@@ -58,8 +62,8 @@ type oauth struct {
 	Host   string // host:port
 	Issuer string // the audience of assertions
 
-	TokenPath, IntrospectionPath string
-	MetadataPath, JWKSPath       string
+	TokenPath, IntrospectionPath, UserinfoPath string
+	MetadataPath, JWKSPath                     string
 
 	ClientID, Secret string            // of a client that uses client_secret_basic
 	KeyClientID      string            // of one that uses private_key_jwt; "" is the same client
@@ -69,6 +73,8 @@ type oauth struct {
 	// FirstRefreshToken gets a refresh token for one connection; nil: there
 	// are none.
 	FirstRefreshToken func(ctx context.Context, connection int) (token string, err error)
+	// PersonsRefreshToken gets one whose access tokens open userinfo; nil: there are none.
+	PersonsRefreshToken func(ctx context.Context) (token string, err error)
 }
 
 // Workload implements System.
@@ -99,9 +105,13 @@ func (o *oauth) Workload(name string) (load.Workload, error) {
 			return &refreshExchange{oauth: o, token: first}, err
 		}), nil
 	case name == firstIntrospect && o.IntrospectionPath != "":
-		return &introspection{oauth: o, pool: firstPool}, nil
+		return o.introspection(firstPool, false), nil
 	case name == nextIntrospect && o.IntrospectionPath != "":
-		return &introspection{oauth: o, pool: nextPool, repeat: true}, nil
+		return o.introspection(nextPool, true), nil
+	case name == firstUserinfo && o.PersonsRefreshToken != nil:
+		return o.userinfo(firstPool, false), nil
+	case name == nextUserinfo && o.PersonsRefreshToken != nil:
+		return o.userinfo(nextPool, true), nil
 	case name == metadata && o.MetadataPath != "":
 		return o.static(o.MetadataPath), nil
 	case name == jwks && o.JWKSPath != "":
@@ -127,6 +137,12 @@ func (o *oauth) post(path string, form url.Values, header ...string) []byte {
 	}
 	b.WriteString("\r\n" + body)
 	return b.Bytes()
+}
+
+// get writes a request for a document as a whole.
+func (o *oauth) get(path string, header ...string) []byte {
+	lines := append([]string{"GET " + path + " HTTP/1.1", "Host: " + o.Host}, header...)
+	return []byte(strings.Join(lines, "\r\n") + "\r\n\r\n")
 }
 
 // basic is the client's authentication by secret (RFC 6749 §2.3.1).
@@ -251,14 +267,14 @@ func (x *refreshExchange) Answer(status int, _ http.Header, body []byte) error {
 }
 
 // floorRefreshToken gets one from the floor, which gives it for the asking.
-func (o *oauth) floorRefreshToken(ctx context.Context, _ int) (string, error) {
+func (o *oauth) floorRefreshToken(ctx context.Context) (string, error) {
 	a, err := o.fetchToken(ctx, url.Values{"grant_type": {"client_credentials"}, "refresh": {""}})
 	return a.RefreshToken, err
 }
 
 // fetchToken asks outside of any measurement.
 func (o *oauth) fetchToken(ctx context.Context, form url.Values) (a tokenAnswer, err error) {
-	status, body, err := o.fetch(ctx, o.TokenPath, form)
+	status, body, err := o.send(ctx, o.post(o.TokenPath, form, o.basic()))
 	if err != nil {
 		return a, err
 	}
@@ -270,15 +286,14 @@ var caller = &http.Client{
 	Transport: &http.Transport{MaxIdleConnsPerHost: 8},
 }
 
-// fetch posts a form with the client's secret.
-func (o *oauth) fetch(ctx context.Context, path string, form url.Values) (status int, body []byte, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+o.Host+path, strings.NewReader(form.Encode()))
+// send sends a whole request outside of any measurement.
+func (o *oauth) send(ctx context.Context, question []byte) (status int, body []byte, err error) {
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(question)))
 	if err != nil {
 		return 0, nil, err
 	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.SetBasicAuth(url.QueryEscape(o.ClientID), url.QueryEscape(o.Secret))
-	answer, err := caller.Do(r)
+	r.RequestURI, r.URL.Scheme, r.URL.Host = "", "http", o.Host
+	answer, err := caller.Do(r.WithContext(ctx))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -287,80 +302,118 @@ func (o *oauth) fetch(ctx context.Context, path string, form url.Values) (status
 	return answer.StatusCode, body, err
 }
 
-// introspection asks about tokens of a pool: each once, or again and again
-// after a first time that is not measured.
-type introspection struct {
+// tokens asks about the tokens of a pool: each once, or again and again after a
+// first time that is not measured.
+type tokens struct {
 	*oauth
 	pool   int
 	repeat bool
-	tokens []string
+	source func(context.Context) (next func() (string, error), err error)
+	ask    func(token string) []byte
+	check  func(status int, body []byte) error
+	text   []string
+}
+
+// introspection asks about a service's tokens (RFC 7662).
+func (o *oauth) introspection(pool int, repeat bool) *tokens {
+	form := url.Values{"grant_type": {"client_credentials"}}
+	for k, v := range o.Extra {
+		form[k] = v
+	}
+	return &tokens{
+		oauth: o, pool: pool, repeat: repeat, check: active,
+		source: func(ctx context.Context) (func() (string, error), error) {
+			return func() (string, error) {
+				a, err := o.fetchToken(ctx, form)
+				return a.AccessToken, err
+			}, nil
+		},
+		ask: func(token string) []byte {
+			return o.post(o.IntrospectionPath, url.Values{"token": {token}}, o.basic())
+		},
+	}
+}
+
+// userinfo presents a person's tokens (OpenID Connect Core §5.3.1), which are
+// refreshed one from the other.
+func (o *oauth) userinfo(pool int, repeat bool) *tokens {
+	return &tokens{
+		oauth: o, pool: pool, repeat: repeat, check: described,
+		source: func(ctx context.Context) (func() (string, error), error) {
+			refresh, err := o.PersonsRefreshToken(ctx)
+			return func() (string, error) {
+				a, err := o.fetchToken(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})
+				refresh = a.RefreshToken
+				return a.AccessToken, err
+			}, err
+		},
+		ask: func(token string) []byte {
+			return o.get(o.UserinfoPath, "Authorization: Bearer "+token)
+		},
+	}
 }
 
 // Open fetches the whole pool for the first connection; the others share it.
-func (w *introspection) Open(ctx context.Context, connection, connections int) (load.Exchange, error) {
-	if w.tokens == nil {
+func (w *tokens) Open(ctx context.Context, connection, connections int) (load.Exchange, error) {
+	if w.text == nil {
 		if err := w.fill(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return &introspectionExchange{introspection: w, first: connection, next: connection, stride: connections}, nil
+	return &tokensExchange{tokens: w, first: connection, next: connection, stride: connections}, nil
 }
 
 // fill fetches the pool over a few connections at once.
-func (w *introspection) fill(ctx context.Context) error {
-	form := url.Values{"grant_type": {"client_credentials"}}
-	for k, v := range w.Extra {
-		form[k] = v
-	}
-	tokens := make([]string, w.pool)
-	var next atomic.Int64
+func (w *tokens) fill(ctx context.Context) error {
+	text := make([]string, w.pool)
+	var taken atomic.Int64
 	var wg sync.WaitGroup
 	var faults [8]error
 	for i := range faults {
 		wg.Go(func() {
-			for n := next.Add(1) - 1; n < int64(w.pool) && faults[i] == nil; n = next.Add(1) - 1 {
-				tokens[n], faults[i] = w.fetchOne(ctx, form)
+			next, err := w.source(ctx)
+			for n := taken.Add(1) - 1; n < int64(w.pool) && err == nil; n = taken.Add(1) - 1 {
+				if text[n], err = next(); err == nil && w.repeat {
+					err = w.askOnce(ctx, text[n])
+				}
 			}
+			faults[i] = err
 		})
 	}
 	wg.Wait()
-	w.tokens = tokens
+	w.text = text
 	return errors.Join(faults[:]...)
 }
 
-// fetchOne gets a token, and introspects it if it is to have been seen before.
-func (w *introspection) fetchOne(ctx context.Context, form url.Values) (token string, err error) {
-	a, err := w.fetchToken(ctx, form)
-	if err != nil || !w.repeat {
-		return a.AccessToken, err
-	}
-	status, body, err := w.fetch(ctx, w.IntrospectionPath, url.Values{"token": {a.AccessToken}})
+// askOnce has a token seen for the first time.
+func (w *tokens) askOnce(ctx context.Context, token string) error {
+	status, body, err := w.send(ctx, w.ask(token))
 	if err != nil {
-		return "", err
+		return err
 	}
-	return a.AccessToken, active(status, body)
+	return w.check(status, body)
 }
 
-// introspectionExchange takes every stride-th token of the pool.
-type introspectionExchange struct {
-	*introspection
+// tokensExchange takes every stride-th token of the pool.
+type tokensExchange struct {
+	*tokens
 	first, next, stride int
 }
 
-func (x *introspectionExchange) Question() ([]byte, error) {
-	if x.next >= len(x.tokens) {
+func (x *tokensExchange) Question() ([]byte, error) {
+	if x.next >= len(x.text) {
 		if !x.repeat {
 			return nil, io.EOF
 		}
 		x.next = x.first
 	}
-	token := x.tokens[x.next]
+	token := x.text[x.next]
 	x.next += x.stride
-	return x.post(x.IntrospectionPath, url.Values{"token": {token}}, x.basic()), nil
+	return x.ask(token), nil
 }
 
-func (x *introspectionExchange) Answer(status int, _ http.Header, body []byte) error {
-	return active(status, body)
+func (x *tokensExchange) Answer(status int, _ http.Header, body []byte) error {
+	return x.check(status, body)
 }
 
 // active checks an introspection answer (RFC 7662 §2.2).
@@ -372,10 +425,21 @@ func active(status int, body []byte) error {
 	return nil
 }
 
+// described checks a userinfo answer (OpenID Connect Core §5.3.2).
+func described(status int, body []byte) error {
+	var a struct {
+		Subject string `json:"sub"`
+	}
+	if err := json.Unmarshal(body, &a); err != nil || status != http.StatusOK || a.Subject == "" {
+		return fmt.Errorf("status %d: %.200s", status, body)
+	}
+	return nil
+}
+
 // static asks for a document that is always the same.
 func (o *oauth) static(path string) load.Workload {
 	return opener(func(context.Context, int, int) (load.Exchange, error) {
-		return &staticExchange{question: []byte("GET " + path + " HTTP/1.1\r\nHost: " + o.Host + "\r\n\r\n")}, nil
+		return &staticExchange{question: o.get(path)}, nil
 	})
 }
 

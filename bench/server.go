@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,9 +34,9 @@ import (
 	"github.com/countersign-dev/countersign/internal/session"
 )
 
-// refreshPool is how many refresh tokens are made before the start: more than
-// the most connections that can be asked for.
-const refreshPool = 1024
+// How many refresh tokens are made before the start: more than the most connections
+// that can be asked for, and more than fetch tokens for userinfo.
+const refreshPool, personsPool = 1024, 256
 
 // countersignSystem is a running countersignd.
 type countersignSystem struct {
@@ -46,7 +47,25 @@ type countersignSystem struct {
 	started  time.Duration
 	bytes    func() (int64, error)
 	log      *bytes.Buffer
-	refresh  []string
+	refresh  refreshTokens // for the API of the workloads
+	persons  refreshTokens // for userinfo
+}
+
+// refreshTokens are handed out once each.
+type refreshTokens struct {
+	mu   sync.Mutex
+	left []string
+}
+
+func (p *refreshTokens) take() (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.left) == 0 {
+		return "", errors.New("no refresh token is left")
+	}
+	t := p.left[len(p.left)-1]
+	p.left = p.left[:len(p.left)-1]
+	return t, nil
 }
 
 // startServer seeds a database and starts the server on it. dsn "" is SQLite.
@@ -60,7 +79,7 @@ func startServer(ctx context.Context, dir, binary, dsn string, database int, siz
 	}
 	s := &countersignSystem{store: "postgres", database: database, bytes: size, log: &bytes.Buffer{}}
 	s.Host, s.Issuer = "localhost:"+strconv.Itoa(port), "http://localhost:"+strconv.Itoa(port)
-	s.TokenPath, s.IntrospectionPath = "/oauth/token", "/oauth/introspect"
+	s.TokenPath, s.IntrospectionPath, s.UserinfoPath = "/oauth/token", "/oauth/introspect", "/oauth/userinfo"
 	s.MetadataPath, s.JWKSPath = "/.well-known/oauth-authorization-server", "/oauth/jwks"
 	where := "postgres: " + strconv.Quote(dsn)
 	if dsn == "" {
@@ -149,14 +168,8 @@ func (s *countersignSystem) seed(ctx context.Context, cfg *config.Config) (err e
 		}
 	}
 	s.Extra = url.Values{"resource": {res.URI}}
-	s.FirstRefreshToken = func(_ context.Context, connection int) (string, error) {
-		if len(s.refresh) == 0 {
-			return "", fmt.Errorf("no refresh token for connection %d", connection)
-		}
-		t := s.refresh[len(s.refresh)-1]
-		s.refresh = s.refresh[:len(s.refresh)-1]
-		return t, nil
-	}
+	s.FirstRefreshToken = func(context.Context, int) (string, error) { return s.refresh.take() }
+	s.PersonsRefreshToken = func(context.Context) (string, error) { return s.persons.take() }
 	return s.seedRefresh(ctx, st, who.ID, plain.ID, resID, now)
 }
 
@@ -170,19 +183,29 @@ func (s *countersignSystem) seedRefresh(ctx context.Context, st *server.State, p
 	if err := st.Seed(ctx, audit.SessionOpened, ses); err != nil {
 		return err
 	}
-	pair := assurance.Evaluate(person, proofs, now).Best()
-	for at := 0; at < refreshPool; at += 64 {
+	g := grant.Grant{Person: person, Client: clientID, Session: ses.ID, Resources: []string{resID}, Pair: assurance.Evaluate(person, proofs, now).Best(), ACR: "phr", Proofs: proofs, CreatedAt: now, ExpiresAt: now.Add(grant.FamilyLifetime)}
+	g.Scopes = []string{"bench:read"}
+	if err := s.refresh.seed(ctx, st, g, refreshPool); err != nil {
+		return err
+	}
+	g.Scopes = []string{"openid", "profile", "bench:read"}
+	return s.persons.seed(ctx, st, g, personsPool)
+}
+
+// seed gives count grants like g, each with a family's first token.
+func (p *refreshTokens) seed(ctx context.Context, st *server.State, g grant.Grant, count int) error {
+	for at := 0; at < count; at += 64 {
 		var list []act.Change
 		for range 64 {
-			g := grant.Grant{ID: id.New(id.Grant), Person: person, Client: clientID, Session: ses.ID, Resources: []string{resID}, Scopes: []string{"bench:read"}, Pair: pair, ACR: "phr", Proofs: proofs, CreatedAt: now, ExpiresAt: now.Add(grant.FamilyLifetime)}
 			fam := id.New(id.Family)
 			raw, _ := id.Parse(id.Family, fam)
 			first := grant.FirstToken(raw)
+			g.ID = id.New(id.Grant)
 			list = append(list, grant.Open{Grant: g}, grant.OpenFamily{Family: grant.Family{
-				ID: fam, Grant: g.ID, Client: clientID, Person: person, CurHash: first.Hash(), RotatedAt: now, KeyVersion: st.Ring.CurrentRT(),
-				CreatedAt: now, ExpiresAt: g.ExpiresAt, IdleUntil: now.Add(grant.FamilyIdle),
+				ID: fam, Grant: g.ID, Client: g.Client, Person: g.Person, CurHash: first.Hash(), RotatedAt: g.CreatedAt, KeyVersion: st.Ring.CurrentRT(),
+				CreatedAt: g.CreatedAt, ExpiresAt: g.ExpiresAt, IdleUntil: g.CreatedAt.Add(grant.FamilyIdle),
 			}})
-			s.refresh = append(s.refresh, first.Text(st.Ring).Reveal())
+			p.left = append(p.left, first.Text(st.Ring).Reveal())
 		}
 		if err := st.Seed(ctx, audit.GrantOpened, list...); err != nil {
 			return err

@@ -148,9 +148,10 @@ type floorSystem struct {
 func startFloor(ctx context.Context, binary, database string) (*floorSystem, error) {
 	f := &floorSystem{database: database}
 	f.ClientID, f.Secret = "bench", rand.Text()
-	f.TokenPath, f.IntrospectionPath = "/token", "/introspect"
+	f.TokenPath, f.IntrospectionPath, f.UserinfoPath = "/token", "/introspect", "/userinfo"
 	f.MetadataPath, f.JWKSPath = "/.well-known/oauth-authorization-server", "/jwks"
-	f.FirstRefreshToken = f.floorRefreshToken
+	f.PersonsRefreshToken = f.floorRefreshToken
+	f.FirstRefreshToken = func(ctx context.Context, _ int) (string, error) { return f.floorRefreshToken(ctx) }
 	var err error
 	if f.Key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -105,6 +106,7 @@ func (f *floor) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", f.token)
 	mux.HandleFunc("POST /introspect", f.introspect)
+	mux.HandleFunc("GET /userinfo", f.userinfo)
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", static(`{"issuer":"floor","filler":"`+strings.Repeat("x", 1500)+`"}`))
 	mux.HandleFunc("GET /jwks", static(`{"keys":[{"filler":"`+strings.Repeat("x", 400)+`"}]}`))
 	return mux
@@ -183,19 +185,34 @@ func (f *floor) introspect(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error":"invalid_client"}`, http.StatusUnauthorized)
 		return
 	}
-	hash, answer := sha256.Sum256([]byte(r.PostForm.Get("token"))), ""
-	if f.rows != nil {
-		answer = f.rows.read(r.Context(), hash)
-	} else {
-		f.mu.Lock()
-		answer = f.issued[hash]
-		f.mu.Unlock()
-	}
+	answer := f.known(r.Context(), r.PostForm.Get("token"))
 	if answer == "" {
 		answer = `{"active":false}`
 	}
 	w.Header()["Content-Type"] = []string{"application/json"}
 	io.WriteString(w, answer)
+}
+
+// userinfo tells the bearer of a token the same as introspection tells.
+func (f *floor) userinfo(w http.ResponseWriter, r *http.Request) {
+	answer := f.known(r.Context(), strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	if answer == "" {
+		http.Error(w, `{"error":"invalid_token"}`, http.StatusUnauthorized)
+		return
+	}
+	w.Header()["Content-Type"] = []string{"application/json"}
+	io.WriteString(w, answer)
+}
+
+// known is what is kept of a token, "" if nothing is.
+func (f *floor) known(ctx context.Context, token string) string {
+	hash := sha256.Sum256([]byte(token))
+	if f.rows != nil {
+		return f.rows.read(ctx, hash)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.issued[hash]
 }
 
 // rotate spends a refresh token for the next one; "" stands for a first one.
