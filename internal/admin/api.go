@@ -123,7 +123,10 @@ type Config struct {
 	Reviews    review.Store
 	Recovery   recovery.Settings
 	CancelKeys func() [][]byte
-	Now        func() time.Time // nil: time.Now
+	// Beside writes what other surfaces answer programs into the document of the API.
+	// nil: there are none.
+	Beside func(*huma.OpenAPI)
+	Now    func() time.Time // nil: time.Now
 }
 
 // API serves /v1.
@@ -172,6 +175,9 @@ func New(c Config) (*API, error) {
 	a.decisions()
 	a.log()
 	a.published()
+	if c.Beside != nil {
+		c.Beside(a.huma.OpenAPI())
+	}
 	document, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {
 		return nil, err
@@ -210,7 +216,7 @@ func (a *API) config() huma.Config {
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
 				Title: "Countersign management API", Version: "1",
-				Description: "People, groups, clients, resources, sessions, policies and the log. Changes within v1 are additive.",
+				Description: "People, groups, clients, resources, sessions, policies and the log, and what resource servers ask. Changes within v1 are additive.",
 			},
 			Servers: []*huma.Server{{URL: a.Issuer}},
 			Components: &huma.Components{

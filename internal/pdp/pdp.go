@@ -122,9 +122,9 @@ const (
 	pathBundle      = "/v1/bundle"
 )
 
-// Mount puts the routes on a mux.
-func (s *Server) Mount(mux *http.ServeMux) {
-	handle := func(pattern string, h web.Handler) { mux.Handle(pattern, traced(h.With(s.Render))) }
+// Mount gives each route to mount, as http.ServeMux.Handle takes it.
+func (s *Server) Mount(mount func(pattern string, h http.Handler)) {
+	handle := func(pattern string, h web.Handler) { mount(pattern, traced(h.With(s.Render))) }
 	handle("GET "+pathMetadata, s.metadata)
 	handle("POST "+pathEvaluation, s.asking(s.evaluation))
 	handle("POST "+pathEvaluations, s.asking(s.evaluations))

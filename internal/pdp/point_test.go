@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -147,8 +148,11 @@ func TestBundleTellsNoMore(t *testing.T) {
 		resp, err := hc.Get(p.issuer + "/v1/bundle?" + query)
 		ok(t, err)
 		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		ok(t, err)
+		p.documented(resp.Request, nil, got{resp.StatusCode, resp.Header, string(text)})
 		var doc struct{ Head, Content, Error string }
-		ok(t, json.NewDecoder(resp.Body).Decode(&doc))
+		ok(t, json.Unmarshal(text, &doc))
 		if resp.StatusCode != 200 {
 			return resp.StatusCode, "", doc.Error
 		}
@@ -201,5 +205,10 @@ func TestBundleTellsNoMore(t *testing.T) {
 	ok(t, err)
 	if g := p.send(r); g.status != http.StatusUnauthorized {
 		t.Errorf("a stranger: %d", g.status)
+	}
+	for _, status := range []string{"200", "400", "401", "403"} {
+		if !p.doc.at["GET /v1/bundle "+status] {
+			t.Errorf("never seen: %s", status)
+		}
 	}
 }

@@ -108,6 +108,7 @@ type place struct {
 	groups map[string]string
 	secret map[string]string // of clients
 	n      int64             // version of the policies
+	doc    *document
 }
 
 func ok(t testing.TB, err error) {
@@ -249,14 +250,25 @@ func (p *place) post(as, path, body string, header ...string) got {
 	return p.send(r)
 }
 
+// send sends a request. What it is about, and what comes back, is what the document of
+// the API says.
 func (p *place) send(r *http.Request) got {
 	p.Helper()
+	var sent []byte
+	if r.GetBody != nil {
+		body, err := r.GetBody()
+		ok(p.T, err)
+		sent, err = io.ReadAll(body)
+		ok(p.T, err)
+	}
 	resp, err := p.http.Do(r)
 	ok(p.T, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	ok(p.T, err)
-	return got{resp.StatusCode, resp.Header, string(text)}
+	g := got{resp.StatusCode, resp.Header, string(text)}
+	p.documented(r, sent, g)
+	return g
 }
 
 // token is one of Dana's for a resource, without a key: the way there is not what is

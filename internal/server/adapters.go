@@ -16,6 +16,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
+	"github.com/countersign-dev/countersign/internal/pdp"
 	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/portal"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -214,7 +215,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		Factors: s.Store, Imports: s.passwords,
 		Policies: s.Store, Rollouts: s.Store,
 		Reviews: s.Store, Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
-		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Now: s.now,
+		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Beside: pdp.Describe, Now: s.now,
 	})
 }
 

@@ -24,7 +24,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	s.oauth.API(s.mount(api, s.renderAPI))
 	s.hub.Mount(api, s.admin.Render)
 	s.admin.Mount(api)
-	s.pdp.Mount(api)
+	s.pdp.Mount(api.Handle)
 	s.mount(api, s.renderAPI)("/", func(w http.ResponseWriter, r *http.Request) error {
 		if strings.Contains(r.URL.Path, wellKnown) { // a browser-based client goes on only after a miss that it can read
 			w.Header().Set("Access-Control-Allow-Origin", "*")

@@ -66,6 +66,41 @@ func TestMisses(t *testing.T) {
 	}
 }
 
+// TestDocumentOfTheAPI: what resource servers ask is in the document, every route of it,
+// and every operation of the document is there.
+func TestDocumentOfTheAPI(t *testing.T) {
+	t.Parallel()
+	s, _ := newServer(t)
+	h, err := s.Handler()
+	check(t, err)
+	var doc struct {
+		Paths map[string]map[string]struct{}
+	}
+	check(t, json.Unmarshal(ask(h, http.MethodGet, testIssuer+"/v1/openapi.json", "").Body.Bytes(), &doc))
+	routes := 0
+	s.pdp.Mount(func(pattern string, _ http.Handler) {
+		method, path, ok := strings.Cut(pattern, " ")
+		if !ok { // for methods that there are not
+			return
+		}
+		routes++
+		if _, ok := doc.Paths[path][strings.ToLower(method)]; !ok {
+			t.Errorf("%s is not in the document", pattern)
+		}
+	})
+	if routes < 5 || len(doc.Paths) < 50 {
+		t.Fatalf("%d routes, %d paths", routes, len(doc.Paths))
+	}
+	for path, methods := range doc.Paths {
+		for method := range methods {
+			at := strings.NewReplacer("{", "", "}", "").Replace(path)
+			if w := ask(h, strings.ToUpper(method), testIssuer+at, ""); w.Code == http.StatusNotFound || w.Code == http.StatusMethodNotAllowed {
+				t.Errorf("%s %s: %d", method, path, w.Code)
+			}
+		}
+	}
+}
+
 // TestCrossOrigin: no page route takes what another site sends, and nothing is
 // written for it.
 func TestCrossOrigin(t *testing.T) {
