@@ -14,12 +14,17 @@ import (
 var errKeys = problem.New(problem.Unavailable, "jwks_unavailable", "The client's keys cannot be read right now.")
 
 // keySource is what fetches a client's keys. Whom nobody registered or agreed to has
-// one apart: its places and its memory are anybody's to fill.
+// one apart: its places and its memory are anybody's to fill. So has whom people agreed
+// to: they vouch for nothing that the server can reach, and where the keys are is the
+// client's word, today and tomorrow.
 func (s *Server) keySource(c client.Client) *jwks.Source {
-	if c.ID == "" {
+	switch {
+	case c.ID == "":
 		return s.Announced
+	case c.Known() || c.Pinned || allowed(c.Trust) && client.DocumentHost(c.JWKSURI) == c.Group:
+		return s.Published
 	}
-	return s.Published
+	return s.Agreed
 }
 
 // clientKeys are the keys of a client for one verification: by value, or fetched

@@ -183,7 +183,7 @@ func (s *Server) withKeys(ctx context.Context, c client.Client, network string) 
 	}
 	now, err := s.asPublished(ctx, c, network)
 	if err == nil { // none: whoever has one of those it had is not that client any more
-		c.JWKS, c.JWKSURI = now.JWKS, now.JWKSURI
+		c.JWKS, c.JWKSURI, c.Pinned = now.JWKS, now.JWKSURI, now.Pinned
 	}
 	return c, err
 }

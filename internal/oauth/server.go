@@ -149,11 +149,15 @@ type Server struct {
 	// Ahead is told of a genuine refresh token that the database has not made yet
 	// (mechanisms I13); nil: nobody is.
 	Ahead func(context.Context) error
-	// Published fetches the keys that clients publish by address; nil: none is
-	// fetched. Its HTTP client MUST be behind the egress guard.
+	// Published fetches the keys that registered clients publish by address, and those of
+	// whom administrators vouch for; nil: none is fetched. Its HTTP client MUST be behind
+	// the egress guard.
 	Published *jwks.Source
-	// Announced does the same for clients that nobody registered or agreed to, so that
-	// strangers take none of Published's places and memory; nil: theirs are not fetched.
+	// Agreed does the same for clients that nobody registered and that a person agreed
+	// to, from public addresses only: strangers name them; nil: theirs are not fetched.
+	Agreed *jwks.Source
+	// Announced does what Agreed does for clients that nobody agreed to either, so that
+	// strangers take none of the others' places and memory; nil: theirs are not fetched.
 	Announced *jwks.Source
 	// Device says that devices may be signed in by code (RFC 8628).
 	Device bool

@@ -598,6 +598,69 @@ func TestStrangersKeys(t *testing.T) {
 	r.expect("a registered client meanwhile", 200, "", r.post("/oauth/token", form("grant_type", "client_credentials", "client_assertion_type", assertionType, "client_assertion", assertion)))
 }
 
+// TestAgreementOpensNothingWithin: where a client's keys are is its own word, also after
+// a person agreed to it, so the server reads them at public addresses only; within its
+// network where administrators allowed the domain and the keys are there, or pinned the
+// document.
+func TestAgreementOpensNothingWithin(t *testing.T) {
+	t.Parallel()
+	r := onSQLite(t)
+	s := r.site()
+	outside, within := r.publisher(map[string]crypto.Signer{"k1": r.jwtKey}), r.publisher(map[string]crypto.Signer{"k1": r.jwtKey})
+	reaching := func(list ...*publisher) *jwks.Source {
+		guard := web.Egress{CAs: x509.NewCertPool()}
+		for _, p := range list {
+			guard.Allow = append(guard.Allow, got(url.Parse(p.URL))(r).Host)
+			guard.CAs.AddCert(p.Certificate())
+		}
+		return &jwks.Source{HTTP: guard.Client(), Now: r.clock.now}
+	}
+	srv := r.nodes[0].server
+	srv.Published, srv.Agreed, srv.Announced = reaching(outside, within), reaching(outside), reaching(outside)
+	publishes := func(keys string) {
+		s.publishes("max-age=60", "jwks_uri", `"`+keys+`"`, "token_endpoint_auth_method", "")
+		r.clock.move(2 * time.Minute)
+	}
+	publishes(outside.URL)
+	r.open(everything, s)
+	assertion := func(f url.Values) url.Values {
+		return change(f, "client_assertion_type", assertionType, "client_assertion", r.assertion(func(c *jose.ClientAssertionClaims) { c.Issuer, c.Subject = s.url, s.url }))
+	}
+	code := r.walk(r.asksAs(s.url, "https://localhost/cb"))
+	tok := r.tokens(r.post("/oauth/token", assertion(form("grant_type", "authorization_code", "code", code, "code_verifier", r.verifier, "client_id", s.url))))
+	renew := func() answer {
+		return r.post("/oauth/token", assertion(form("grant_type", "refresh_token", "refresh_token", tok.RefreshToken, "client_id", s.url)))
+	}
+	publishes(within.URL)
+	r.expect("keys within", 503, "temporarily_unavailable", renew())
+	push := func() answer { return r.post("/oauth/par", assertion(r.asksAs(s.url, "https://localhost/cb"))) }
+	r.expect("keys within, at the push", 503, "temporarily_unavailable", push())
+	if n := within.reads.Load(); n != 0 {
+		t.Errorf("it was called %d times", n)
+	}
+	rule := client.Rule{Source: client.FromDocument, Group: client.DocumentHost(s.url), Trust: client.Allowed, At: start}
+	r.do(audit.ClientRuleSet, client.SetRule{Rule: rule})
+	r.clock.move(2 * recentFor)
+	r.expect("of an allowed domain", 200, "", renew())
+	if n := within.reads.Load(); n != 1 {
+		t.Errorf("the control: it was called %d times", n)
+	}
+	elsewhere := strings.Replace(within.URL, "127.0.0.1", "localhost", 1)
+	publishes(elsewhere)
+	r.expect("of an allowed domain, on another host", 503, "temporarily_unavailable", renew())
+	if n := within.reads.Load(); n != 1 {
+		t.Errorf("another host: it was called %d times", n)
+	}
+	rule.Trust = client.Unsaid
+	r.do(audit.ClientRuleSet, client.SetRule{Rule: rule}, client.PinDocument{Document: client.Document{ClientID: s.url, Body: fmt.Appendf(nil,
+		`{"client_id":%q,"redirect_uris":["https://localhost/cb"],"grant_types":["authorization_code","refresh_token"],"jwks_uri":%q}`, s.url, within.URL+"/pinned")}})
+	r.clock.move(2 * recentFor)
+	r.expect("pinned", 200, "", renew())
+	if n := within.reads.Load(); n != 2 {
+		t.Errorf("pinned: it was called %d times", n)
+	}
+}
+
 const anotherKey = `{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}`
 
 // TestAdmission: off, listed and blocked are judged at use, and a pinned document

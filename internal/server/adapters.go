@@ -177,16 +177,17 @@ func serves(res resource.Resource, clientID string) bool {
 }
 
 // keyFetchers fetch the key sets that others publish by address: one those of whom
-// somebody here registered or agreed to, the other those of strangers.
-func (s *State) keyFetchers() (known, strange *jwks.Source, err error) {
+// administrators registered, one those of whom a person agreed to, and one those of
+// strangers.
+func (s *State) keyFetchers() (known, agreed, strange *jwks.Source, err error) {
 	egress, err := s.Egress()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	egress.MaxBytes = jwks.MaxBytes
 	public := egress
 	public.Allow = nil // what is within is the operator's to name, not a stranger's
-	return &jwks.Source{HTTP: egress.Client(), Now: s.now}, &jwks.Source{HTTP: public.Client(), Now: s.now}, nil
+	return &jwks.Source{HTTP: egress.Client(), Now: s.now}, &jwks.Source{HTTP: public.Client(), Now: s.now}, &jwks.Source{HTTP: public.Client(), Now: s.now}, nil
 }
 
 // documentFetchers fetch what clients say of themselves at an address: one that of

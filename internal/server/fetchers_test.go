@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/jwks"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
@@ -24,12 +25,14 @@ func TestStrangersNameNoAddressWithin(t *testing.T) {
 	}))
 	t.Cleanup(within.Close)
 	s := &State{Config: &config.Config{Egress: config.Egress{Allow: []string{within.Listener.Addr().String()}}}, now: time.Now}
-	known, strange, err := s.keyFetchers()
+	known, agreed, strange, err := s.keyFetchers()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := strange.Set(t.Context(), within.URL); !errors.Is(err, web.ErrEgress) || calls.Load() != 0 {
-		t.Errorf("a stranger's: %v, %d calls", err, calls.Load())
+	for whose, source := range map[string]*jwks.Source{"a stranger's": strange, "one's that a person agreed to": agreed} {
+		if _, err := source.Set(t.Context(), within.URL); !errors.Is(err, web.ErrEgress) || calls.Load() != 0 {
+			t.Errorf("%s: %v, %d calls", whose, err, calls.Load())
+		}
 	}
 	if _, err := known.Set(t.Context(), within.URL); err != nil || calls.Load() != 1 {
 		t.Errorf("the control, a registered client's: %v, %d calls", err, calls.Load())
