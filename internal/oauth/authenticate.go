@@ -158,6 +158,9 @@ func actorOf(c client.Client) string {
 	return c.ID
 }
 
+// errMethods is of a request with more than one method (RFC 6749 §2.3).
+var errMethods = invalid("invalid_request", "Use one client authentication method, not two.")
+
 // present reads the credentials of a request; two methods at once are refused.
 func present(r *http.Request, f web.Form) (presented, error) {
 	p := presented{id: f.Get("client_id"), secret: f.Get("client_secret"), assertion: f.Get("client_assertion")}
@@ -170,6 +173,9 @@ func present(r *http.Request, f web.Form) (presented, error) {
 		if f.Get("client_assertion_type") != assertionType {
 			return p, errClient
 		}
+	}
+	if len(r.Header.Values("Authorization")) > 1 { // which one counts is no parser's to choose
+		return p, errMethods
 	}
 	if r.Header.Get("Authorization") != "" {
 		id, pass, ok := r.BasicAuth()
@@ -191,7 +197,7 @@ func present(r *http.Request, f web.Form) (presented, error) {
 		}
 	}
 	if methods > 1 {
-		return p, invalid("invalid_request", "Use one client authentication method, not two.")
+		return p, errMethods
 	}
 	if p.id == "" && p.assertion == "" {
 		return p, errClient

@@ -140,6 +140,10 @@ func (s *Server) readRequest(r *http.Request) (*authRequest, error) {
 		a.in.Name = a.client.ClientID
 	}
 	note(r, "client", shortID(a.client))
+	if f.Has("request") && f.Has("request_uri") {
+		a.read(f)
+		return a, invalid("invalid_request", "A request is sent by value or by reference, not both (RFC 9101 section 5).")
+	}
 	if uri := f.Get("request_uri"); strings.HasPrefix(uri, pushedPrefix) {
 		return a, s.pushedRequest(ctx, a, uri)
 	}

@@ -288,6 +288,12 @@ func TestRequestObject(t *testing.T) {
 			t.Errorf("%s, pushed: %d %s", name, a.status, a.body)
 		}
 	}
+	// A request is by value or by reference, never both (RFC 9101 §5).
+	for _, uri := range []string{"https://jwt.example.com/request", r.pushed(r.jwt, r.request(r.jwt))} {
+		if q := r.redirected(at(r.signedRequest(), append(outside, "request_uri", uri)...), there, "s t&ate=%"); q.Get("error") != "invalid_request" || q.Has("code") {
+			t.Errorf("%.60s: %v", uri, q)
+		}
+	}
 	// What is wrong inside is said at the redirect URI inside.
 	if q := r.redirected(at(r.signedRequest("scope", "notes:burn")), there, "s t&ate=%"); q.Get("error") != "invalid_scope" {
 		t.Error(q)

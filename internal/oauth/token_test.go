@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -57,6 +58,7 @@ func TestClientAuthentication(t *testing.T) {
 		"another id in the body":        {401, "invalid_client", r.post("/oauth/token", body(cc, "client_id", "web:1"), basic("nightly", r.svcSecret))},
 		"two methods":                   {400, "invalid_request", r.post("/oauth/token", body(cc, "client_secret", r.svcSecret), basic("nightly", r.svcSecret))},
 		"a secret and an assertion":     {400, "invalid_request", r.post("/oauth/token", body(signed(func(*jose.ClientAssertionClaims) {}), "client_id", "jwt", "client_secret", r.svcSecret))},
+		"two headers":                   {400, "invalid_request", r.post("/oauth/token", cc, basic("nightly", r.svcSecret), with("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("web:x"))))},
 		"another scheme":                {401, "invalid_client", r.post("/oauth/token", cc, with("Authorization", "Bearer x"))},
 		"malformed basic":               {401, "invalid_client", r.post("/oauth/token", cc, with("Authorization", "Basic !!!"))},
 		"credentials in the query":      {401, "invalid_client", r.post("/oauth/token?client_id=nightly&client_secret="+r.svcSecret, cc)},
