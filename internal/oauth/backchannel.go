@@ -113,13 +113,13 @@ func (s *Server) signedBackchannel(ctx context.Context, c *caller, f web.Form) (
 	case f.Has("request_uri"):
 		return f, invalid("invalid_request", "A backchannel authentication request is sent by value: request_uri is not accepted.")
 	case text == "" && (c.RequestAlg != "" || c.RequireSigned):
-		return f, invalid("invalid_request", "This client's requests must be signed: send request (CIBA Core §7.1.1).")
+		return f, invalid("invalid_request", "This client's requests must be signed: send request (CIBA Core section 7.1.1).")
 	case text == "":
 		return f, nil
 	}
 	for _, name := range f.Names() {
 		if !slices.Contains(authenticationOnly, name) {
-			return f, invalid("invalid_request", "Beside a signed request there is nothing but client authentication (CIBA Core §7.1.1).")
+			return f, invalid("invalid_request", "Beside a signed request there is nothing but client authentication (CIBA Core section 7.1.1).")
 		}
 	}
 	want := jose.RequestObjectWant{Backchannel: true}
@@ -128,7 +128,7 @@ func (s *Server) signedBackchannel(ctx context.Context, c *caller, f web.Form) (
 	}
 	f, o, err := s.signedParameters(ctx, c.Client, text, want)
 	if err != nil {
-		return f, invalid("invalid_request", "The signed request is not valid (CIBA Core §7.1.1).").Because(err)
+		return f, invalid("invalid_request", "The signed request is not valid (CIBA Core section 7.1.1).").Because(err)
 	}
 	c.spend = append(c.spend, once.Spend{
 		Purpose: once.Backchannel, Key: once.KeyOf(once.Backchannel, "jti", c.ID, o.JTI), Mark: true, Until: o.ExpiresAt.Add(time.Minute),
@@ -148,13 +148,13 @@ func (s *Server) readBackchannel(ctx context.Context, a *authRequest, f web.Form
 	token := f.Get("client_notification_token")
 	switch {
 	case !slices.Contains(a.in.Scopes, "openid"):
-		return b, invalid("invalid_request", "scope has to name openid (CIBA Core §7.1).")
+		return b, invalid("invalid_request", "scope has to name openid (CIBA Core section 7.1).")
 	case !ok:
 		return b, invalid("invalid_request", "requested_expiry is a number of seconds greater than 0.")
 	case f.Has("user_code"):
 		return b, invalid("invalid_request", "user_code is not used here: nobody has one.")
 	case a.client.DeliveryMode == client.Ping && !notificationToken(token):
-		return b, invalid("invalid_request", "client_notification_token is missing, longer than 1024 characters, or not a bearer token (RFC 6750 §2.1).")
+		return b, invalid("invalid_request", "client_notification_token is missing, longer than 1024 characters, or not a bearer token (RFC 6750 section 2.1).")
 	case f.Has("binding_message") && !grant.CheckBinding(f.Get("binding_message")):
 		return b, invalid("invalid_binding_message", "binding_message has 1 to 60 letters and digits, with single spaces and the signs . , : ; - # * + ( ) ! ? % & = ' between.")
 	case !f.Has("binding_message") && !a.client.NumberMatching:
@@ -196,7 +196,7 @@ func (s *Server) hinted(ctx context.Context, a *authRequest, f web.Form) (hinted
 		}
 	}
 	if n != 1 {
-		return hinted{}, invalid("invalid_request", "Say by exactly one of login_hint and id_token_hint who is to be asked (CIBA Core §7.1).")
+		return hinted{}, invalid("invalid_request", "Say by exactly one of login_hint and id_token_hint who is to be asked (CIBA Core section 7.1).")
 	}
 	var p account.Person
 	var err error

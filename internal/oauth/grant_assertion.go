@@ -44,7 +44,7 @@ type vouched struct {
 	again   bool // it was taken before, and may be presented again
 }
 
-var errAssertion = invalid("invalid_grant", "The assertion is not one that is accepted from this client (RFC 7523 §3).")
+var errAssertion = invalid("invalid_grant", "The assertion is not one that is accepted from this client (RFC 7523 section 3).")
 
 // clockLeeway is how far a trusted issuer's clock may be ahead.
 const clockLeeway = 10 * time.Second

@@ -52,7 +52,7 @@ type root struct {
 	depth   int           // actors so far
 }
 
-var errSubjectToken = invalid("invalid_request", "The subject_token is not one that this client can exchange (RFC 8693 §2.2.2).")
+var errSubjectToken = invalid("invalid_request", "The subject_token is not one that this client can exchange (RFC 8693 section 2.2.2).")
 
 func (g exchangeGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue, error) {
 	c := t.client.Client

@@ -66,7 +66,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 	}
 	note(r, "client", shortID(c.Client))
 	if f.Has("request_uri") {
-		return nil, invalid("invalid_request", "A pushed request names no request_uri (RFC 9126 §2.1).")
+		return nil, invalid("invalid_request", "A pushed request names no request_uri (RFC 9126 section 2.1).")
 	}
 	key, err := s.dpop(w, r, "")
 	if err != nil {
@@ -87,7 +87,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) (*pushedAnswer, er
 	}
 	if key != nil { // it binds the code as dpop_jkt does, and both must agree (RFC 9449 §10.1)
 		if a.in.JKT != "" && !hmac.Equal([]byte(a.in.JKT), []byte(key.jkt)) {
-			return nil, invalid("invalid_dpop_proof", "dpop_jkt names another key than the DPoP proof shows (RFC 9449 §10.1).")
+			return nil, invalid("invalid_dpop_proof", "dpop_jkt names another key than the DPoP proof shows (RFC 9449 section 10.1).")
 		}
 		a.in.JKT = key.jkt
 		c.spend = append(c.spend, key.spend)

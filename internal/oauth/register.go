@@ -65,7 +65,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) registration(r *http.Request) (*registeredAnswer, error) {
 	now := s.now()
 	if !isJSON(r.Header.Get("Content-Type")) {
-		return nil, invalid("invalid_client_metadata", "A registration is sent as application/json (RFC 7591 §3.1).")
+		return nil, invalid("invalid_client_metadata", "A registration is sent as application/json (RFC 7591 section 3.1).")
 	}
 	slow := problem.New(problem.Throttled, "registration_throttled", "Too many registrations.")
 	slow.RetryAfter = registerEvery

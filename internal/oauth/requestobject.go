@@ -50,7 +50,7 @@ func (s *Server) signedParameters(ctx context.Context, c client.Client, text str
 	var pairs []web.Pair
 	for _, p := range o.Parameters {
 		if p.Name == "request" || p.Name == "request_uri" {
-			return f, o, invalid("invalid_request_object", "A request object names no other request (RFC 9101 §4).")
+			return f, o, invalid("invalid_request_object", "A request object names no other request (RFC 9101 section 4).")
 		}
 		for _, v := range p.Values {
 			pairs = append(pairs, web.Pair{Name: p.Name, Value: v})

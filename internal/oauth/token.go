@@ -289,7 +289,7 @@ func scopeList(s string) ([]string, error) {
 		}
 		for _, c := range []byte(v) {
 			if c < 0x21 || c == '"' || c == '\\' || c > 0x7e {
-				return nil, invalid("invalid_scope", "A scope has only printable ASCII characters, and no quotes (RFC 6749 §3.3).")
+				return nil, invalid("invalid_scope", "A scope has only printable ASCII characters, and no quotes (RFC 6749 section 3.3).")
 			}
 		}
 		if !slices.Contains(out, v) {

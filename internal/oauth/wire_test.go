@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net/http"
 	"net/url"
 	"os"
@@ -158,6 +161,25 @@ func TestConversations(t *testing.T) {
 			if *update {
 				ok(t, os.WriteFile(file, txtar.Format(&txtar.Archive{Comment: ar.Comment, Files: out}), 0o644))
 			}
+		})
+	}
+}
+
+// TestErrorsAreSaidWhole: an error_description is ASCII (RFC 6749 §5.2), and what is
+// not is left out of it, so that the number of a section would stand there alone.
+func TestErrorsAreSaidWhole(t *testing.T) {
+	t.Parallel()
+	files := slices.DeleteFunc(got(filepath.Glob("*.go"))(t), func(name string) bool { return strings.HasSuffix(name, "_test.go") })
+	if len(files) == 0 {
+		t.Fatal("no files")
+	}
+	for _, name := range files {
+		set := token.NewFileSet()
+		ast.Inspect(got(parser.ParseFile(set, name, nil, 0))(t), func(n ast.Node) bool {
+			if x, is := n.(*ast.BasicLit); is && x.Kind == token.STRING && strings.Contains(x.Value, "§") {
+				t.Errorf("%s: write section in %s", set.Position(x.Pos()), x.Value)
+			}
+			return true
 		})
 	}
 }
