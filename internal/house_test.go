@@ -202,6 +202,9 @@ func misused(f sourceFile) (found []string) {
 	}
 	pure := slices.ContainsFunc(clockless, func(dir string) bool { return strings.HasPrefix(f.path, dir+"/") })
 	ast.Inspect(f.ast, func(n ast.Node) bool {
+		if b, ok := n.(*ast.BinaryExpr); ok && isProblem(b.X, names) && strings.HasPrefix(f.path, "internal/") {
+			found = append(found, f.at(b.Pos())+": a passing fault of ours is a problem, too: ask problem.Refusal whether it says something of what was asked")
+		}
 		sel, ok := n.(*ast.SelectorExpr)
 		if !ok {
 			return true
@@ -219,6 +222,20 @@ func misused(f sourceFile) (found []string) {
 		return true
 	})
 	return found
+}
+
+// isProblem reports whether x is a call of problem.From.
+func isProblem(x ast.Expr, names map[string]string) bool {
+	call, ok := x.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || sel.Sel.Name != "From" {
+		return false
+	}
+	pkg, ok := sel.X.(*ast.Ident)
+	return ok && pkg.Name == names["github.com/countersign-dev/countersign/internal/problem"]
 }
 
 func TestNothingIsTooLarge(t *testing.T) {
@@ -329,6 +346,8 @@ func TestRulesCanFail(t *testing.T) {
 		{"weak randomness", "internal/x/x.go", "package x\nimport _ \"math/rand/v2\"\n", "crypto/rand"},
 		{"jitter", "internal/x/x.go", "package x\nimport _ \"math/rand/v2\" //house:allow jitter only, nothing secret\n", ""},
 		{"a client without limits", "internal/x/x.go", "package x\nimport \"net/http\"\nvar c = http.DefaultClient\n", "no limits"},
+		{"a fault taken for a refusal", "internal/x/x.go", "package x\nimport \"github.com/countersign-dev/countersign/internal/problem\"\nvar gone = problem.From(nil) != nil\n", "problem.Refusal"},
+		{"a refusal", "internal/x/x.go", "package x\nimport \"github.com/countersign-dev/countersign/internal/problem\"\nvar gone = problem.Refusal(nil)\n", ""},
 		{"a client of one's own", "internal/x/x.go", "package x\nimport \"net/http\"\nvar c = http.Client{}\n", ""},
 	} {
 		f, err := parse(c.path, c.text)

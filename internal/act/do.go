@@ -107,7 +107,7 @@ func (d *Doer) Do(ctx context.Context, in Intent) (Outcome, error) {
 			return d.signed(context.WithoutCancel(ctx), out)
 		}
 		if !errors.Is(err, ErrStale) {
-			if err != nil && ctx.Err() != nil && problem.From(err) == nil {
+			if p := problem.From(err); err != nil && ctx.Err() != nil && p == nil {
 				err = problem.New(problem.Unavailable, "busy", "The server is busy. Nothing was changed.").Because(err)
 			}
 			return out, err
@@ -137,8 +137,8 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 	var eff Effect
 	if in.Changes != nil {
 		if eff, err = in.Changes(&facts, dec); err != nil {
-			if p := problem.From(err); p != nil && p.Kind != problem.Unavailable {
-				return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, eff, p)
+			if problem.Refusal(err) {
+				return Outcome{}, d.refuse(ctx, in, &facts, dec, rec, eff, problem.From(err))
 			}
 			return Outcome{}, err
 		}

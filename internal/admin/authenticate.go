@@ -262,7 +262,7 @@ func holds(nodes []lineage.Node, id string) bool {
 // unknownIs turns "there is no such thing" into p; a storage fault stays one, so
 // that nothing is called ended, or live, because it could not be read.
 func unknownIs(err error, p *problem.Error) error {
-	if problem.From(err) != nil && problem.From(err).Kind == problem.NotFound {
+	if problem.Refusal(err) && problem.From(err).Kind == problem.NotFound {
 		return p.Because(err)
 	}
 	return err

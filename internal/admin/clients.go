@@ -134,7 +134,7 @@ var noClient = problem.New(problem.NotFound, "client_not_found", "There is no su
 // liveClient finds a client that has not ended.
 func (a *API) liveClient(ctx context.Context, clientID string) (client.Client, error) {
 	c, err := a.Registry.ClientByClientID(ctx, clientID)
-	if problem.From(err) != nil && strings.HasPrefix(clientID, id.Client) { // one whose client_id is an address goes by its id
+	if problem.Refusal(err) && strings.HasPrefix(clientID, id.Client) { // one whose client_id is an address goes by its id
 		c, err = a.Registry.Client(ctx, clientID)
 	}
 	if err == nil && !c.Node.EndedAt.IsZero() {

@@ -75,7 +75,7 @@ func (a *API) invited(ctx context.Context, c *call, b inviteBody) (account.Invit
 		}
 		if _, err := a.Directory.PersonByUsername(ctx, inv.Username); err == nil {
 			return inv, nil, problem.New(problem.Conflict, "username_taken", "That user name is taken.")
-		} else if problem.From(err) == nil {
+		} else if !problem.Refusal(err) {
 			return inv, nil, err
 		}
 	}
@@ -99,7 +99,7 @@ func (a *API) groupNamed(ctx context.Context, name string) (group.Group, error) 
 	if err == nil && g.Node.Live() {
 		return g, nil
 	}
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return g, err
 	}
 	return g, problem.Newf(problem.Invalid, "group_unknown", "There is no group %.64q.", name)

@@ -286,7 +286,7 @@ func (a *API) showLink(ctx context.Context, id string) (*subjectOut, error) {
 func (a *API) somebody(ctx context.Context, name string) (account.Person, error) {
 	unknown := problem.Newf(problem.Invalid, "person_unknown", "There is nobody with the user name or id %.64q.", name)
 	p, err := a.Directory.PersonByUsername(ctx, name)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		p, err = a.Directory.Person(ctx, name)
 	}
 	if err == nil && !p.Node.EndedAt.IsZero() {

@@ -120,7 +120,7 @@ func (a *API) viewReview(ctx context.Context, r review.Review) (Review, error) {
 	}
 	if r.Client != "" {
 		c, err := a.Registry.Client(ctx, r.Client)
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return v, err
 		}
 		v.Client = c.ClientID
@@ -134,7 +134,7 @@ func (a *API) viewReview(ctx context.Context, r review.Review) (Review, error) {
 		s, e := a.Registry.Service(ctx, r.Actor)
 		v.Name, err = s.Name, e
 	}
-	if problem.From(err) != nil { // they are gone
+	if problem.Refusal(err) { // they are gone
 		v.Name, err = r.Actor, nil
 	}
 	return v, err

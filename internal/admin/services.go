@@ -40,7 +40,7 @@ func (a *API) viewService(ctx context.Context, id string) (*Service, error) {
 	switch p, err := a.Directory.Person(ctx, s.Owner); {
 	case err == nil:
 		v.Owner = p.Username
-	case problem.From(err) == nil:
+	case !problem.Refusal(err):
 		return nil, err
 	}
 	for _, g := range s.Groups {

@@ -211,7 +211,7 @@ func (a *API) endSession(ctx context.Context, c *call, in *endSessionIn) (*ended
 		person = in.Person
 	}
 	e, err := a.toEnd(ctx, in.ID, person)
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return nil, err
 	}
 	if err != nil || e.owner != c.Person.ID {

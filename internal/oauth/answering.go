@@ -76,7 +76,7 @@ func (s *Server) question(ctx context.Context, a *authRequest, in policy.Input, 
 		have, err := s.Grants.Consent(ctx, in.Principal.ID, a.client.ID)
 		if err == nil {
 			p.Remembered = &have
-		} else if problem.From(err) == nil {
+		} else if !problem.Refusal(err) {
 			return err
 		}
 	}

@@ -55,12 +55,12 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 	p.certs = s.certificates(r)
 	var c *client.Client
 	for _, id := range p.names() {
-		if c, err = find(ctx, id); problem.From(err) == nil {
+		if c, err = find(ctx, id); !problem.Refusal(err) {
 			break
 		}
 	}
 	if err != nil {
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			burn(p.secret)
 			return nil, errClient.Because(err)
 		}
@@ -144,7 +144,7 @@ func (s *Server) credentials(ctx context.Context, c *caller, p presented) error 
 // asClient is a client that cannot be authenticated: what is wrong is not told,
 // only if it is ours to put right.
 func asClient(err error) error {
-	if p := problem.From(err); p == nil || p.Kind == problem.Unavailable {
+	if !problem.Refusal(err) {
 		return err
 	}
 	return errClient.Because(err)

@@ -227,7 +227,7 @@ func (s *Server) knownClient(ctx context.Context, clientID, network string) (cli
 		return client.Client{}, problem.New(problem.Invalid, "client_expired", problem.From(err).Detail).
 			WithHint("Remove the connection in the app and add it again.")
 	}
-	if problem.From(err) != nil || err == nil && !c.Node.Live() {
+	if problem.Refusal(err) || err == nil && !c.Node.Live() {
 		return client.Client{}, problem.Newf(problem.Invalid, "client_unknown", "We don't know this app (client %q).", clientID).
 			WithHint("If it worked before, remove the connection in the app and add it again.")
 	}

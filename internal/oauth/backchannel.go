@@ -225,7 +225,7 @@ func (s *Server) hinted(ctx context.Context, a *authRequest, f web.Form) (hinted
 	switch {
 	case err == nil:
 		return hinted{p.ID, p.ID}, nil
-	case problem.From(err) == nil:
+	case !problem.Refusal(err):
 		return hinted{}, err
 	}
 	nobody := once.KeyOf(once.BackchannelAsked, "nobody", strings.ToLower(name))
@@ -354,7 +354,7 @@ func (s *Server) Notification(ctx context.Context, c client.Client, name string)
 	}
 	var t ping
 	if err := s.Keys.OpenState(pingPurpose, c.ID, b.Ping, &t); err != nil {
-		if problem.From(err) != nil { // its key is gone, and so is the request
+		if problem.Refusal(err) { // its key is gone, and so is the request
 			return n, false, nil
 		}
 		return n, false, err

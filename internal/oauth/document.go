@@ -60,7 +60,7 @@ func (s *Server) documentOf(ctx context.Context, clientID string, via *asking) (
 		c, err := client.ParseDocument(clientID, pinned.Body)
 		c.Pinned = true
 		return c, err
-	case problem.From(err) == nil:
+	case !problem.Refusal(err):
 		return client.Client{}, err
 	case via == nil || via.http == nil:
 		return client.Client{}, problem.New(problem.Denied, "client_document_unfetched", "Documents of clients are not fetched here.")

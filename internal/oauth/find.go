@@ -27,7 +27,7 @@ func (s *Server) find(ctx context.Context, clientID, network string) (client.Cli
 	switch {
 	case err == nil && c.Source == client.FromDocument && c.Node.Live():
 		return s.asPublished(ctx, c, network)
-	case problem.From(err) == nil || !unregistered(clientID):
+	case !problem.Refusal(err) || !unregistered(clientID):
 		return c, err
 	}
 	open, err := s.Admissions.Openness(ctx)
@@ -109,7 +109,7 @@ func (s *Server) asPublished(ctx context.Context, c client.Client, network strin
 		via = s.asking(c.Trust, network)
 	}
 	now, err := s.documentOf(ctx, c.ClientID, via)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return c, nil
 	}
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *Server) described(ctx context.Context, clientID, network string, open c
 	said := client.TrustOf(client.Client{Origin: domain}, rules)
 	if open.Documents == client.Listed && !allowed(said) {
 		c, err := s.documentOf(ctx, clientID, nil) // a pinned one is listed by that
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			return client.Client{}, problem.Newf(problem.Denied, "client_not_listed", "Apps of %s are not among those that your administrators allow.", domain.Group).
 				WithHint("Ask them to allow the domain, or to pin the app.")
 		}
@@ -152,7 +152,7 @@ func (s *Server) registered7591(clientID string, open client.Openness) (client.C
 	sealed := strings.TrimPrefix(clientID, client.DynamicPrefix)
 	var reg client.Registration
 	if err := s.Keys.OpenState(registrationPurpose, "", sealed, &reg); err != nil {
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			err = errUnknownClient.Because(err)
 		}
 		return client.Client{}, err

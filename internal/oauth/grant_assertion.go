@@ -141,7 +141,7 @@ func (g assertionGrant) bindings(ctx context.Context, t *tokenRequest, v *vouche
 	}
 	var err error
 	if v.link, err = g.s.Issuers.LinkOf(ctx, v.issuer.ID, v.claims.Tenant, v.claims.Subject); err != nil {
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			return g.refused(ctx, t, v, "its subject is nobody here")
 		}
 		return err
@@ -164,7 +164,7 @@ func (g assertionGrant) refused(ctx context.Context, t *tokenRequest, v *vouched
 			return act.Effect{Parts: []audit.Part{{Body: map[string]any{"client": t.client.ID, "issuer": v.issuer.ID, "why": why}}}}, nil
 		},
 	})
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return err
 	}
 	return errAssertion.Because(problem.New(problem.Invalid, "assertion_binding", why))
@@ -250,7 +250,7 @@ func (g assertionGrant) details(_ context.Context, t *tokenRequest, v *vouched) 
 func (g assertionGrant) seen(ctx context.Context, t *tokenRequest, v *vouched) error {
 	v.key = once.KeyOf(once.Grant, v.issuer.ID, v.claims.JTI)
 	was, err := g.s.State.OnceValue(ctx, once.Grant, v.key)
-	if _, isGone := errors.AsType[*once.Gone](err); isGone || problem.From(err) != nil {
+	if _, isGone := errors.AsType[*once.Gone](err); isGone || problem.Refusal(err) {
 		g.open(t, v)
 		return nil
 	}
@@ -280,7 +280,7 @@ func (g assertionGrant) presented(ctx context.Context, t *tokenRequest, v *vouch
 			return act.Effect{Parts: []audit.Part{{Person: v.link.Person, Body: map[string]any{"client": t.client.ID, "issuer": v.issuer.ID, "grant": grantID}}}}, nil
 		},
 	})
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return err
 	}
 	return errAssertion.Because(problem.New(problem.Invalid, "assertion_reused", "the assertion was taken before"))

@@ -57,7 +57,7 @@ func (g codeGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue, 
 	red := &redemption{by: client.AuthorizationCode, now: t.rows.now, key: once.KeyOf(once.Code, v.Reveal())}
 	red.value, err = g.s.State.OnceValue(ctx, once.Code, red.key)
 	if err != nil {
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			return nil, errCode.Because(err)
 		}
 		return nil, err
@@ -112,7 +112,7 @@ func (s *Server) missed(ctx context.Context, t *tokenRequest, red *redemption, w
 				}, nil
 			},
 		})
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return err
 		}
 	}

@@ -174,7 +174,7 @@ func (g exchangeGrant) actorToken(ctx context.Context, t *tokenRequest, x *excha
 	bad := invalid("invalid_request", "The actor_token is not a live token of this client for its own service.")
 	c, _, err := g.s.live(ctx, t.form.Get("actor_token"))
 	switch {
-	case err != nil && problem.From(err) == nil:
+	case err != nil && !problem.Refusal(err):
 		return err
 	case err != nil:
 		return bad.Because(err)
@@ -316,7 +316,7 @@ func (g exchangeGrant) delegation(ctx context.Context, t *tokenRequest, x *excha
 		x.handover = d
 		return nil
 	}
-	if problem.From(err) == nil {
+	if !problem.Refusal(err) {
 		return err
 	}
 	x.handover = grant.Delegation{

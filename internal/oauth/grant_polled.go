@@ -168,7 +168,7 @@ func isGone(err error) bool {
 // oneOf is p in the place of what says that a value is not there; other errors
 // are the server's own.
 func oneOf(err error, p *problem.Error) error {
-	if isGone(err) || problem.From(err) != nil {
+	if isGone(err) || problem.Refusal(err) {
 		return p.Because(err)
 	}
 	return err

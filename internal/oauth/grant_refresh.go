@@ -135,7 +135,7 @@ func (g refreshGrant) lost(ctx context.Context, pr *presentation) error {
 }
 
 func asRefused(err error) error {
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return errRefresh.Because(err)
 	}
 	return err
@@ -163,7 +163,7 @@ func (g refreshGrant) bindings(ctx context.Context, t *tokenRequest, pr *present
 			return act.Effect{Parts: []audit.Part{{Person: pr.family.Person, Body: map[string]any{"client": t.client.ID, "family": pr.family.ID, "why": why}}}}, nil
 		},
 	})
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return err
 	}
 	return errRefresh.Because(problem.New(problem.Invalid, "refresh_binding", why))

@@ -69,7 +69,7 @@ func (s *Server) Holder(ctx context.Context, token string) (h Holder, err error)
 // notOurs keeps a storage fault one, and makes of anything else a token that does not
 // count.
 func notOurs(err error) error {
-	if problem.From(err) == nil {
+	if !problem.Refusal(err) {
 		return err
 	}
 	return problem.New(problem.Unauthenticated, "token_ended", "The token was ended.").Because(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -157,7 +156,7 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, a *authRequest,
 		if err == nil {
 			err = s.Do.Refuse(r.Context(), in)
 		}
-		if problem.From(err) == nil || errors.Is(err, problem.Unavailable) {
+		if !problem.Refusal(err) {
 			return s.authError(w, r, nil, err)
 		}
 	}
@@ -351,7 +350,7 @@ func (s *Server) consent(ctx context.Context, a *authRequest, in policy.Input, p
 	switch {
 	case err == nil:
 		p.Remembered = &have
-	case problem.From(err) == nil:
+	case !problem.Refusal(err):
 		return err
 	}
 	seen := p.Remembered
@@ -382,7 +381,7 @@ func (s *Server) consent(ctx context.Context, a *authRequest, in policy.Input, p
 // and again, what they allowed it the last time.
 func (s *Server) agreed(ctx context.Context, person string, c client.Client) (grant.Consent, error) {
 	if c.ID != "" {
-		if have, err := s.Grants.Consent(ctx, person, c.ID); problem.From(err) == nil || c.Source != client.FromItself {
+		if have, err := s.Grants.Consent(ctx, person, c.ID); !problem.Refusal(err) || c.Source != client.FromItself {
 			return have, err
 		}
 	}

@@ -83,8 +83,8 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 		return web.JSON(w, http.StatusOK, introspection{})
 	}
 	if _, err := s.unended(r.Context(), q.claims); err != nil {
-		if problem.From(err) == nil {
-			return err
+		if !problem.Refusal(err) {
+			return renderError(w, r, err)
 		}
 		return web.JSON(w, http.StatusOK, introspection{})
 	}
@@ -125,7 +125,7 @@ func (s *Server) inquire(r *http.Request, f web.Form, q *inquiry) (err error) {
 	}
 	if c, err := s.genuine(f.Get("token")); err == nil && len(c.Audience) == 1 {
 		q.claims = c
-		if q.resource, err = q.rows.resourceByURI(ctx, c.Audience[0]); err != nil && problem.From(err) == nil {
+		if q.resource, err = q.rows.resourceByURI(ctx, c.Audience[0]); err != nil && !problem.Refusal(err) {
 			return err
 		}
 	}
@@ -134,7 +134,7 @@ func (s *Server) inquire(r *http.Request, f web.Form, q *inquiry) (err error) {
 		ids[i] = v.ID
 	}
 	nodes, err := s.State.Ancestors(ctx, ids...)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return errMoved
 	}
 	if err != nil {

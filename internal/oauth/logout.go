@@ -224,7 +224,7 @@ func (s *Server) LogoutToken(ctx context.Context, c client.Client, ses session.S
 		if t.Subject, err = s.subject(c, &who); err != nil {
 			return "", err
 		}
-	case problem.From(err) == nil:
+	case !problem.Refusal(err):
 		return "", err
 	}
 	signer, err := s.Keys.Signer(keyring.IDToken, c.SignedWith(), TypLogoutToken)

@@ -112,7 +112,7 @@ func (s *Server) pushedRequest(ctx context.Context, a *authRequest, uri string) 
 	ref := strings.TrimPrefix(uri, pushedPrefix)
 	var p pushed
 	if err := s.Keys.OpenState(pushedPurpose, nameOf(a.client), ref, &p); err != nil {
-		if problem.From(err) == nil {
+		if !problem.Refusal(err) {
 			return err
 		}
 		return errRequestURI.Because(err)

@@ -37,7 +37,7 @@ func (s *Server) signedParameters(ctx context.Context, c client.Client, text str
 	}
 	bad := invalid("invalid_request_object", "The request object is not valid (RFC 9101).")
 	keys, err := s.clientKeys(ctx, c)
-	if p := problem.From(err); err != nil && (p == nil || p.Kind == problem.Unavailable) {
+	if err != nil && !problem.Refusal(err) {
 		return f, o, err
 	}
 	if err != nil {

@@ -59,7 +59,7 @@ func (s *Server) revocable(ctx context.Context, c *caller, text string) (revocab
 	if tok, err := grant.ReadToken(text, s.Keys); err == nil {
 		fam, err := s.Grants.Family(ctx, tok.FamilyID())
 		switch {
-		case problem.From(err) != nil:
+		case problem.Refusal(err):
 			return revocable{}, nil
 		case err != nil:
 			return revocable{}, err
@@ -74,7 +74,7 @@ func (s *Server) revocable(ctx context.Context, c *caller, text string) (revocab
 	}
 	leaf, nodes, err := s.State.Leaf(ctx, claims.JTI)
 	if err != nil {
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			return revocable{}, nil
 		}
 		return revocable{}, err
@@ -92,7 +92,7 @@ func (s *Server) revocable(ctx context.Context, c *caller, text string) (revocab
 
 func (s *Server) grantBehind(ctx context.Context, grantID string) (revocable, error) {
 	gr, err := s.Grants.Grant(ctx, grantID)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return revocable{}, nil
 	}
 	return revocable{gr.ID, gr.Person}, err
@@ -103,7 +103,7 @@ func (s *Server) grantBehind(ctx context.Context, grantID string) (revocable, er
 func (s *Server) delegationOf(ctx context.Context, delegationID string) (revocable, error) {
 	d, err := s.Grants.DelegationByID(ctx, delegationID)
 	switch {
-	case problem.From(err) != nil:
+	case problem.Refusal(err):
 		return revocable{}, nil
 	case err != nil || d.Grant == "": // a service's: nobody's in particular
 		return revocable{id: d.ID}, err

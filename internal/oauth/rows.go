@@ -155,7 +155,7 @@ func nodeOfResource(v *resource.Resource) lineage.Node { return v.Node }
 
 func alive(res *resource.Resource, err error) (*resource.Resource, error) {
 	switch {
-	case problem.From(err) != nil:
+	case problem.Refusal(err):
 		return nil, invalid("invalid_target", "The resource is unknown here (RFC 8707).").Because(err)
 	case err != nil:
 		return nil, err

@@ -92,7 +92,7 @@ func (s *Server) clientResources(ctx context.Context, c client.Client, uris []st
 	}
 	for _, uri := range uris {
 		res, err := s.Resources.ResourceByURI(ctx, uri)
-		if problem.From(err) != nil || err == nil && (!mayUse(c, res.ID) || !res.Node.Live()) {
+		if problem.Refusal(err) || err == nil && (!mayUse(c, res.ID) || !res.Node.Live()) {
 			return nil, invalid("invalid_target", "The app is not registered for one of the resources it asks for (RFC 8707).")
 		}
 		if err != nil {

@@ -242,7 +242,7 @@ func (s *Server) issue(ctx context.Context, t *tokenRequest, p *pendingIssue) (*
 	if errors.Is(err, errMoved) {
 		return nil, err
 	}
-	if problem.From(err) != nil { // a refusal is recorded by now
+	if problem.Refusal(err) { // a refusal is recorded by now
 		if t.rows.old && s.moved(ctx, t.client.Client) {
 			return nil, errMoved
 		}

@@ -34,8 +34,8 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	}
 	claims, nodes, err := s.live(r.Context(), text)
 	if err != nil {
-		if problem.From(err) == nil {
-			return err
+		if !problem.Refusal(err) {
+			return renderError(w, r, err)
 		}
 		note(r, "error", problem.CodeOf(err))
 		return challenge(w, scheme, "invalid_token")
@@ -50,13 +50,13 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 	}
 	out, c, err := s.describePerson(r.Context(), claims, nodes)
 	if errors.Is(err, errMoved) {
-		return renderError(w, r, contended.Because(err))
+		err = contended.Because(err)
 	}
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return challenge(w, scheme, "invalid_token")
 	}
 	if err != nil {
-		return err
+		return renderError(w, r, err)
 	}
 	if c.UserInfoAlg != "" {
 		return s.signedUserinfo(w, *c, out)

@@ -107,7 +107,7 @@ func (s *Server) subject(ctx context.Context, c *Caller, q question) (who subjec
 	}
 	h, err := s.Holder(ctx, q.token)
 	if err != nil {
-		if problem.From(err) != nil && problem.From(err).Kind == problem.Unauthenticated {
+		if problem.Refusal(err) && problem.From(err).Kind == problem.Unauthenticated {
 			err = errHolder
 		}
 		return who, err

@@ -164,7 +164,7 @@ func (s *Server) onlyAdministrator(ctx context.Context, person string) (bool, er
 			continue
 		}
 		p, err := s.Store.Person(ctx, id)
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return false, err
 		}
 		if err == nil && p.Node.Live() {
@@ -270,7 +270,7 @@ func (s *Server) signOutThis(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		err = s.signOutHere(r.Context(), v.ses, "")
 	}
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return err
 	}
 	s.clearCookie(w, cookieSession)
@@ -280,7 +280,7 @@ func (s *Server) signOutThis(w http.ResponseWriter, r *http.Request) error {
 // signOutAll ends every session, and so everything that the person started.
 func (s *Server) signOutAll(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.visitor(r)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		s.clearCookie(w, cookieSession)
 		return seeOther(w, r, signedOutPath)
 	}

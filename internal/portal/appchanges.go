@@ -118,7 +118,7 @@ func (s *Server) decides(ctx context.Context, x *appWork, rule client.Rule) erro
 			x.page.What = rule.Name
 		}
 		x.page.Back = groupURL(appGroupPath, rule.Source, rule.Group)
-	case problem.From(err) == nil:
+	case !problem.Refusal(err):
 		return err
 	}
 	if rule.Trust == client.Unsaid {

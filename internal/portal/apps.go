@@ -185,7 +185,7 @@ func (s *Server) appGroup(w http.ResponseWriter, r *http.Request, v *visitor) er
 		row := view.AppRow{Name: c.Name, ClientID: c.ClientID, To: hostsOf(c), Since: c.CreatedAt, Stopped: !c.Node.Live(), RemoveURL: withQuery(appChangePath, "do", doRemove, "client", c.ID)}
 		if _, err := s.Store.Document(ctx, c.ClientID); err == nil {
 			row.Pinned = true
-		} else if problem.From(err) == nil {
+		} else if !problem.Refusal(err) {
 			return err
 		}
 		m.Apps = append(m.Apps, row)
@@ -240,7 +240,7 @@ func (s *Server) agreedTo(ctx context.Context, u client.Use) (out []string, err 
 			continue
 		}
 		res, err := s.Store.Resource(ctx, at)
-		if problem.From(err) == nil && err != nil {
+		if !problem.Refusal(err) && err != nil {
 			return nil, err
 		}
 		if sc, ok := res.Scope(scope); ok && sc.Description != "" {

@@ -95,7 +95,7 @@ func (s *Server) Session(r *http.Request) (session.Session, bool, error) {
 	}
 	ses, err := s.Store.SessionBySecret(r.Context(), v.Hash())
 	switch {
-	case problem.From(err) != nil:
+	case problem.Refusal(err):
 		return session.Session{}, false, nil
 	case err != nil:
 		return session.Session{}, false, err
@@ -105,7 +105,7 @@ func (s *Server) Session(r *http.Request) (session.Session, bool, error) {
 		return session.Session{}, false, nil
 	}
 	dec, _, err := s.Do.Judge(r.Context(), act.Intent{Action: policy.SelfRead, Refs: self(ses, nil)})
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return session.Session{}, false, err
 	}
 	if err != nil || dec.Outcome != policy.Allow {
@@ -275,7 +275,7 @@ func (s *Server) newSession(r *http.Request, person string, proofs []assurance.P
 	known := false
 	if !dev.IsZero() {
 		d, err := s.Store.DeviceBySecret(r.Context(), dev.Hash())
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return open, nil, err
 		}
 		if known = err == nil && d.Node.Live(); known {

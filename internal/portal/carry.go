@@ -195,7 +195,7 @@ func (s *Server) unseal(w http.ResponseWriter, r *http.Request, purpose, tx stri
 		return o, false, err
 	}
 	err = s.Sealed.OpenState(purpose, b, tx, &o)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return opened{}, false, nil
 	}
 	return o, err == nil, err

@@ -52,7 +52,7 @@ func (s *Server) knownDevice(r *http.Request, person string) (string, error) {
 		return "", nil
 	}
 	d, err := s.Store.DeviceBySecret(r.Context(), dev.Hash())
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return "", nil
 	}
 	if err != nil {

@@ -122,7 +122,7 @@ func (s *Server) invitation(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	who, err := s.visitor(r)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return s.show(w, r, nil, "", m)
 	}
 	if err != nil {

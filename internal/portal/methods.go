@@ -200,7 +200,7 @@ func (s *Server) appShown(w http.ResponseWriter, r *http.Request, v *visitor) er
 	}
 	var a addingApp
 	if err := s.Sealed.OpenState(sealedApp, b, f.Get("st"), &a); err != nil {
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			err = errAppOver.Because(err)
 		}
 		return err

@@ -112,7 +112,7 @@ func (s *Server) reached(ctx context.Context) (n int, err error) {
 	}
 	for id := range admins {
 		p, err := s.Store.Person(ctx, id)
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return 0, err
 		}
 		if err == nil && p.Verified && p.Email != "" && p.Node.Live() {
@@ -137,7 +137,7 @@ func (s *Server) recentAlerts(ctx context.Context) (out []view.Alert, err error)
 		a.Detail, _ = e.Field("detail").(string)
 		if of, _ := e.Field("of").(string); of != "" {
 			l, err := s.Notices.Line(ctx, of)
-			if err != nil && problem.From(err) == nil {
+			if err != nil && !problem.Refusal(err) {
 				return nil, err
 			}
 			if err == nil {
@@ -183,7 +183,7 @@ func (s *Server) letterRow(ctx context.Context, d notice.Delivery) (view.Letter,
 		Resend: view.Form{Action: letterAgain, Hidden: here}, Discard: view.Form{Action: letterGone, Hidden: here},
 	}
 	line, err := s.Notices.Line(ctx, d.Record)
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return l, err
 	}
 	if err == nil {
@@ -193,7 +193,7 @@ func (s *Server) letterRow(ctx context.Context, d notice.Delivery) (view.Letter,
 		l.To = "an app that is not registered any more"
 		if c, err := s.Store.Client(ctx, d.Channel); err == nil {
 			l.To = c.Name
-		} else if problem.From(err) == nil {
+		} else if !problem.Refusal(err) {
 			return l, err
 		}
 		return l, nil
@@ -202,14 +202,14 @@ func (s *Server) letterRow(ctx context.Context, d notice.Delivery) (view.Letter,
 		l.To = "somebody who was erased"
 		if p, err := s.Store.Person(ctx, person); err == nil {
 			l.To = p.Name
-		} else if problem.From(err) == nil {
+		} else if !problem.Refusal(err) {
 			return l, err
 		}
 		return l, nil
 	}
 	if h, err := s.Notices.Store.Webhook(ctx, d.Channel); err == nil {
 		l.To = h.Name
-	} else if problem.From(err) == nil {
+	} else if !problem.Refusal(err) {
 		return l, err
 	}
 	return l, nil

@@ -159,7 +159,7 @@ func (s *Server) guessed(r *http.Request, purpose once.Purpose) (p account.Perso
 		return p, v, nil, err
 	}
 	p, err = s.Store.Person(r.Context(), v.Bound)
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return p, v, nil, err
 	}
 	named := p.Called(strings.TrimSpace(capped(f.Get("username"), 254)))

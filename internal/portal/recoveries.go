@@ -362,7 +362,7 @@ func (s *Server) passMade(w http.ResponseWriter, r *http.Request, v *visitor) er
 		why.Error = "Say why, in 1 to 200 characters."
 	}
 	if username.Error == "" {
-		if err := recovery.MayGive(r.Context(), s.Store, v.person.ID, p.ID); problem.From(err) != nil {
+		if err := recovery.MayGive(r.Context(), s.Store, v.person.ID, p.ID); problem.Refusal(err) {
 			username.Error = problem.From(err).Detail
 		} else if err != nil {
 			return err

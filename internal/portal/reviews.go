@@ -112,7 +112,7 @@ func (s *Server) reviewRow(ctx context.Context, x review.Review) (view.ReviewRow
 	}
 	if x.Client != "" {
 		c, err := s.Store.Client(ctx, x.Client)
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return row, err
 		}
 		row.App = c.Name
@@ -123,7 +123,7 @@ func (s *Server) reviewRow(ctx context.Context, x review.Review) (view.ReviewRow
 		row.Who, err = s.nameOf(ctx, x.Actor)
 	case policy.KindService:
 		v, e := s.Store.Service(ctx, x.Actor)
-		if row.Who, err = v.Name, e; problem.From(err) != nil {
+		if row.Who, err = v.Name, e; problem.Refusal(err) {
 			row.Who, err = x.Actor, nil
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -39,6 +40,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/store/sqlite"
 	"github.com/countersign-dev/countersign/internal/web"
+	"github.com/countersign-dev/countersign/test/pgtest"
 )
 
 const issuer = "http://localhost:8080"
@@ -60,6 +62,8 @@ func (c *clock) move(d time.Duration) {
 	defer c.mu.Unlock()
 	c.ahead += d
 }
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
 
 // rig is the real portal on a real database, with a sequencer that signs the log.
 type rig struct {
@@ -84,10 +88,19 @@ func check(t *testing.T, err error) {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	path := filepath.Join(t.TempDir(), "db")
+	return newRigOn(t, func(ctx context.Context, now func() time.Time) (*store.Store, error) {
+		return sqlite.Open(ctx, sqlite.Options{Path: path, Migrate: true, Now: now})
+	})
+}
+
+// newRigOn is a rig on another database than SQLite.
+func newRigOn(t *testing.T, open func(context.Context, func() time.Time) (*store.Store, error)) *rig {
+	t.Helper()
 	r := &rig{t: t, clock: &clock{}, stopped: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	dir := t.TempDir()
-	db, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(dir, "db"), Migrate: true, Now: r.clock.now})
+	db, err := open(ctx, r.clock.now)
 	check(t, err)
 	sealer, err := hsm.OpenOrCreateFile(filepath.Join(dir, "kek"))
 	check(t, err)

@@ -256,7 +256,7 @@ func (s *Server) endedNode(ctx context.Context, v *visitor, ref string) (n view.
 }
 
 func orNothing(err, nothing error) error {
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return err
 	}
 	return nothing

@@ -110,7 +110,7 @@ func (s *Server) setupLink(w http.ResponseWriter, r *http.Request, tx string) (o
 	if st.Done {
 		closed := view.SetupClosed{By: "an administrator", At: st.At}
 		p, err := s.Store.Person(r.Context(), st.Person)
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return o, v, nil, err
 		}
 		if err == nil {
@@ -187,7 +187,7 @@ func (s *Server) free(ctx context.Context, username string) error {
 	switch {
 	case err == nil:
 		return problem.New(problem.Conflict, "username_taken", "That user name is taken. Choose another one.")
-	case problem.From(err) != nil && problem.From(err).Kind == problem.NotFound:
+	case problem.Refusal(err) && problem.From(err).Kind == problem.NotFound:
 		return nil
 	}
 	return err

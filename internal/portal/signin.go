@@ -160,14 +160,14 @@ func (s *Server) find(ctx context.Context, credentialID []byte) (account.Person,
 	unknown := problem.New(problem.Unauthenticated, "passkey_unknown", "This passkey isn't known here.").
 		WithHint("It may have been removed. Use another passkey, or ask an administrator for an invitation.")
 	k, err := s.Store.PasskeyByCredentialID(ctx, credentialID)
-	if problem.From(err) != nil || err == nil && !k.Node.Live() {
+	if problem.Refusal(err) || err == nil && !k.Node.Live() {
 		return account.Person{}, k, unknown
 	}
 	if err != nil {
 		return account.Person{}, k, err
 	}
 	p, err := s.Store.Person(ctx, k.Person)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		return p, k, unknown
 	}
 	return p, k, err

@@ -78,7 +78,7 @@ func (s *Server) openSignIn(w http.ResponseWriter, r *http.Request, sealed strin
 		return t, p, err
 	}
 	if err = s.Sealed.OpenState(sealedSignIn, b, sealed, &t); err != nil {
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			err = errSignInOver.Because(err)
 		}
 		return signingIn{}, p, err
@@ -87,7 +87,7 @@ func (s *Server) openSignIn(w http.ResponseWriter, r *http.Request, sealed strin
 		return signingIn{}, p, errSignInOver
 	}
 	p, err = s.Store.Person(r.Context(), t.Person)
-	if problem.From(err) != nil {
+	if problem.Refusal(err) {
 		err = errSignInOver.Because(err)
 	}
 	return t, p, err

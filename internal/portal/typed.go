@@ -45,7 +45,7 @@ func (s *Server) typedAllowed(ctx context.Context) error {
 // typedPart is the form for a password on the sign-in page; nil where it is off.
 func (s *Server) typedPart(ctx context.Context, tx, next, username string) (*view.Typed, error) {
 	if err := s.typedAllowed(ctx); err != nil {
-		if problem.From(err) != nil {
+		if problem.Refusal(err) {
 			err = nil
 		}
 		return nil, err
@@ -60,7 +60,7 @@ func (s *Server) typedPart(ctx context.Context, tx, next, username string) (*vie
 func (s *Server) found(ctx context.Context, username string) (p account.Person, pw factor.Secret, err error) {
 	if name, err := account.CheckUsername(username); err == nil {
 		p, err = s.Store.PersonByUsername(ctx, name)
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return p, pw, err
 		}
 	}

@@ -119,6 +119,15 @@ func From(err error) *Error {
 	return nil
 }
 
+// Refusal reports whether err says something of what was asked: there is no such
+// thing, it has ended, it is not allowed. A plain error and a passing fault of ours
+// (Unavailable) say nothing of it, so nobody may conclude from them that a token, a
+// session or an account is no good; asked again it may well be.
+func Refusal(err error) bool {
+	p := From(err)
+	return p != nil && p.Kind != Unavailable
+}
+
 // CodeOf is the code of the problem in err's chain, "" if there is none.
 func CodeOf(err error) string {
 	if p := From(err); p != nil {

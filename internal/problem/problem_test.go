@@ -49,6 +49,22 @@ func TestError(t *testing.T) {
 	}
 }
 
+func TestRefusal(t *testing.T) {
+	for _, k := range []Kind{Invalid, Unauthenticated, Denied, StepUp, NotFound, Conflict, Throttled} {
+		if !Refusal(New(k, "x", "")) {
+			t.Errorf("%s says something of what was asked", k)
+		}
+	}
+	for name, err := range map[string]error{
+		"nothing": nil, "a plain error": errors.New("x"), "a passing fault": New(Unavailable, "busy", ""),
+		"one because of a refusal": New(Unavailable, "busy", "").Because(New(NotFound, "x", "")),
+	} {
+		if Refusal(err) {
+			t.Errorf("%s is no refusal", name)
+		}
+	}
+}
+
 func TestKinds(t *testing.T) {
 	kinds := []Kind{Invalid, Unauthenticated, Denied, StepUp, NotFound, Conflict, Throttled, Unavailable}
 	for i, k := range kinds {

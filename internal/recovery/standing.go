@@ -86,7 +86,7 @@ var helperGone = problem.New(problem.Denied, "helper_gone", "Whoever gave this p
 // it is used.
 func MayGive(ctx context.Context, s Standings, helper, person string) error {
 	h, err := s.Person(ctx, helper)
-	if err != nil && problem.From(err) == nil {
+	if err != nil && !problem.Refusal(err) {
 		return err
 	}
 	if err != nil || !h.Node.Live() {
@@ -145,7 +145,7 @@ func (s Settings) Stands(ctx context.Context, dir Standings, r Recovery, now tim
 			since = c.At
 		}
 		p, err := dir.Person(ctx, c.By)
-		if err != nil && problem.From(err) == nil {
+		if err != nil && !problem.Refusal(err) {
 			return err
 		}
 		var groups []group.Group
@@ -177,7 +177,7 @@ func Judged(check func(context.Context) error) (prepare func(context.Context) er
 	var found error
 	return func(ctx context.Context) error {
 		found = check(ctx)
-		if problem.From(found) == nil {
+		if !problem.Refusal(found) {
 			return found
 		}
 		return nil

@@ -37,7 +37,7 @@ func (s *Store) Load(ctx context.Context, action policy.Action, refs act.Refs) (
 	epoch := s.cache.now()
 	l := loader{action: action, refs: &refs, self: self, at: s.now(), head: &s.head}
 	if err := s.db.Snapshot(ctx, func(r Reader) error { l.r = r; return l.load(ctx) }); err != nil {
-		if problem.From(err) != nil {
+		if p := problem.From(err); p != nil {
 			return act.Facts{}, err
 		}
 		return act.Facts{}, fmt.Errorf("store: load the facts of %s: %w", action, err)

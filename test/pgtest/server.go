@@ -252,6 +252,30 @@ func (s *Server) DropDatabase(ctx context.Context, dsn string) error {
 	return nil
 }
 
+// Cut ends all connections to a database that CreateDatabase made and refuses new
+// ones, as when its server is away; Join takes that back.
+func (s *Server) Cut(ctx context.Context, dsn string) error {
+	if err := s.connections(ctx, dsn, "false"); err != nil {
+		return err
+	}
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return err
+	}
+	return s.exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+config.Database+"'")
+}
+
+// Join takes Cut back.
+func (s *Server) Join(ctx context.Context, dsn string) error { return s.connections(ctx, dsn, "true") }
+
+func (s *Server) connections(ctx context.Context, dsn, allowed string) error {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return err
+	}
+	return s.exec(ctx, "ALTER DATABASE "+pgx.Identifier{config.Database}.Sanitize()+" ALLOW_CONNECTIONS "+allowed)
+}
+
 func (s *Server) exec(ctx context.Context, statement string) error {
 	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
 	if err != nil {

@@ -202,7 +202,7 @@ type querier interface {
 func query(ctx context.Context, q querier, text string, args []any, each func(store.Row) error) error {
 	rows, err := q.Query(ctx, text, args...)
 	if err != nil {
-		return err
+		return meaning(ctx, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -210,7 +210,10 @@ func query(ctx context.Context, q querier, text string, args []any, each func(st
 			return err
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return meaning(ctx, err)
+	}
+	return nil
 }
 
 // Snapshot implements store.Engine: a read-only transaction that sees one state.
@@ -222,7 +225,7 @@ func (e *engine) Snapshot(ctx context.Context, fn func(store.Reader) error) erro
 	defer conn.Release()
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return err
+		return meaning(ctx, err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
 	return fn(snapshot{tx})
@@ -367,6 +370,8 @@ func (e *engine) finish(ctx context.Context, conn *pgxpool.Conn, err error) erro
 	return meaning(ctx, err)
 }
 
+// meaning is what an error of the driver is to the store: that the server is away or
+// the connection broke is a passing fault, in reading as in writing.
 func meaning(ctx context.Context, err error) error {
 	var missed *store.Missed
 	var e *pgconn.PgError
