@@ -34,9 +34,9 @@ type GrantAssertion struct {
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 	Scope     string
-	Scoped    bool   // it says scope
-	Resource  string // "" if it does not say
-	Details   string // authorization_details, as JSON; "" if it does not say
+	Scoped    bool     // it says scope
+	Resources []string // that it may be used for; nil if it does not say
+	Details   string   // authorization_details, as JSON; "" if it does not say
 	ACR       string
 	AMR       []string
 	AuthTime  time.Time // zero if it does not say
@@ -123,8 +123,11 @@ const MaxSubject = 255
 func readGrant(c *claims) GrantAssertion {
 	a := GrantAssertion{
 		Subject: c.str("sub"), Tenant: c.str("tenant"), ClientID: c.str("client_id"), JTI: c.str("jti"),
-		Scope: c.str("scope"), Scoped: c.has("scope"), Resource: c.str("resource"),
+		Scope: c.str("scope"), Scoped: c.has("scope"), Resources: c.texts("resource"),
 		Details: c.raw("authorization_details"), ACR: c.str("acr"), AMR: c.strs("amr"), AuthTime: c.date("auth_time").Time(), Acting: c.has("act"),
+	}
+	if c.has("resource") && len(a.Resources) == 0 { // for none is not for any
+		c.wrong("resource")
 	}
 	if cnf, ok := c.sub("cnf"); ok { // an ill-typed cnf must not read as no cnf
 		a.Key = &Confirmation{JKT: cnf.str("jkt"), X5TS256: cnf.str("x5t#S256")}

@@ -1,6 +1,7 @@
 package jose
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ func TestGrantAssertion(t *testing.T) {
 	base["cnf"], base["resource"], base["tenant"] = map[string]any{"jkt": "k"}, "https://api.example.com", "t"
 	a, err := VerifyGrantAssertion(signed(t, p256, head("JWT"), with(base, "x", 1)), keys, grantWant)
 	if err != nil || a.Subject != "ext-1" || a.Tenant != "t" || a.ClientID != "cli_1" || a.JTI != "j" || a.Scope != "a b" || !a.Scoped || a.Acting ||
-		a.ACR != "x" || len(a.AMR) != 1 || !a.AuthTime.Equal(now.Add(-time.Minute)) || a.Key == nil || a.Key.JKT != "k" || a.Resource != "https://api.example.com" ||
+		a.ACR != "x" || len(a.AMR) != 1 || !a.AuthTime.Equal(now.Add(-time.Minute)) || a.Key == nil || a.Key.JKT != "k" || !slices.Equal(a.Resources, []string{"https://api.example.com"}) ||
 		!a.IssuedAt.Equal(now) || !a.ExpiresAt.Equal(now.Add(time.Minute)) {
 		t.Errorf("%+v, %v", a, err)
 	}
@@ -36,7 +37,9 @@ func TestGrantAssertion(t *testing.T) {
 		{"a long sub", "sub", strings.Repeat("x", 256), "malformed"},
 		{"a long tenant", "tenant", strings.Repeat("x", 256), "malformed"},
 		{"a long jti", "jti", strings.Repeat("x", 300), "malformed"},
-		{"resources", "resource", []string{"a"}, "malformed"},
+		{"a resource that is none", "resource", []any{"a", 1}, "malformed"},
+		{"no resource", "resource", []string{}, "malformed"},
+		{"an empty resource", "resource", "", "malformed"},
 		{"an empty cnf", "cnf", map[string]any{}, "malformed"},
 		{"a cnf that is none", "cnf", "x", "malformed"},
 		{"expired", "exp", now.Unix() - 11, "expired"},

@@ -365,12 +365,15 @@ func (c *claims) strs(name string) (list []string) {
 }
 
 // audience is a string or an array of strings (RFC 7519 §4.1.3).
-func (c *claims) audience() Audience {
-	if raw, ok := c.get("aud"); ok && raw[0] == '[' {
-		return c.strs("aud")
+func (c *claims) audience() Audience { return c.texts("aud") }
+
+// texts reads a member that is a string or an array of strings.
+func (c *claims) texts(name string) []string {
+	if raw, ok := c.get(name); ok && raw[0] == '[' {
+		return c.strs(name)
 	}
-	if s := c.str("aud"); s != "" {
-		return Audience{s}
+	if s := c.str(name); s != "" {
+		return []string{s}
 	}
 	return nil
 }

@@ -229,11 +229,17 @@ func TestAssertionNarrows(t *testing.T) {
 		}
 	}
 	for name, w := range map[string]struct {
-		claim, asked string
-		status       int
-		code         string
+		claim  any
+		asked  string
+		status int
+		code   string
 	}{
 		"claimed":              {r.notes.URI, "", 200, ""},
+		"one in a list":        {[]string{r.notes.URI}, "", 200, ""},
+		"one of a list":        {[]string{"https://nowhere.example", r.notes.URI + "/"}, r.notes.URI, 200, ""},
+		"a list, none asked":   {[]string{r.notes.URI, r.bound.URI}, "", 400, "invalid_target"},
+		"beside a list":        {[]string{r.foreign.URI, r.bound.URI}, r.notes.URI, 400, "invalid_target"},
+		"an empty list":        {[]string{}, "", 400, "invalid_grant"},
 		"claimed and asked":    {r.notes.URI, r.notes.URI, 200, ""},
 		"asked in another way": {r.notes.URI, r.notes.URI + "/", 200, ""},
 		"they differ":          {r.notes.URI, r.bound.URI, 400, "invalid_target"},

@@ -170,18 +170,20 @@ func (g assertionGrant) refused(ctx context.Context, t *tokenRequest, v *vouched
 	return errAssertion.Because(problem.New(problem.Invalid, "assertion_binding", why))
 }
 
-// aim finds the resource: the one that the assertion says, or that is asked for,
-// which have to agree; within the issuer's registration and the client's.
-func (g assertionGrant) aim(ctx context.Context, t *tokenRequest, v *vouched) error {
-	if v.claims.Resource != "" {
-		res, err := t.rows.resourceByURI(ctx, v.claims.Resource)
-		if err != nil {
+// aim finds the resource: the one that the assertion says, or that is asked for, which
+// have to agree; of several that it says one has to be asked for, because a token has
+// one audience. It is within the issuer's registration and the client's.
+func (g assertionGrant) aim(ctx context.Context, t *tokenRequest, v *vouched) (err error) {
+	switch says := v.claims.Resources; {
+	case len(says) == 0:
+	case t.resource == nil && len(says) > 1:
+		return invalid("invalid_target", "The assertion is for several resources: say which one the token is for (RFC 8707).")
+	case t.resource == nil:
+		if t.resource, err = t.rows.resourceByURI(ctx, says[0]); err != nil {
 			return err
 		}
-		if t.resource != nil && t.resource.ID != res.ID {
-			return invalid("invalid_target", "The assertion is for another resource than the one asked for.")
-		}
-		t.resource = res
+	case !slices.ContainsFunc(says, func(uri string) bool { return resource.Same(uri, t.resource.URI) }):
+		return invalid("invalid_target", "The assertion is for another resource than the one asked for.")
 	}
 	res, err := machineResource(ctx, t)
 	if err != nil {

@@ -129,10 +129,11 @@ func (r Resource) Carries(e Element) bool {
 		return false
 	}
 	list, said, err := e.Locations()
-	return err == nil && (!said || slices.ContainsFunc(list, func(l string) bool { return same(l, r.URI) }))
+	return err == nil && (!said || slices.ContainsFunc(list, func(l string) bool { return Same(l, r.URI) }))
 }
 
-func same(a, b string) bool {
+// Same reports whether two identifiers name one resource, compared as Canonical says.
+func Same(a, b string) bool {
 	x, err1 := Canonical(a)
 	y, err2 := Canonical(b)
 	return err1 == nil && err2 == nil && x == y
