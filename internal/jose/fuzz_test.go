@@ -44,6 +44,20 @@ func FuzzGrantAssertion(f *testing.F)  { fuzzKind(f, verifiers()[5]) }
 func FuzzIDJAG(f *testing.F)           { fuzzKind(f, verifiers()[6]) }
 func FuzzBundleHead(f *testing.F)      { fuzzKind(f, verifiers()[7]) }
 
+// A signed backchannel authentication request is read like a request object, and has
+// claims of its own that it needs.
+func FuzzBackchannelRequest(f *testing.F) {
+	iat := now.Unix()
+	fuzzKind(f, verifier{"request_object", TypRequestObject, map[string]any{
+		"iss": "cli_1", "aud": "https://id.example.com", "exp": iat + 60, "nbf": iat, "iat": iat, "jti": "j", "login_hint": "dana", "requested_expiry": 60,
+	}, func(s string) (bool, error) {
+		want := requestWant
+		want.Backchannel = true
+		c, err := VerifyRequestObject(s, keys, want)
+		return (c.JTI == "") == (err != nil), err
+	}})
+}
+
 // Whatever is not verified yet gives an issuer or an error, and never both.
 func FuzzGrantIssuer(f *testing.F) {
 	f.Add(`{"alg":"ES256","typ":"oauth-id-jag+jwt"}`, `{"iss":"https://idp.example.com"}`)

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/problem"
 )
 
 // posted calls a handler with a form, without a socket.
@@ -105,6 +107,44 @@ func FuzzRedirectOf(f *testing.F) {
 		}
 		if u, err := url.Parse(asked); err == nil && (u.User != nil || u.Fragment != "" || u.Scheme == "javascript" || u.Scheme == "data") {
 			t.Fatalf("%q is answered at", asked)
+		}
+	})
+}
+
+// Whatever asks to sign out, without a genuine ID token of the session nobody is, and
+// no browser is sent to an address that is not registered.
+func FuzzLogoutQuery(f *testing.F) {
+	r := onSQLite(f)
+	c := r.hosted("leaving")
+	c.PostLogoutURIs = []string{bye}
+	c = r.registered(c)
+	old := r.ses
+	r.ses = r.signIn(r.person, r.passkey, false)
+	elsewhere := r.granted(c, "scope", "openid").IDToken // of another browser
+	r.ses = old
+	for _, q := range []url.Values{
+		form("id_token_hint", elsewhere, "post_logout_redirect_uri", bye, "state", "s"), form("client_id", c.ClientID, "post_logout_redirect_uri", bye),
+		form("client_id", c.ClientID, "post_logout_redirect_uri", bye+"&x"), form("client_id", "app", "id_token_hint", elsewhere), form("id_token_hint", "a.b.c"), form("state", strings.Repeat("s", 4<<10+1)),
+	} {
+		f.Add(q.Encode())
+	}
+	f.Add("client_id=app&client_id=app")
+	f.Add("&;=%")
+	f.Fuzz(func(t *testing.T, query string) {
+		for _, ses := range []string{r.ses, ""} {
+			q := &http.Request{Method: http.MethodGet, Header: http.Header{}, URL: &url.URL{Path: "/oauth/logout", RawQuery: query}, Body: http.NoBody, Proto: "HTTP/1.1"}
+			in(ses)(q)
+			w := httptest.NewRecorder()
+			if err := r.nodes[0].server.logout(w, q); err != nil && problem.From(err) == nil {
+				t.Fatalf("%v for %q", err, query)
+			}
+			if have, err := r.nodes[0].store.Session(context.Background(), r.ses); err != nil || !have.Usable(r.clock.now()) {
+				t.Fatalf("signed out, %v, by %q", err, query)
+			}
+			to := w.Header().Get("Location")
+			if base, _, _ := strings.Cut(to, "&"); to != "" && !strings.HasPrefix(to, "/page/leave?") && (base != bye || ses != "" || !strings.Contains(query, "id_token_hint")) {
+				t.Fatalf("%q sends the browser to %s", query, to)
+			}
 		}
 	})
 }
