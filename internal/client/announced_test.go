@@ -80,6 +80,10 @@ func TestParseDocument(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(mixed.RedirectURIs, []string{"https://ok.example/cb"}) {
 		t.Errorf("%v %v", err, mixed.RedirectURIs)
 	}
+	strict, err := ParseDocument(docURL, document("jwks", aKey, "dpop_bound_access_tokens", "true", "require_pushed_authorization_requests", "true", "require_signed_request_object", "true"))
+	if err != nil || !strict.RequireDPoP || !strict.RequirePushed || !strict.RequireSigned || c.RequireDPoP || c.RequirePushed || c.RequireSigned {
+		t.Errorf("what it demands of itself: %v %+v", err, strict)
+	}
 	for name, doc := range map[string][]byte{
 		"not JSON": []byte(`<html>`), "a list": []byte(`[]`), "twice": []byte(`{"client_id":"` + docURL + `","client_id":"` + docURL + `"}`),
 		"twice but for case": []byte(`{"client_id":"` + docURL + `","Client_ID":"https://evil.example/c"}`),
@@ -90,6 +94,7 @@ func TestParseDocument(t *testing.T) {
 		"keys by address without TLS": document("jwks_uri", `"http://app.example.com/keys"`), "keys twice": document("jwks", aKey, "jwks_uri", `"https://app.example.com/keys"`),
 		"no redirect": document("redirect_uris", `[]`), "bad redirects only": document("redirect_uris", `["javascript:alert(1)"]`),
 		"a redirect of another type": document("redirect_uris", `[1]`), "implicit": document("response_types", `["token"]`), "machine": document("grant_types", `["client_credentials"]`),
+		"a demand that is none": document("dpop_bound_access_tokens", `"yes"`), "signed requests without keys": document("require_signed_request_object", "true"),
 		"too long": document("x", `"`+strings.Repeat("a", MaxAnnounced)+`"`), "a number that is not exact": document("x", `1e400`),
 	} {
 		if c, err := ParseDocument(docURL, doc); problem.From(err) == nil || !reflect.DeepEqual(c, Client{}) {
@@ -116,6 +121,8 @@ func TestDigest(t *testing.T) {
 		{"client_name", `"Example2"`},
 		{"redirect_uris", `["https://app.example.com/callback"]`},
 		{"jwks", aKey},
+		{"dpop_bound_access_tokens", "true"},
+		{"require_pushed_authorization_requests", "true"},
 		{"redirect_uris", `["http://127.0.0.1/other", "https://app.example.com/callback"]`},
 		{"redirect_uris", `["http://localhost/callback", "https://app.example.com/callback"]`},
 	} {
@@ -137,6 +144,10 @@ func TestParseRegistration(t *testing.T) {
 		!reflect.DeepEqual(c.GrantTypes, []GrantType{AuthorizationCode, RefreshToken}) || c.FirstParty || c.ID != "" || len(c.Resources)+len(c.Scopes) > 0 || c.ClientID != "dyn_x" || !c.Native || !c.Asks() {
 		t.Errorf("%+v", c)
 	}
+	strict, err := ParseRegistration([]byte(`{"redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"private_key_jwt","jwks":`+aKey+`,"dpop_bound_access_tokens":true,"require_pushed_authorization_requests":true,"require_signed_request_object":true}`), now)
+	if s := strict.Client("dyn_z"); err != nil || !s.RequireDPoP || !s.RequirePushed || !s.RequireSigned || c.RequireDPoP || c.RequirePushed || c.RequireSigned {
+		t.Errorf("what it demands of itself: %v %+v", err, s)
+	}
 	secretful, err := ParseRegistration([]byte(`{"redirect_uris":["https://a.example/cb"]}`), now)
 	if err != nil || secretful.AuthMethod != AuthSecretBasic {
 		t.Fatalf("%v %+v", err, secretful)
@@ -156,6 +167,7 @@ func TestParseRegistration(t *testing.T) {
 		`{"redirect_uris":["https://a.example/cb"],"software_statement":"x"}`:                                                       "invalid_software_statement",
 		`{"redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"private_key_jwt","jwks_uri":"http://a.example/k"}`: "invalid_client_metadata",
 		`{"redirect_uris":["https://a.example/cb"],"client_name":"` + strings.Repeat("x", MaxAnnounced) + `"}`:                      "invalid_client_metadata",
+		`{"redirect_uris":["https://a.example/cb"],"require_signed_request_object":true}`:                                           "invalid_client_metadata",
 		`null`: "invalid_client_metadata", ``: "invalid_client_metadata", `{} {}`: "invalid_client_metadata",
 	} {
 		if r, err := ParseRegistration([]byte(body), now); problem.CodeOf(err) != code || !reflect.DeepEqual(r, Registration{}) {

@@ -76,6 +76,9 @@ func ParseDocument(clientID string, data []byte) (Client, error) {
 	if c.Keyed() {
 		c.AuthMethod = AuthPrivateKeyJWT
 	}
+	if a.Demands.of(&c); c.RequireSigned && !c.Keyed() {
+		return bad("The document demands signed requests and has no keys.")
+	}
 	if m := AuthMethod(a.AuthMethod); m != "" && m != c.AuthMethod {
 		return bad("The document asks for token_endpoint_auth_method %.60q: a client with keys has private_key_jwt, one without has none.", a.AuthMethod)
 	}

@@ -83,6 +83,20 @@ type announced struct {
 	Secret       json.RawMessage `json:"client_secret"`
 	SecretUntil  json.RawMessage `json:"client_secret_expires_at"`
 	Statement    json.RawMessage `json:"software_statement"`
+	Demands
+}
+
+// Demands are what a client asks the server to demand of it, so that whoever passes for
+// it cannot do with less. They are kept, or the client is not.
+type Demands struct {
+	Bound  bool `json:"dpop_bound_access_tokens,omitempty"`              // RFC 9449 §5.2
+	Pushed bool `json:"require_pushed_authorization_requests,omitempty"` // RFC 9126 §6
+	Signed bool `json:"require_signed_request_object,omitempty"`         // RFC 9101 §10.5
+}
+
+// of makes them the client's. One whose requests have to be signed needs keys.
+func (d Demands) of(c *Client) {
+	c.RequireDPoP, c.RequirePushed, c.RequireSigned = d.Bound, d.Pushed, d.Signed
 }
 
 // announcedLimits bound the JSON of a document or registration.
@@ -186,11 +200,17 @@ func placeOf(uri string) string {
 }
 
 // digest names what a person is shown of a client and relies on: its name, where
-// answers go, and how it proves that it is itself.
+// answers go, how it proves that it is itself, and what it has demanded of it.
 func digest(c Client) string {
-	return hashed(map[string]any{
+	of := map[string]any{
 		"name": c.Name, "redirects": places(c.RedirectURIs, portless), "method": string(c.AuthMethod), "keys": string(c.JWKS) + c.JWKSURI,
-	})
+	}
+	for name, demanded := range map[string]bool{"bound": c.RequireDPoP, "pushed": c.RequirePushed, "signed": c.RequireSigned} {
+		if demanded {
+			of[name] = true
+		}
+	}
+	return hashed(of)
 }
 
 func hashed(v any) string {

@@ -31,6 +31,7 @@ type Registration struct {
 	JWKS         json.RawMessage `json:"k,omitempty"`
 	JWKSURI      string          `json:"u,omitempty"`
 	SoftwareID   string          `json:"i,omitempty"`
+	Demands      Demands         `json:"d,omitzero"`
 	At           time.Time       `json:"t"`
 }
 
@@ -47,7 +48,7 @@ func ParseRegistration(data []byte, now time.Time) (Registration, error) {
 		return Registration{}, invalid("invalid_client_metadata", format, args...)
 	}
 	r := Registration{
-		Name: cleanName(a.Name), AuthMethod: AuthMethod(a.AuthMethod), GrantTypes: a.grantTypes(), SoftwareID: cleanName(a.SoftwareID), At: now.UTC().Truncate(time.Second),
+		Name: cleanName(a.Name), AuthMethod: AuthMethod(a.AuthMethod), GrantTypes: a.grantTypes(), SoftwareID: cleanName(a.SoftwareID), Demands: a.Demands, At: now.UTC().Truncate(time.Second),
 	}
 	switch {
 	case len(a.Statement) > 0:
@@ -68,6 +69,9 @@ func ParseRegistration(data []byte, now time.Time) (Registration, error) {
 		}
 	default:
 		return bad("There is no token_endpoint_auth_method %.60q here.", a.AuthMethod)
+	}
+	if r.Demands.Signed && len(r.JWKS) == 0 && r.JWKSURI == "" {
+		return bad("A client whose requests must be signed needs its public keys, and private_key_jwt.")
 	}
 	for _, s := range strings.Fields(a.Scope) {
 		if ScopeToken(s) && !slices.Contains(r.Scopes, s) && len(r.Scopes) < MaxScopes {
@@ -102,6 +106,7 @@ func (r Registration) Client(clientID string) Client {
 		Origin: Origin{Source: FromItself, Group: r.Fingerprint()},
 	}
 	c.JWKSURI = r.JWKSURI
+	r.Demands.of(&c)
 	if len(r.SecretHash) == len(secret.Hash{}) {
 		h := secret.Hash(r.SecretHash)
 		c.SecretHash = &h

@@ -41,6 +41,7 @@ type registeredAnswer struct {
 	JWKS          json.RawMessage    `json:"jwks,omitempty"`
 	JWKSURI       string             `json:"jwks_uri,omitempty"`
 	SoftwareID    string             `json:"software_id,omitempty"`
+	client.Demands
 }
 
 // register is the client registration endpoint (RFC 7591 §3). Nothing is written:
@@ -95,7 +96,7 @@ func (s *Server) registration(r *http.Request) (*registeredAnswer, error) {
 	}
 	out := &registeredAnswer{
 		ClientID: id, IssuedAt: reg.At.Unix(), Name: c.Name, RedirectURIs: c.RedirectURIs, GrantTypes: c.GrantTypes, ResponseTypes: []string{"code"},
-		AuthMethod: c.AuthMethod, Application: "web", JWKS: c.JWKS, JWKSURI: c.JWKSURI, SoftwareID: reg.SoftwareID,
+		AuthMethod: c.AuthMethod, Application: "web", JWKS: c.JWKS, JWKSURI: c.JWKSURI, SoftwareID: reg.SoftwareID, Demands: reg.Demands,
 	}
 	if c.Native {
 		out.Application = "native"

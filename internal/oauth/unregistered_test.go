@@ -848,6 +848,31 @@ func TestConfidentialRegistration(t *testing.T) {
 	r.tokens(r.post("/oauth/token", f, basic(name, asString(reg["client_secret"]))))
 }
 
+// TestClientsDemandMoreOfThemselves: what a client that nobody registered says has to be
+// demanded of it is demanded from its first request on, however it came.
+func TestClientsDemandMoreOfThemselves(t *testing.T) {
+	t.Parallel()
+	r := onSQLite(t)
+	s := r.site()
+	s.publishes("", "dpop_bound_access_tokens", "true", "require_pushed_authorization_requests", "true")
+	r.open(everything, s)
+	reg := r.registers(`{"redirect_uris":["https://localhost/cb"],"token_endpoint_auth_method":"none","dpop_bound_access_tokens":true,"require_pushed_authorization_requests":true}`)
+	if reg["dpop_bound_access_tokens"] != true || reg["require_pushed_authorization_requests"] != true {
+		t.Errorf("the answer does not say so: %v", reg)
+	}
+	for _, name := range []string{s.url, asString(reg["client_id"])} {
+		r.ses = r.signIn(r.person, r.passkey, false)
+		r.expectPage("not pushed", "invalid_request", r.authorize(r.asksAs(name, "https://localhost/cb"), in(r.ses)))
+		pushed := r.post("/oauth/par", r.asksAs(name, "https://localhost/cb"))
+		code := r.walk(form("client_id", name, "request_uri", asString(pushed.json(r)["request_uri"])))
+		f := form("grant_type", "authorization_code", "code", code, "code_verifier", r.verifier, "client_id", name)
+		r.expect("without a proof", 400, "invalid_dpop_proof", r.post("/oauth/token", f))
+		if tok := r.tokens(r.prover().post("/oauth/token", f)); tok.TokenType != "DPoP" {
+			t.Errorf("%+v", tok)
+		}
+	}
+}
+
 // TestRegistrationFlood: registering costs nothing that stays, and one network
 // cannot do it for ever.
 func TestRegistrationFlood(t *testing.T) {
