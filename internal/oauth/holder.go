@@ -78,7 +78,7 @@ func notOurs(err error) error {
 // ServerClient authenticates a resource server that asks as itself, with what is in the
 // headers and the connection of a request alone: its client's secret (RFC 6749 §2.3.1) or
 // certificate (RFC 8705). Neither it nor what it acts for has been switched off. Errors
-// are problem.Unauthenticated.
+// are problem.Unauthenticated, or problem.Invalid where more than one is shown.
 func (s *Server) ServerClient(r *http.Request) (client.Client, error) {
 	c, err := s.authenticate(r.Context(), r, web.Form{}, s.current)
 	if err != nil {

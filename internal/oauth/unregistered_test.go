@@ -709,6 +709,14 @@ func TestAdmission(t *testing.T) {
 		r.Errorf("%+v, fetched %d times", app, s.asked.Load()-n)
 	}
 	r.do(audit.ClientUnpinned, client.UnpinDocument{ClientID: s.url})
+	// Taking admission back stops nobody who is stored: that is what a block is for.
+	for _, o := range []client.Openness{listed, {Resources: everything.Resources, Scopes: everything.Scopes}} {
+		r.open(o, s)
+		r.clock.move(time.Minute)
+		if name, _ := req().page(r); name != "consent" && name != "step_up" {
+			r.Errorf("stored, and %q are admitted: %s", o.Documents, name)
+		}
+	}
 	// Trusted: agreement is remembered, on https and while it is the same.
 	r.open(everything, s)
 	s.publishes("", "redirect_uris", `["https://localhost/cb"]`, "client_name", `"Pinned"`, "grant_types", `["authorization_code"]`)
