@@ -20,6 +20,7 @@ var AssertionAlgorithms = []string{ES256, EdDSA, Ed25519, PS256}
 type ClientAssertion struct {
 	ClientID  string
 	JTI       string
+	IssuedAt  time.Time // zero if it does not say
 	ExpiresAt time.Time
 }
 
@@ -102,5 +103,5 @@ func VerifyClientAssertion(assertion string, keys KeySet, want ClientAssertionWa
 	if exp.Time().After(want.Now.Add(MaxAssertionLifetime + want.Leeway)) {
 		return ClientAssertion{}, r.fail("lifetime", "expires more than five minutes from now")
 	}
-	return ClientAssertion{ClientID: sub, JTI: jti, ExpiresAt: exp.Time()}, nil
+	return ClientAssertion{ClientID: sub, JTI: jti, IssuedAt: iat.Time(), ExpiresAt: exp.Time()}, nil
 }

@@ -14,7 +14,8 @@ const MaxRequestObjectLifetime = time.Hour
 // numbers and JSON in their text, arrays of strings one by one.
 type RequestObject struct {
 	Parameters []Parameter
-	JTI        string // "" if it has none
+	JTI        string    // "" if it has none
+	IssuedAt   time.Time // zero if it does not say
 	ExpiresAt  time.Time
 }
 
@@ -84,7 +85,7 @@ func VerifyRequestObject(object string, keys KeySet, want RequestObjectWant) (Re
 	if !ok {
 		return RequestObject{}, r.malformed("has a parameter that is no parameter")
 	}
-	return RequestObject{Parameters: list, JTI: jti, ExpiresAt: exp.Time()}, nil
+	return RequestObject{Parameters: list, JTI: jti, IssuedAt: iat.Time(), ExpiresAt: exp.Time()}, nil
 }
 
 // parameters reads the members that are parameters of the request.

@@ -429,3 +429,79 @@ func TestAssertionLimits(t *testing.T) {
 	r.expect("strong enough", 200, "", r.post("/oauth/token", presenting(i.says(r, "JWT"), "resource", r.notes.URI), c.auth()))
 	r.expect("not strong enough", 400, "insufficient_user_authentication", r.post("/oauth/token", presenting(i.says(r, "JWT", set("acr", "two")), "resource", r.notes.URI), c.auth()))
 }
+
+// What was signed before a restored deployment began anew may have been used since the
+// backup, so it is not taken: a client's assertion, one that is a grant, a signed
+// request. What can only have been signed since is.
+func TestSignedBefore(t *testing.T) {
+	t.Parallel()
+	engines(t, 1, func(r *rig) {
+		s := r.nodes[0].server
+		i, c := r.idp(), r.presenter()
+		key := r.ecKey()
+		desk := r.desk(func(c *client.Client) {
+			c.JWKS = json.RawMessage(`{"keys":[` + string(got(json.Marshal(jose.JWK{Key: key.Public()}))(r)) + `]}`)
+		})
+		by := func(iat, exp time.Time) url.Values {
+			return change(form("grant_type", "client_credentials"), "client_assertion_type", assertionType, "client_assertion", r.assertion(func(c *jose.ClientAssertionClaims) {
+				if c.IssuedAt, c.ExpiresAt = 0, jose.Date(exp); !iat.IsZero() {
+					c.IssuedAt = jose.Date(iat)
+				}
+			}))
+		}
+		grants := func(typ string, at time.Time) url.Values {
+			return presenting(i.says(r, typ, set("client_id", c.ClientID), set("resource", r.notes.URI), set("iat", at.Unix())))
+		}
+		asks := func(at time.Time) url.Values {
+			m := map[string]any{
+				"iss": desk.ClientID, "aud": issuer, "iat": at.Unix(), "nbf": at.Unix(), "exp": at.Unix() + 60, "jti": rand.Text(),
+				"scope": "openid notes:read", "login_hint": "nobody " + rand.Text(), "binding_message": "W4SCT",
+			}
+			return form("client_id", desk.ClientID, "client_secret", deskSecret, "request", got(got(jose.NewSigner(key, jose.ES256, "", ""))(r).Sign(m))(r))
+		}
+		began := r.clock.now()
+		old, ahead := began.Add(-20*time.Second), began.Add(assertionLeeway) // the latter by a clock that was ahead
+		fresh, most := ahead.Add(time.Second), began.Add(jose.MaxAssertionLifetime)
+		r.clock.move(assertionLeeway + 2*time.Second)
+		try := func(lost bool) {
+			r.Helper()
+			for name, x := range map[string]struct {
+				path  string
+				f     url.Values
+				opts  []option
+				code  string
+				fresh bool
+			}{
+				"a client's, old":           {path: "/oauth/token", f: by(old, old.Add(time.Minute)), code: "invalid_client"},
+				"a client's, ahead":         {path: "/oauth/token", f: by(ahead, ahead.Add(time.Minute)), code: "invalid_client"},
+				"a client's without iat":    {path: "/oauth/token", f: by(time.Time{}, most), code: "invalid_client"},
+				"a client's, fresh":         {path: "/oauth/token", f: by(fresh, fresh.Add(time.Minute)), fresh: true},
+				"a client's, never too old": {path: "/oauth/token", f: by(time.Time{}, most.Add(time.Second)), fresh: true},
+				"jwt-bearer, old":           {path: "/oauth/token", f: grants(jose.TypGrantAssertion, old), opts: []option{c.auth()}, code: "invalid_grant"},
+				"jwt-bearer, ahead":         {path: "/oauth/token", f: grants(jose.TypGrantAssertion, ahead), opts: []option{c.auth()}, code: "invalid_grant"},
+				"jwt-bearer, fresh":         {path: "/oauth/token", f: grants(jose.TypGrantAssertion, fresh), opts: []option{c.auth()}, fresh: true},
+				"id-jag, old":               {path: "/oauth/token", f: grants(jose.TypIDJAG, old), opts: []option{c.auth()}, code: "invalid_grant"},
+				"id-jag, fresh":             {path: "/oauth/token", f: grants(jose.TypIDJAG, fresh), opts: []option{c.auth()}, fresh: true},
+				"a request, old":            {path: backchannelPath, f: asks(old), code: "invalid_request"},
+				"a request, fresh":          {path: backchannelPath, f: asks(fresh), fresh: true},
+			} {
+				a := r.post(x.path, x.f, x.opts...)
+				switch {
+				case !lost || x.fresh:
+					if a.status != 200 {
+						r.Errorf("%s, lost %t: %d %s", name, lost, a.status, a.body)
+					}
+				default:
+					status := 400
+					if x.code == "invalid_client" {
+						status = 401
+					}
+					r.expect(name, status, x.code, a)
+				}
+			}
+		}
+		try(false) // positive control: each is good
+		s.Since = began
+		try(true)
+	})
+}

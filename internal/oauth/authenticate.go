@@ -123,6 +123,10 @@ func (s *Server) credentials(ctx context.Context, c *caller, p presented) error 
 		if err != nil {
 			return errClient.Because(err)
 		}
+		// The epoch before took none that expires later than this.
+		if s.lost(a.IssuedAt) && !a.ExpiresAt.After(s.Since.Add(jose.MaxAssertionLifetime)) {
+			return errClient.Because(errLost)
+		}
 		c.spend = append(c.spend, once.Spend{
 			Purpose: once.Assertion, Key: once.KeyOf(once.Assertion, c.ID, a.JTI), Mark: true, Until: a.ExpiresAt.Add(time.Minute),
 		})

@@ -130,6 +130,9 @@ func (s *Server) signedBackchannel(ctx context.Context, c *caller, f web.Form) (
 	if err != nil {
 		return f, invalid("invalid_request", "The signed request is not valid (CIBA Core section 7.1.1).").Because(err)
 	}
+	if s.lost(o.IssuedAt) {
+		return f, invalid("invalid_request", "This signed request is from before the server was restored: sign it anew.").Because(errLost)
+	}
 	c.spend = append(c.spend, once.Spend{
 		Purpose: once.Backchannel, Key: once.KeyOf(once.Backchannel, "jti", c.ID, o.JTI), Mark: true, Until: o.ExpiresAt.Add(time.Minute),
 	})

@@ -46,8 +46,9 @@ type vouched struct {
 
 var errAssertion = invalid("invalid_grant", "The assertion is not one that is accepted from this client (RFC 7523 section 3).")
 
-// clockLeeway is how far a trusted issuer's clock may be ahead.
-const clockLeeway = 10 * time.Second
+// errLost is why something that was signed before a restored deployment began anew is
+// not taken.
+var errLost = problem.New(problem.Invalid, "assertion_lost", "it was signed before the deployment was restored, and may have been used")
 
 func (g assertionGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssue, error) {
 	if !t.client.Confidential() {
@@ -91,13 +92,16 @@ func (g assertionGrant) verify(ctx context.Context, t *tokenRequest, text string
 	}
 	want := jose.GrantAssertionWant{
 		Issuer: v.issuer.Issuer, Audiences: []string{g.s.Issuer}, IDJAG: idJAG, Algorithms: v.issuer.Algorithms,
-		MaxLifetime: v.issuer.Life(), Now: t.rows.now, Leeway: clockLeeway,
+		MaxLifetime: v.issuer.Life(), Now: t.rows.now, Leeway: assertionLeeway,
 	}
 	if v.issuer.TokenEndpoint && !idJAG {
 		want.Audiences = append(want.Audiences, g.s.Issuer+"/oauth/token")
 	}
 	if v.claims, err = jose.VerifyGrantAssertion(text, keys, want); err != nil {
 		return asAssertion(err)
+	}
+	if g.s.lost(v.claims.IssuedAt) {
+		return errAssertion.Because(errLost)
 	}
 	t.rows.saw(v.issuer.Node)
 	return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
-// assertionLeeway is how far a client's clock may be ahead of ours (FAPI 2.0
-// §5.3.2.1: accept 10 s).
+// assertionLeeway is how far the clock of a client, or of a trusted issuer, may be ahead
+// of ours (FAPI 2.0 §5.3.2.1: accept 10 s).
 const assertionLeeway = 10 * time.Second
 
 // requestObject gives the parameters of a request: those of its request object,

@@ -149,6 +149,9 @@ type Server struct {
 	// Ahead is told of a genuine refresh token that the database has not made yet
 	// (mechanisms I13); nil: nobody is.
 	Ahead func(context.Context) error
+	// Since is when the deployment's epoch began, zero for the first: what was signed
+	// before, to be used once, may have been used, and its mark be lost (mechanisms I10).
+	Since time.Time
 	// Published fetches the keys that registered clients publish by address, and those of
 	// whom administrators vouch for; nil: none is fetched. Its HTTP client MUST be behind
 	// the egress guard.
@@ -196,6 +199,13 @@ func (s *Server) now() time.Time {
 		return s.Now()
 	}
 	return time.Now()
+}
+
+// lost reports whether something that is to be used once, and was signed at a time,
+// may have been used in the epoch before: after the backup that was put back, so that
+// nobody knows of it. Zero is a time that it does not say.
+func (s *Server) lost(iat time.Time) bool {
+	return !s.Since.IsZero() && !iat.After(s.Since.Add(assertionLeeway))
 }
 
 // API gives the routes of clients and resource servers.

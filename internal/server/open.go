@@ -305,7 +305,7 @@ func New(st *State) (*Server, error) {
 	}
 	s.oauth = &oauth.Server{
 		Issuer: st.Config.Issuer, Do: st.Do, Clients: st.Store, Resources: st.Store, Issuers: st.Store, Grants: st.Store, Admissions: st.Store, State: liveState{st.Store},
-		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, ClientAddr: web.ClientAddr, Now: st.now,
+		Keys: st.Ring, Ladder: st.Do.Ladder, Ahead: st.refreshAhead, Since: st.since, ClientAddr: web.ClientAddr, Now: st.now,
 		Published: known, Agreed: agreed, Announced: strange, Certificates: web.Certificates, Anchors: anchors, MTLS: st.Config.MTLS.URL, Origin: web.OriginOf,
 		Device: st.Config.DeviceAuthorization.Enabled, DeviceNear: st.Config.DeviceAuthorization.SameNetwork,
 		Backchannel: st.Config.Backchannel.Enabled, People: st.Store,
