@@ -90,7 +90,7 @@ func (t *tool) suspended(ctx context.Context, st *server.State) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.out, "suspended:  %d people, %d services, %d clients, %d webhooks\n", n.People, n.Services, n.Clients, n.Webhooks)
+	fmt.Fprintf(t.out, "suspended:  %d people, %d services, %d clients, %d trusted issuers, %d webhooks\n", n.People, n.Services, n.Clients, n.Issuers, n.Webhooks)
 	return nil
 }
 
@@ -99,9 +99,10 @@ func (t *tool) suspended(ctx context.Context, st *server.State) error {
 const unknown = `What was done after the backup and not replayed is not known:
   who was disabled, erased or taken out of a group; which passkeys, passwords, codes
   and authenticator apps were removed or replaced; which clients, services and secrets
-  were ended or changed; where webhooks went; which policies were published, and what
-  resources and scopes asked for. All people, services, clients and webhooks are
-  suspended until they are released:
+  were ended or changed; what trusted issuers were trusted with; where webhooks went;
+  which policies were published, and what resources and scopes asked for. All people,
+  services, clients, trusted issuers and webhooks are suspended until they are released,
+  and what people agreed to is asked again:
     countersignd quarantine release --people --group administrators
     countersignd quarantine release --clients
 `
@@ -111,7 +112,7 @@ func (t *tool) quarantineLeave() *cobra.Command {
 	var checkpoints []string
 	c := &cobra.Command{
 		Use: "leave", Short: "End the quarantine", Args: cobra.NoArgs,
-		Long: "End the quarantine in one act: a new epoch of log and feed begins, all sessions, grants, codes and links end, one-time codes of until now count as used, every key but the log's is replaced, and people, services, clients and webhooks stay suspended until they are released. With --complete nothing is suspended: it says that nothing was revoked, removed or used after the backup that was not replayed, and is refused if something has seen more than that. Servers that run start anew by themselves.",
+		Long: "End the quarantine in one act: a new epoch of log and feed begins, all sessions, grants, codes and links end, one-time codes of until now count as used, every key but the log's is replaced, and people, services, clients, trusted issuers and webhooks stay suspended until they are released; what people agreed to is asked again. With --complete only what was changed after the backup is suspended: it says that nothing was revoked, removed or used after the backup that was not replayed, and is refused if something has seen more than that. Servers that run start anew by themselves.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			how := server.LeaveAs{Complete: complete}
 			for _, path := range checkpoints {
@@ -162,13 +163,13 @@ func (t *tool) quarantineDismiss() *cobra.Command {
 }
 
 func (t *tool) quarantineRelease() *cobra.Command {
-	var people, services, clients, webhooks bool
+	var people, services, clients, issuers, webhooks bool
 	var w server.ReleaseWhat
 	c := &cobra.Command{
 		Use: "release", Short: "Have what leaving the quarantine suspended work again", Args: cobra.NoArgs,
-		Long: "Have people, services, clients or webhooks that leaving the quarantine suspended work again. What of theirs was removed after the backup works again, too: have people look at how they sign in, and remove what they had removed.",
+		Long: "Have people, services, clients, trusted issuers or webhooks that leaving the quarantine suspended work again. What of theirs was removed after the backup works again, too: have people look at how they sign in, and remove what they had removed.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			kinds := map[lineage.Kind]bool{lineage.Person: people, lineage.Service: services, lineage.Client: clients, 0: webhooks}
+			kinds := map[lineage.Kind]bool{lineage.Person: people, lineage.Service: services, lineage.Client: clients, lineage.Connection: issuers, 0: webhooks}
 			n := 0
 			for k, chosen := range kinds {
 				if chosen {
@@ -176,7 +177,7 @@ func (t *tool) quarantineRelease() *cobra.Command {
 				}
 			}
 			if n != 1 || w.Group != "" && !people {
-				return usageError{errors.New("say one of --people (with --group NAME, if not all), --services, --clients and --webhooks")}
+				return usageError{errors.New("say one of --people (with --group NAME, if not all), --services, --clients, --issuers and --webhooks")}
 			}
 			st, err := t.state(c.Context())
 			if err != nil {
@@ -192,6 +193,7 @@ func (t *tool) quarantineRelease() *cobra.Command {
 	c.Flags().BoolVar(&people, "people", false, "people")
 	c.Flags().BoolVar(&services, "services", false, "services")
 	c.Flags().BoolVar(&clients, "clients", false, "clients")
+	c.Flags().BoolVar(&issuers, "issuers", false, "trusted issuers")
 	c.Flags().BoolVar(&webhooks, "webhooks", false, "webhooks")
 	c.Flags().StringVar(&w.Group, "group", "", "only the members of this group")
 	c.Flags().StringVar(&w.ID, "id", "", "only this one")

@@ -262,9 +262,7 @@ func parseExported(text []byte) (exported, error) {
 		return exported{}, errors.New("it names no record: this is not what countersignd audit export writes")
 	}
 	for _, t := range l.Taken {
-		switch t.What {
-		case store.TookEnd, store.TookFreeze, store.TookMember, store.TookKey, store.TookRetired, store.TookClient, store.TookPerson, store.TookKind:
-		default:
+		if !t.Known() {
 			return exported{}, fmt.Errorf("%q is not known here: use the program that wrote the export, or a newer one", t.What)
 		}
 	}
@@ -286,7 +284,7 @@ func (s *State) reapply(ctx context.Context, taken []store.Taken, more ...act.Ch
 
 // ReleaseWhat says what is released from suspension.
 type ReleaseWhat struct {
-	Kind  lineage.Kind // 0 is webhooks
+	Kind  lineage.Kind // 0 is webhooks, lineage.Connection trusted issuers
 	Group string       // name of the group whose people are released
 	ID    string       // only this one
 }
@@ -301,7 +299,7 @@ func (s *State) Release(ctx context.Context, w ReleaseWhat) error {
 		}
 		c.Group = g.ID
 	}
-	what := map[lineage.Kind]string{lineage.Person: "people", lineage.Service: "services", lineage.Client: "clients", 0: "webhooks"}[w.Kind]
+	what := map[lineage.Kind]string{lineage.Person: "people", lineage.Service: "services", lineage.Client: "clients", lineage.Connection: "trusted issuers", 0: "webhooks"}[w.Kind]
 	said := map[string]any{"what": what}
 	if w.Group != "" {
 		said["what"] = what + " of " + w.Group

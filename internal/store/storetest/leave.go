@@ -5,9 +5,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/factor"
+	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/group"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/issuer"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
 	"github.com/countersign-dev/countersign/internal/notice"
@@ -50,9 +54,24 @@ func (r *rig) suspended(want store.Suspended) {
 	}
 }
 
+// issuer makes a trusted issuer that says who somebody is.
+func (r *rig) issuer(person string) (issuer.Issuer, issuer.Link) {
+	i := issuer.Issuer{ID: id.New(id.Issuer), ManagedBy: "api", CreatedAt: start, Spec: issuer.Spec{Issuer: "https://idp.example.com", Profiles: []string{issuer.JWTBearer}}}
+	l := issuer.Link{ID: id.New(id.Link), Issuer: i.ID, Subject: "s", Person: person, CreatedAt: start}
+	r.do(issuer.Create{Issuer: i}, issuer.Join{Link: l})
+	return i, l
+}
+
+// agreed has somebody have agreed to a client.
+func (r *rig) agreed(person, client string) grant.Consent {
+	c := grant.Consent{ID: id.New("cns_"), Person: person, Client: client, Scopes: []string{"notes:read"}, At: start}
+	r.do(grant.Remember{Consent: c})
+	return c
+}
+
 // testLeave: leaving a quarantine ends everything issued and every single-use value,
 // has one-time codes of until now used, forgets what was seen, and suspends who may
-// have been revoked. Without one it is refused.
+// have been revoked; what people agreed to is over. Without one it is refused.
 func testLeave(t *testing.T, db Database) {
 	r := open(t, db)
 	defer r.s.Close()
@@ -71,6 +90,8 @@ func testLeave(t *testing.T, db Database) {
 	r.do(once.Put{Value: code})
 	wh := hook("w")
 	r.do(notice.CreateWebhook{Webhook: wh})
+	idp, link := r.issuer(dana.ID)
+	agreed := r.agreed(dana.ID, cl.ID)
 	r.frozen()
 	r.do(store.Keep{Name: store.FactReplayed, Value: "7"})
 	refused(t, r.try(store.Release{}, store.Leave{}, store.Leave{}), problem.Conflict, "not_quarantined") // and nothing of it stays
@@ -85,11 +106,11 @@ func testLeave(t *testing.T, db Database) {
 	if !d.Quarantined.IsZero() || d.Why != "" {
 		t.Errorf("still in quarantine: %+v", d)
 	}
-	want := []string{"restored", "disabled", "restored", "restored", "", "ended", "ended", "ended", "", "restored"}
-	same(t, r.whys(dana.ID, sam.ID, cl.ID, svc.ID, builtIn.ID, v.ID, g.ID, f.ID, k.ID, wh.ID), want)
-	r.suspended(store.Suspended{People: 1, Services: 1, Clients: 1, Webhooks: 1})
+	want := []string{"restored", "disabled", "restored", "restored", "", "ended", "ended", "ended", "", "restored", "restored", "", "ended"}
+	same(t, r.whys(dana.ID, sam.ID, cl.ID, svc.ID, builtIn.ID, v.ID, g.ID, f.ID, k.ID, wh.ID, idp.ID, link.ID, agreed.ID), want)
+	r.suspended(store.Suspended{People: 1, Services: 1, Clients: 1, Issuers: 1, Webhooks: 1})
 	taken := must(r.s.TakenBy(r.ctx, []string{record}))(t)[record]
-	for _, id := range []string{dana.ID, cl.ID, svc.ID, v.ID, g.ID, f.ID} { // the feed tells of each
+	for _, id := range []string{dana.ID, cl.ID, svc.ID, v.ID, g.ID, f.ID, idp.ID, agreed.ID} { // the feed tells of each
 		if !slices.ContainsFunc(taken, func(x store.Taken) bool { return x.A == id }) {
 			t.Errorf("the record does not say that %s was taken: %v", id, taken)
 		}
@@ -122,24 +143,27 @@ func testRelease(t *testing.T, db Database) {
 	robot, svc := r.service(dana.ID, "robot")
 	web, wh := r.client("web"), hook("w")
 	r.do(notice.CreateWebhook{Webhook: wh})
+	idp, _ := r.issuer(dana.ID)
 	r.do(lineage.Freeze{ID: disabled.ID, Why: "disabled"})
 	r.frozen()
 	r.do(store.Leave{Suspend: true})
 	r.do(lineage.End{ID: gone.ID, Why: "ended"})
-	all := []string{dana.ID, sam.ID, kim.ID, disabled.ID, gone.ID, svc.ID, robot.ID, web.ID, wh.ID}
+	all := []string{dana.ID, sam.ID, kim.ID, disabled.ID, gone.ID, svc.ID, robot.ID, web.ID, wh.ID, idp.ID}
 	for _, step := range []struct {
 		release store.Release
 		want    []string
 	}{
-		{store.Release{Kind: lineage.Person, Group: admins.ID}, []string{"", "restored", "restored", "disabled", "ended", "restored", "restored", "restored", "restored"}},
-		{store.Release{Kind: lineage.Service, ID: dana.ID}, []string{"", "restored", "restored", "disabled", "ended", "restored", "restored", "restored", "restored"}},
-		{store.Release{Kind: lineage.Person, ID: sam.ID}, []string{"", "", "restored", "disabled", "ended", "restored", "restored", "restored", "restored"}},
-		{store.Release{Kind: lineage.Client, ID: web.ID}, []string{"", "", "restored", "disabled", "ended", "restored", "restored", "", "restored"}},
-		{store.Release{Kind: lineage.Service}, []string{"", "", "restored", "disabled", "ended", "", "restored", "", "restored"}},
-		{store.Release{Kind: lineage.Client}, []string{"", "", "restored", "disabled", "ended", "", "", "", "restored"}},
-		{store.Release{Kind: lineage.Person}, []string{"", "", "", "disabled", "ended", "", "", "", "restored"}},
-		{store.Release{Kind: lineage.Person}, []string{"", "", "", "disabled", "ended", "", "", "", "restored"}}, // again
-		{store.Release{}, []string{"", "", "", "disabled", "ended", "", "", "", ""}},
+		{store.Release{Kind: lineage.Person, Group: admins.ID}, []string{"", "restored", "restored", "disabled", "ended", "restored", "restored", "restored", "restored", "restored"}},
+		{store.Release{Kind: lineage.Service, ID: dana.ID}, []string{"", "restored", "restored", "disabled", "ended", "restored", "restored", "restored", "restored", "restored"}},
+		{store.Release{Kind: lineage.Person, ID: sam.ID}, []string{"", "", "restored", "disabled", "ended", "restored", "restored", "restored", "restored", "restored"}},
+		{store.Release{Kind: lineage.Client, ID: web.ID}, []string{"", "", "restored", "disabled", "ended", "restored", "restored", "", "restored", "restored"}},
+		{store.Release{Kind: lineage.Service}, []string{"", "", "restored", "disabled", "ended", "", "restored", "", "restored", "restored"}},
+		{store.Release{Kind: lineage.Client}, []string{"", "", "restored", "disabled", "ended", "", "", "", "restored", "restored"}},
+		{store.Release{Kind: lineage.Person}, []string{"", "", "", "disabled", "ended", "", "", "", "restored", "restored"}},
+		{store.Release{Kind: lineage.Person}, []string{"", "", "", "disabled", "ended", "", "", "", "restored", "restored"}}, // again
+		{store.Release{}, []string{"", "", "", "disabled", "ended", "", "", "", "", "restored"}},
+		{store.Release{Kind: lineage.Connection, ID: dana.ID}, []string{"", "", "", "disabled", "ended", "", "", "", "", "restored"}},
+		{store.Release{Kind: lineage.Connection}, []string{"", "", "", "disabled", "ended", "", "", "", "", ""}},
 	} {
 		r.do(step.release)
 		if got := r.whys(all...); !slices.Equal(got, step.want) {
@@ -159,6 +183,14 @@ func testReapply(t *testing.T, db Database) {
 	app, web := r.client("app"), r.client("web")
 	k := r.passkey(dana.ID)
 	r.passkey(gone.ID)
+	r.do(client.SetOpenness{Openness: client.Openness{Documents: client.Anyone, Registration: true}})
+	for group, trust := range map[string]client.Trust{"a.example": client.Trusted, "b.example": client.Trusted, "c.example": client.Blocked, "d.example": client.Allowed} {
+		r.do(client.SetRule{Rule: client.Rule{Source: client.FromDocument, Group: group, Trust: trust, Name: "App"}})
+	}
+	const doc, kept = "https://a.example/app", "https://d.example/app"
+	for _, name := range []string{doc, kept} {
+		r.do(client.PinDocument{Document: client.Document{ClientID: name, Body: []byte("{}")}})
+	}
 	far := r.at.Add(time.Hour)
 	key := func(id string, version int) keyring.Key {
 		return keyring.Key{ID: id, Purpose: keyring.Token, Alg: "ES256", Version: version, Public: []byte("p"), Sealed: random(50), CreatedAt: start, ActivateAt: start}
@@ -176,8 +208,14 @@ func testReapply(t *testing.T, db Database) {
 		{What: store.TookRetired, A: "kid2", B: far.Format(time.RFC3339Nano)},
 		{What: store.TookRetired, A: "kid3", B: "no time"}, // no later than now
 		{What: store.TookKind, A: string(factor.KindPassword)},
+		{What: store.TookBlocked, A: string(client.FromDocument), B: "a.example"},
+		{What: store.TookTrust, A: string(client.FromDocument), B: "b.example"},
+		{What: store.TookTrust, A: string(client.FromDocument), B: "c.example"}, // stays blocked
+		{What: store.TookBlocked, A: string(client.FromDocument), B: "e.example"},
+		{What: store.TookDocument, A: doc},
+		{What: store.TookOpenness},
 	}
-	for _, what := range []string{store.TookEnd, store.TookFreeze, store.TookClient, store.TookMember, store.TookKey, store.TookRetired, store.TookPerson} {
+	for _, what := range []string{store.TookEnd, store.TookFreeze, store.TookClient, store.TookMember, store.TookKey, store.TookRetired, store.TookPerson, store.TookTrust, store.TookDocument} {
 		list = append(list, store.Taken{What: what, A: "never_here", B: "never_here"})
 	}
 	check := func() {
@@ -194,6 +232,15 @@ func testReapply(t *testing.T, db Database) {
 				t.Errorf("%+v", v)
 			}
 		}
+		said := map[string]client.Trust{}
+		for _, rule := range must(r.s.Rules(r.ctx))(t) {
+			said[rule.Group] = rule.Trust
+		}
+		same(t, said, map[string]client.Trust{"a.example": client.Blocked, "c.example": client.Blocked, "d.example": client.Allowed, "e.example": client.Blocked})
+		if docs := must(r.s.Documents(r.ctx, "", 9))(t); len(docs) != 1 || docs[0].ClientID != kept {
+			t.Errorf("documents that are kept: %+v", docs)
+		}
+		same(t, must(r.s.Openness(r.ctx))(t), client.Openness{})
 		if kinds := must(r.s.Allowed(r.ctx))(t); kinds[factor.KindPassword] || !kinds[factor.KindTOTP] {
 			t.Errorf("%v", kinds)
 		}
@@ -219,4 +266,43 @@ func testReapply(t *testing.T, db Database) {
 	r.do(store.Leave{})
 	r.do(store.Release{Kind: lineage.Client})
 	same(t, r.whys(web.ID, app.ID), []string{"replayed", ""})
+}
+
+// testTaken: an act's record says what it took away that is no revocation, as it stands
+// now; what gives says nothing.
+func testTaken(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	dana := r.person("dana")
+	idp, _ := r.issuer(dana.ID)
+	app := r.client("app")
+	rule := func(trust client.Trust) client.SetRule {
+		return client.SetRule{Rule: client.Rule{Source: client.FromDocument, Group: "a.example", Trust: trust}}
+	}
+	taken := func(record string) []store.Taken { return must(r.s.TakenBy(r.ctx, []string{record}))(t)[record] }
+	const doc = "https://a.example/app"
+	for name, c := range map[string]struct {
+		act  act.Change
+		want store.Taken
+	}{
+		"a registration of an issuer": {issuer.Update{Issuer: idp}, store.Taken{What: store.TookClient, A: idp.ID}},
+		"a registration of a client":  {client.Update{Client: app}, store.Taken{What: store.TookClient, A: app.ID}},
+		"who is trusted":              {rule(client.Trusted), store.Taken{What: store.TookTrust, A: string(client.FromDocument), B: "a.example"}},
+		"openness":                    {client.SetOpenness{}, store.Taken{What: store.TookOpenness}},
+		"a document":                  {client.PinDocument{Document: client.Document{ClientID: doc, Body: []byte("{}")}}, store.Taken{What: store.TookDocument, A: doc}},
+	} {
+		if got := taken(r.do(c.act)); !slices.Equal(got, []store.Taken{c.want}) || !c.want.Known() {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	same(t, taken(r.do(client.UnpinDocument{ClientID: doc})), []store.Taken{{What: store.TookDocument, A: doc}})
+	blocked := r.do(rule(client.Blocked))
+	same(t, taken(blocked), []store.Taken{{What: store.TookBlocked, A: string(client.FromDocument), B: "a.example"}})
+	r.do(rule(client.Unsaid))
+	if got := taken(blocked); len(got) != 0 {
+		t.Errorf("what is not blocked any more was taken: %+v", got)
+	}
+	if got := taken(r.do(factor.Allow{Kind: factor.KindTOTP, On: true})); len(got) != 0 {
+		t.Errorf("what was given was taken: %+v", got)
+	}
 }

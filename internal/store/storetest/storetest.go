@@ -81,6 +81,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"what leaving a quarantine ends", testLeave},
 		{"releasing", testRelease},
 		{"replaying", testReapply},
+		{"what acts took", testTaken},
 		{"rename", testRename},
 		{"clear", testClear},
 		{"lineage", testLineage},
