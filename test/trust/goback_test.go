@@ -29,6 +29,7 @@ import (
 // yesterday is a deployment, and what is worth something in it until today.
 type yesterday struct {
 	*world
+	approved
 	t         *testing.T
 	dana, sam *actor.Browser
 	samID     string
@@ -43,8 +44,8 @@ type yesterday struct {
 
 // TestGoingBack puts yesterday's copy of everything back, the database together with
 // every file beside it. Only a running enforcement point remembers. That is noticed,
-// nothing is served, and what was ended, removed, used, disabled or withdrawn since
-// works no more when the deployment is served again: with an export of the log,
+// nothing is served, and what was ended, removed, used, disabled or withdrawn since,
+// or approved before, works no more when the deployment is served again: with an export of the log,
 // because it is replayed, and without one, because everybody and everything stays
 // suspended (mechanisms I6 to I14).
 func TestGoingBack(t *testing.T) {
@@ -90,6 +91,8 @@ func TestGoingBack(t *testing.T) {
 				y.says("quarantine", "release", "--services")
 				y.says("quarantine", "release", "--clients")
 				check(t, y.dana.SignIn())
+				y.nothingApproved()
+				y.issuersWait()
 			}
 			y.says("audit", "verify")
 		})
@@ -99,6 +102,7 @@ func TestGoingBack(t *testing.T) {
 // make has two people with a passkey each, an app, and a service.
 func (y *yesterday) make() {
 	t := y.t
+	y.configure("device_authorization: {enabled: true}\nbackchannel_authentication: {enabled: true}\n")
 	y.start()
 	y.dana = y.person()
 	st := y.state(nil)
@@ -119,6 +123,7 @@ func (y *yesterday) make() {
 	y.refresh = tokens.Refresh
 	y.request = y.app.NewRequest(theAPI, theScope, "openid")
 	y.code = answer(y.request)
+	y.approve()
 }
 
 // copy is the backup of yesterday: everything, as it is on the disk.
@@ -191,6 +196,7 @@ func (y *yesterday) today() *countersign.Verifier {
 	machine, err := st.Store.ClientByClientID(t.Context(), "machine")
 	check(t, err)
 	check(t, st.Seed(t.Context(), audit.ClientEnded, nodes.Freeze{ID: machine.ID, Why: "disabled"}))
+	y.use(st)
 	_, err = st.ReplaceKeys(t.Context(), false)
 	check(t, err)
 
@@ -364,6 +370,7 @@ func (y *yesterday) nothingRevived(v *countersign.Verifier) {
 	if a, err := y.dana.Get("/account"); err != nil || a.Status == http.StatusOK {
 		t.Errorf("a session of before is open: %d %v", a.Status, err)
 	}
+	y.nothingApproved()
 }
 
 // restWorks: who was not touched after the copy goes on, after a new sign-in, and the
@@ -372,14 +379,21 @@ func (y *yesterday) restWorks(v *countersign.Verifier) {
 	t := y.t
 	check(t, y.dana.SignIn())
 	// Times in tokens and in the feed are whole seconds: a token of the second in which
-	// the epoch began is refused like one of before, so the service asks again.
-	waitUntil(t, soon(30*time.Second), func() bool {
-		assertion, err := y.keyed.Assertion()
+	// the epoch began is refused like one of before, so the service asks again. Its
+	// assertions are taken once they cannot have been made before.
+	keyed := *y.keyed
+	keyed.Now = early
+	waitUntil(t, soon(40*time.Second), func() bool {
+		assertion, err := keyed.Assertion()
 		check(t, err)
-		fresh, err := y.keyed.Credentials(assertion)
+		fresh, err := keyed.Credentials(assertion)
+		if actor.Refused(err, "invalid_client") {
+			return false
+		}
 		check(t, err)
 		return v.FeedStatus().Epoch == 2 && y.sees(v, fresh.Access) == nil
 	})
+	y.issuersWork()
 }
 
 // suspended: without an export nobody knows who was disabled, so nobody gets in.

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/test/internal/program"
 	"github.com/countersign-dev/countersign/test/pgtest"
 )
@@ -73,10 +72,7 @@ func (y *yesterday) witnessed() {
 	t.Cleanup(run.Kill)
 	policy := filepath.Join(dir, "policy")
 	check(t, os.WriteFile(policy, fmt.Appendf(nil, "witness w1 %s http://%s\nquorum w1\n", strings.TrimSpace(string(key)), address), 0o600))
-	y.text += fmt.Sprintf("witness: {policy_file: %q}\negress: {allow: [%q]}\n", policy, address)
-	check(t, os.WriteFile(y.file, []byte(y.text), 0o600))
-	y.config, err = config.Parse([]byte(y.text), nil)
-	check(t, err)
+	y.configure(fmt.Sprintf("witness: {policy_file: %q}\negress: {allow: [%q]}\n", policy, address))
 }
 
 // cosigned starts the server and waits until the witness has cosigned what was done

@@ -341,3 +341,67 @@ func (b *Browser) End(id string) error {
 	}
 	return nil
 }
+
+// AllowDevice types the code that a device shows, and lets the device act for whoever
+// the browser belongs to.
+func (b *Browser) AllowDevice(userCode string) error {
+	if _, err := b.Get("/device"); err != nil {
+		return err
+	}
+	a, err := b.Post("/device", url.Values{"user_code": {userCode}})
+	if err != nil {
+		return err
+	}
+	return b.allow(a, "/device/allow", userCode)
+}
+
+// AllowRequest lets the app act for whoever the browser belongs to that asks them and
+// is listed first.
+func (b *Browser) AllowRequest() error {
+	list, err := b.Get("/account/requests")
+	if err != nil {
+		return err
+	}
+	a, err := b.Get("/account/requests/open?id=" + url.QueryEscape(list.Field("id")))
+	if err != nil {
+		return err
+	}
+	return b.allow(a, "/account/requests/ask", "")
+}
+
+// allow follows redirects to a page that asks, says yes there with what is to be typed
+// again, and proves who it is where that is asked for.
+func (b *Browser) allow(a Answer, page, typed string) (err error) {
+	for range 8 {
+		to := a.Location
+		switch {
+		case strings.HasPrefix(to, "/signin?") || strings.HasPrefix(to, "/step-up?"):
+			u, err := url.Parse(to)
+			if err != nil {
+				return err
+			}
+			if a.Location, err = b.prove(u.Path+"/options", u.Path+"/finish", map[string]any{"tx": u.Query().Get("tx")}); err != nil {
+				return err
+			}
+			continue
+		case strings.HasPrefix(to, page+"?"):
+			if a, err = b.Get(to); err != nil || a.Location != "" {
+				break
+			}
+			if a, err = b.Post(page, url.Values{"tx": {a.Field("tx")}, "decision": {"allow"}, "typed": {typed}}); err == nil && a.Location == "" {
+				if a.Status != http.StatusOK || a.Field("tx") != "" {
+					err = fmt.Errorf("it is not allowed: %d %.200s", a.Status, title(a.Body))
+				}
+				return err
+			}
+		case strings.HasPrefix(to, "/oauth/"):
+			a, err = b.Get(to)
+		default:
+			err = fmt.Errorf("allowing stops: %d to %q, %.200s", a.Status, to, title(a.Body))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.New("allowing does not end")
+}
