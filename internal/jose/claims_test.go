@@ -167,7 +167,7 @@ func TestClientAssertionJudged(t *testing.T) {
 		wants(t, "typ "+typ, (got == ClientAssertion{}) == (err != nil), err, code)
 	}
 	got, err := VerifyClientAssertion(signed(t, p256, `{"alg":"ES256"}`, with(base, "x", 1)), keys, assertionWant)
-	if want := (ClientAssertion{"cli_1", "j", time.Unix(at+60, 0).UTC()}); err != nil || got != want {
+	if want := (ClientAssertion{ClientID: "cli_1", JTI: "j", ExpiresAt: time.Unix(at+60, 0).UTC()}); err != nil || got != want {
 		t.Errorf("without typ and kid: %+v, %v", got, err)
 	}
 	rs := signed(t, rsa2048, `{"alg":"RS256","kid":"r"}`, with(base, "x", 1))
