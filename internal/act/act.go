@@ -160,8 +160,12 @@ type Write struct {
 var ErrStale = errors.New("act: what was decided on has changed")
 
 // ErrNotWritten is in the chain of an Unavailable of Commit that wrote nothing for
-// certain. Without it, nobody knows.
+// certain. Without it, nobody knows (CodeUnknown).
 var ErrNotWritten = errors.New("act: nothing was written")
+
+// CodeUnknown is the code of an act of which nobody knows whether it was done: the
+// database did not say whether it committed.
+const CodeUnknown = "outcome_unknown"
 
 // Store is what Do needs of storage.
 type Store interface {

@@ -173,7 +173,7 @@ func (d *Doer) try(ctx context.Context, in Intent, at time.Time) (Outcome, error
 		Changes: eff.Changes, Row: row, Met: eff.Met,
 	})
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, unsure(err)
 	}
 	if !eff.Against {
 		d.learn(&in, &facts, at)
@@ -205,6 +205,16 @@ func settled(err error) audit.Outcome {
 		return audit.RolledBack
 	}
 	return audit.Doubtful
+}
+
+// unsure says of an act whose commit was not answered what is known: neither that it
+// was done nor that it was not.
+func unsure(err error) error {
+	if !errors.Is(err, problem.Unavailable) || settled(err) != audit.Doubtful {
+		return err
+	}
+	return problem.New(problem.Unavailable, CodeUnknown,
+		"The database did not answer: this was either done completely or not at all, and it is not known which. Look before you do it again.").Because(err)
 }
 
 // Judge loads and decides, and changes nothing: what a page needs to know before

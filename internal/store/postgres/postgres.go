@@ -277,8 +277,14 @@ func (e *engine) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return conn, nil
 }
 
+// unavailable is for a fault of the database. That nothing was changed it says only
+// where that is certain.
 func unavailable(err error) error {
-	p := problem.New(problem.Unavailable, "storage", "The server cannot store anything right now.").Because(err)
+	text := "The server cannot store anything right now."
+	if errors.Is(err, act.ErrNotWritten) {
+		text += " Nothing was changed."
+	}
+	p := problem.New(problem.Unavailable, "storage", text).Because(err)
 	p.RetryAfter = 5 * time.Second
 	return p
 }
@@ -293,11 +299,11 @@ func (e *engine) Write(ctx context.Context, u store.Unit) error {
 	defer conn.Release()
 	if len(u.Must) > 0 {
 		if err := flush(ctx, conn.Conn(), u.Must, true, false); err != nil {
-			return e.finish(ctx, conn, err)
+			return e.finish(ctx, conn, err, false)
 		}
 	}
 	if err := flush(ctx, conn.Conn(), u.Then, len(u.Must) == 0, true); err != nil {
-		return e.finish(ctx, conn, err)
+		return e.finish(ctx, conn, err, doubtful(err))
 	}
 	e.memory.acknowledge(u.Record)
 	return nil
@@ -338,11 +344,34 @@ func flush(ctx context.Context, conn *pgx.Conn, stmts []store.Stmt, begin, commi
 	if commit {
 		tag, err := res.Exec()
 		if err == nil && tag.String() != "COMMIT" {
-			return fmt.Errorf("postgres: commit answered %s", tag)
+			return fmt.Errorf("%w: postgres: commit answered %s", act.ErrNotWritten, tag)
 		}
-		return err
+		if err != nil {
+			return &atCommit{err}
+		}
 	}
 	return nil
+}
+
+// atCommit is what became of COMMIT itself.
+type atCommit struct{ error }
+
+func (e *atCommit) Unwrap() error { return e.error }
+
+// doubtful reports whether what was sent with COMMIT may have been committed for all
+// that: it was sent, and neither did a statement before it fail, which ends the
+// transaction, nor did the database say that COMMIT found a conflict.
+func doubtful(err error) bool {
+	var commit *atCommit
+	var said *pgconn.PgError
+	var prepared pgx.ErrPreprocessingBatch // before the batch was sent
+	switch {
+	case errors.Is(err, act.ErrNotWritten), pgconn.SafeToRetry(err), errors.As(err, &prepared):
+		return false
+	case !errors.As(err, &said):
+		return true
+	}
+	return errors.As(err, &commit) && !strings.HasPrefix(said.Code, "23") && !strings.HasPrefix(said.Code, "40")
 }
 
 func answer(res pgx.BatchResults, st *store.Stmt) (n int64, err error) {
@@ -354,9 +383,9 @@ func answer(res pgx.BatchResults, st *store.Stmt) (n int64, err error) {
 	return tag.RowsAffected(), err
 }
 
-// finish rolls back what failed and says what the error means. A connection
-// whose state is not known is not used again.
-func (e *engine) finish(ctx context.Context, conn *pgxpool.Conn, err error) error {
+// finish rolls back what failed and says what the error means; doubt is whether it may
+// have been committed. A connection whose state is not known is not used again.
+func (e *engine) finish(ctx context.Context, conn *pgxpool.Conn, err error, doubt bool) error {
 	if err == nil {
 		return nil
 	}
@@ -367,7 +396,10 @@ func (e *engine) finish(ctx context.Context, conn *pgxpool.Conn, err error) erro
 			c.Close(ctx)
 		}
 	}
-	return meaning(ctx, err)
+	if doubt {
+		return unavailable(err)
+	}
+	return meaning(ctx, errors.Join(act.ErrNotWritten, err))
 }
 
 // meaning is what an error of the driver is to the store: that the server is away or

@@ -174,8 +174,14 @@ func (w *writer) commit(batch []*job) {
 	}
 }
 
+// unavailable is for a fault of the database. That nothing was changed it says only
+// where that is certain.
 func unavailable(err error) error {
-	p := problem.New(problem.Unavailable, "storage", "The server cannot store anything right now. Nothing was changed.").Because(err)
+	text := "The server cannot store anything right now."
+	if errors.Is(err, act.ErrNotWritten) {
+		text += " Nothing was changed."
+	}
+	p := problem.New(problem.Unavailable, "storage", text).Because(err)
 	p.RetryAfter = 5 * time.Second
 	return p
 }
@@ -192,25 +198,38 @@ func (w *writer) recover() {
 	}
 }
 
-func (w *writer) transaction(batch []*job) (err error) {
+// transaction writes a batch. Until COMMIT nothing is written for certain: whoever gives
+// up the connection rolls it back.
+func (w *writer) transaction(batch []*job) error {
+	wrote, err := w.begin(batch)
+	if err != nil {
+		return errors.Join(act.ErrNotWritten, err)
+	}
+	if wrote {
+		_, err = w.exec(context.Background(), `COMMIT`, nil)
+	}
+	return err
+}
+
+// begin does all of a transaction but COMMIT. Where no unit wrote it is over.
+func (w *writer) begin(batch []*job) (wrote bool, err error) {
 	ctx := context.Background()
 	if w.conn == nil {
 		if err := w.connect(); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if _, err := w.exec(ctx, `BEGIN IMMEDIATE`, nil); err != nil {
-		return err
+		return false, err
 	}
 	next, err := w.count(ctx, nextSQL, nil)
 	if err != nil {
-		return err
+		return false, err
 	}
-	wrote := false
 	for _, j := range batch {
 		n, err := w.unit(ctx, &j.unit, next)
 		if fatal(err) {
-			return err
+			return false, err
 		}
 		if err == nil {
 			next += n
@@ -220,10 +239,8 @@ func (w *writer) transaction(batch []*job) (err error) {
 	}
 	if !wrote {
 		_, err = w.exec(ctx, `ROLLBACK`, nil)
-		return err
 	}
-	_, err = w.exec(ctx, `COMMIT`, nil)
-	return err
+	return wrote, err
 }
 
 // nextSQL is the number of the next record.
