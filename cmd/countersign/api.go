@@ -193,6 +193,6 @@ func listed[T any](ctx context.Context, a *app, path, schema string, head []stri
 	for _, v := range all {
 		rows = append(rows, row(v))
 	}
-	a.table(head, rows)
+	a.list(head, rows)
 	return nil
 }

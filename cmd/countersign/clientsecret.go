@@ -90,7 +90,7 @@ func (a *app) secretList() *cobra.Command {
 			}
 			rows = append(rows, row)
 		}
-		a.table([]string{"NAME", "MADE", "ENDS"}, rows)
+		a.list([]string{"NAME", "MADE", "ENDS"}, rows)
 		return nil
 	})}
 }

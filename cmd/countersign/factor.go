@@ -62,7 +62,7 @@ func (a *app) factorList() *cobra.Command {
 			}
 			rows = append(rows, []string{f.ID, f.Kind, f.Name, since(a.now(), f.CreatedAt), since(a.now(), f.LastUsedAt), note})
 		}
-		a.table([]string{"ID", "KIND", "NAME", "ADDED", "LAST USED", ""}, rows)
+		a.list([]string{"ID", "KIND", "NAME", "ADDED", "LAST USED", ""}, rows)
 		return nil
 	})
 	return c

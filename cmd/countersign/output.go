@@ -103,6 +103,15 @@ func (c *console) table(head []string, rows [][]string) {
 	_ = w.Flush()
 }
 
+// list shows what there is of something, or says that there is none.
+func (c *console) list(head []string, rows [][]string) {
+	if len(rows) == 0 {
+		c.say("There are none.")
+		return
+	}
+	c.table(head, rows)
+}
+
 // fail writes how it ended. Programs get one line of JSON, people a sentence
 // and the command that mends it.
 func (c *console) fail(f *failure) {

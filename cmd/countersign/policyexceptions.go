@@ -46,11 +46,7 @@ exceptions.yaml beside the policies, and published with them.`,
 				}
 				rows = append(rows, []string{e.ID, e.Rule, x.nameOf(ctx, names, e.For), policy.Words(e.Instead()), end, e.Owner, e.Reason})
 			}
-			if len(rows) == 0 {
-				a.say("There are none.")
-				return nil
-			}
-			a.table([]string{"ID", "WAIVES", "FOR", "INSTEAD", "UNTIL", "OWNER", "REASON"}, rows)
+			a.list([]string{"ID", "WAIVES", "FOR", "INSTEAD", "UNTIL", "OWNER", "REASON"}, rows)
 			return nil
 		}),
 	}

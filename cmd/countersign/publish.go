@@ -111,10 +111,11 @@ func (a *app) policyHistory() *cobra.Command {
 			}
 			rows = append(rows, []string{strconv.FormatInt(v.Version, 10), v.PublishedAt.Format(time.DateTime), by, v.Hash, note})
 		}
-		a.table([]string{"VERSION", "PUBLISHED", "BY", "HASH", "NOTE"}, rows)
 		if len(rows) == 0 {
 			a.say("Nothing was published: the default set is in force.")
+			return nil
 		}
+		a.table([]string{"VERSION", "PUBLISHED", "BY", "HASH", "NOTE"}, rows)
 		return nil
 	})}
 }

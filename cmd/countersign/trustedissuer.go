@@ -144,7 +144,7 @@ func (a *app) issuerSubjects() *cobra.Command {
 		for _, s := range all {
 			rows = append(rows, []string{s.Subject, s.Tenant, s.Person, s.ID})
 		}
-		a.table([]string{"SUBJECT", "TENANT", "PERSON", "ID"}, rows)
+		a.list([]string{"SUBJECT", "TENANT", "PERSON", "ID"}, rows)
 		return nil
 	})}
 }
