@@ -28,7 +28,7 @@ const (
 
 func (a *app) policyRollout() *cobra.Command {
 	return group("rollout", "Put policies in force for one group of people after the other",
-		a.rolloutStart(), a.rolloutStatus(), a.rolloutStep("pause"), a.rolloutStep("resume"), a.rolloutStep("undo"), a.rolloutStep("finish"))
+		a.rolloutStart(), a.rolloutStatus(), a.rolloutList(), a.rolloutStep("pause"), a.rolloutStep("resume"), a.rolloutStep("undo"), a.rolloutStep("finish"))
 }
 
 // rollout is one as the server tells it.
@@ -362,6 +362,29 @@ new policies would ask of them, by what they have enrolled.`,
 		return nil
 	})
 	return c
+}
+
+// how says how a rollout ended, in a few words.
+func (r *rollout) how() string {
+	switch r.State {
+	case "finished":
+		return "version " + strconv.FormatInt(r.Version, 10)
+	case "undone":
+		return "taken back"
+	}
+	return "runs"
+}
+
+func (a *app) rolloutList() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List the rollouts, newest first", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
+		return listed(ctx, a, "/rollouts", "policy.rollouts/v1", []string{"ROLLOUT", "BEGAN", "ENDED", "HOW", "NOTE"}, func(r rollout) []string {
+			ended := ""
+			if r.EndedAt != nil {
+				ended = r.EndedAt.Format(time.DateTime)
+			}
+			return []string{strconv.FormatInt(r.Rollout, 10), r.StartedAt.Format(time.DateTime), ended, r.how(), r.Note}
+		})
+	})}
 }
 
 func (a *app) printRollout(ctx context.Context, x *api, r *rollout, people []int, missing []unready, top int) {

@@ -37,7 +37,7 @@ type RolloutSpec struct {
 
 // RolloutCost is what a rule cost somebody, within what is counted.
 type RolloutCost struct {
-	Person  string `json:"person,omitempty" doc:"Absent: they were erased"`
+	Person  string `json:"person,omitempty" doc:"Absent: they were erased, or whoever asks may not read people"`
 	Rule    string `json:"rule"`
 	Prompts int    `json:"prompts"`
 	Denials int    `json:"denials"`
@@ -50,8 +50,8 @@ type Wave struct {
 	State string         `json:"state" enum:"waiting,enforced,held,behind" doc:"behind: a wave before it is held"`
 	Held  string         `json:"held,omitempty" enum:"paused,undone,reverted" doc:"reverted: it took itself back"`
 	Since *time.Time     `json:"since,omitempty" doc:"What came before is not counted"`
-	Spent *policy.Budget `json:"spent,omitempty" doc:"Of the budget, in the last 24 hours; absent once the rollout has ended"`
-	Costs []RolloutCost  `json:"costs,omitempty" doc:"Whom it cost what, the most first; absent in lists"`
+	Spent *policy.Budget `json:"spent,omitempty" doc:"What counts of the budget, in the last 24 hours: of what one person met, a share at most; absent once the rollout has ended"`
+	Costs []RolloutCost  `json:"costs,omitempty" doc:"Whom it cost what, the most first, without the shares; absent in lists"`
 }
 
 // Rollout is a set on its way into force.
@@ -123,8 +123,8 @@ func (a *API) rollouts() {
 	register(a, operation{
 		id: "get-rollout", method: http.MethodGet, path: "/v1/rollouts/{rollout}", summary: "Read a rollout, with what each wave cost whom", tag: tag,
 		scope: ScopeRead, action: policy.PolicyRead, kind: audit.TokenRefused,
-	}, func(ctx context.Context, _ *call, in *rolloutIn) (*rolloutOut, error) {
-		return a.readRollout(ctx, in.Rollout)
+	}, func(ctx context.Context, c *call, in *rolloutIn) (*rolloutOut, error) {
+		return a.readRollout(ctx, c, in.Rollout)
 	})
 	register(a, operation{
 		id: "read-readiness", method: http.MethodGet, path: "/v1/rollouts/{rollout}/readiness", summary: "Read who lacks what a rollout would ask of them, by what they have enrolled", tag: tag,
@@ -149,7 +149,7 @@ func (a *API) rollouts() {
 	}
 }
 
-func (a *API) viewRollout(r *ruleset.Rollout, spent []policy.Budget) Rollout {
+func (a *API) viewRollout(r *ruleset.Rollout, spent []policy.Spent) Rollout {
 	out := Rollout{
 		Rollout: r.N, State: string(r.State), Hash: r.Hash, Note: r.Note, After: r.Base, Version: r.Version, StartedBy: r.By, StartedAt: r.StartedAt,
 		Revision: r.Revision, Record: r.Record, Waves: []Wave{},
@@ -167,7 +167,7 @@ func (a *API) viewRollout(r *ruleset.Rollout, spent []policy.Budget) Rollout {
 			v.Since = &w.Since
 		}
 		if r.State == ruleset.Open && spent != nil {
-			v.Spent = &spent[i]
+			v.Spent = &spent[i].Budget
 		}
 		out.Waves = append(out.Waves, v)
 	}
@@ -185,7 +185,13 @@ func (a *API) listRollouts(ctx context.Context, _ *call, in *PageParams) (*pageO
 		func(r ruleset.Rollout) (Rollout, error) { return a.viewRollout(&r, nil), nil })
 }
 
-func (a *API) readRollout(ctx context.Context, n int64) (*rolloutOut, error) {
+// readRollout reads one. It names people to those who may read people.
+func (a *API) readRollout(ctx context.Context, c *call, n int64) (*rolloutOut, error) {
+	people, _, err := a.Do.Judge(ctx, act.Intent{Action: policy.PersonRead, Refs: c.refs(""), Token: c.token(a.now())})
+	if err != nil {
+		return nil, err
+	}
+	named := people.Outcome == policy.Allow && c.Has(ScopeRead)
 	r, err := a.Rollouts.Rollout(ctx, n)
 	if err != nil {
 		return nil, err
@@ -201,6 +207,9 @@ func (a *API) readRollout(ctx context.Context, n int64) (*rolloutOut, error) {
 			return nil, err
 		}
 		for _, c := range costs {
+			if !named {
+				c.Person = ""
+			}
 			out.Waves[i].Costs = append(out.Waves[i].Costs, RolloutCost{c.Person, c.Rule, c.Prompts, c.Denials})
 		}
 	}
@@ -268,7 +277,7 @@ func (a *API) startRollout(ctx context.Context, c *call, in *startIn) (*rolloutO
 	if err != nil {
 		return nil, err
 	}
-	return a.readRollout(ctx, r.N)
+	return a.readRollout(ctx, c, r.N)
 }
 
 // groupsOf refuses waves of groups that do not exist: they would be of nobody.
@@ -309,20 +318,15 @@ func (a *API) stepRollout(ctx context.Context, c *call, n int64, verb ruleset.Ve
 	if err != nil {
 		return nil, err
 	}
-	candidate, unread := a.book.Candidate(ctx, n)
-	if unread != nil && verb.Forward() {
-		return nil, unread
+	check, err := a.book.Step(ctx, &r, verb, a.now())
+	if err != nil {
+		return nil, err
 	}
 	_, err = a.carryOut(ctx, c, change{general: r.Said(verb, step.Wave), make: func(f *act.Facts) ([]act.Change, error) {
-		if verb.Forward() {
-			if err := ruleset.Undoable(candidate, f.Input); err != nil {
-				return nil, err
-			}
-		}
-		return changes, nil
+		return changes, check(f.Input)
 	}})
 	if err != nil {
 		return nil, err
 	}
-	return a.readRollout(ctx, n)
+	return a.readRollout(ctx, c, n)
 }

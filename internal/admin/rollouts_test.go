@@ -192,3 +192,24 @@ func TestReadinessOverTheAPI(t *testing.T) {
 	}
 	r.want(l.do("GET", "/v1/rollouts/9/readiness", nil), 404, "rollout_not_found")
 }
+
+// Whoever may read policies is told what a wave cost by which rule; whom, who may read
+// people.
+func TestWhoIsNamed(t *testing.T) {
+	r, l := boss(t)
+	const auditors = `@id("auditors") @reason("r") permit (principal is Person in Group::"auditors", action == Action::"policy.read", resource);`
+	r.want(l.do("POST", "/v1/policies", spec(0, auditors, "")), 201, "")
+	g := r.want(l.do("POST", "/v1/groups", object{"name": "auditors"}), 201, "")
+	auditor := r.login(r.person("eve", g.body["id"].(string)), "admin:read admin:write")
+	sam := r.login(r.person("sam", r.admins.ID), "admin:read admin:write")
+	r.want(l.do("POST", "/v1/rollouts", r.rollout(1, auditors+noClients, object{"groups": []string{"administrators"}})), 201, "")
+	r.want(sam.do("POST", "/v1/clients", aClient("one")), 403, "denied")
+	for who, named := range map[*login]any{l: sam.person.ID, auditor: nil} {
+		a := r.want(who.do("GET", "/v1/rollouts/1", nil), 200, "")
+		costs := waveOf(a, 1)["costs"].([]any)
+		if len(costs) != 1 || costs[0].(object)["rule"] != "freeze.clients" || costs[0].(object)["denials"] != 1.0 || costs[0].(object)["person"] != named {
+			t.Errorf("%s: %s", who.person.Username, a.text)
+		}
+	}
+	r.want(auditor.do("GET", "/v1/rollouts/1/readiness", nil), 403, "denied")
+}

@@ -19,8 +19,9 @@ type engine struct {
 	buckets   map[bucketKey]*bucket
 	actions   types.EntityMap // with the groups they are in
 	resources map[string]types.EntityType
-	policies  []*compiled      // in their order
-	places    map[Action]Place // of the deployment's own actions
+	about     map[Action][]string // of the deployment's own actions, the types of thing that they are about
+	policies  []*compiled         // in their order
+	places    map[Action]Place    // of the deployment's own actions
 	contexts  contexts
 }
 
@@ -53,7 +54,7 @@ type aboutness struct {
 
 // newEngine indexes policies and finds the asks that the climb will try.
 func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
-	e := &engine{buckets: map[bucketKey]*bucket{}, actions: types.EntityMap{}, resources: map[string]types.EntityType{}, policies: policies}
+	e := &engine{buckets: map[bucketKey]*bucket{}, actions: types.EntityMap{}, resources: map[string]types.EntityType{}, about: map[Action][]string{}, policies: policies}
 	for name := range s.Entities {
 		if _, ours := productTypes().Entities[name]; !ours {
 			e.resources[string(name)] = name
@@ -61,6 +62,11 @@ func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
 	}
 	for uid, a := range s.Actions {
 		e.actions[uid] = a.Entity
+		if _, ours := productTypes().Actions[uid]; !ours && a.AppliesTo != nil {
+			for _, t := range a.AppliesTo.Resources {
+				e.about[Action(uid.ID)] = append(e.about[Action(uid.ID)], string(t))
+			}
+		}
 	}
 	var faults Faults
 	for _, p := range policies {

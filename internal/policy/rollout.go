@@ -6,6 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+
 	"github.com/countersign-dev/countersign/internal/assurance"
 )
 
@@ -32,7 +35,7 @@ type Wave struct {
 // Budget is what a wave may cost its people in any 24 hours: how often they may be
 // asked for more, or refused, where the version in force would not do the same. One
 // more, and the wave returns to monitor. What one person is asked again within
-// BudgetSpan counts once.
+// BudgetSpan counts once, and what one person meets counts for a Share at most.
 type Budget struct {
 	Prompts int `json:"prompts"`
 	Denials int `json:"denials"`
@@ -110,8 +113,36 @@ func (w *Wave) Counted(at time.Time) time.Time {
 	return from
 }
 
-// Exceeded reports whether more was met than the budget allows.
-func (b Budget) Exceeded(met Budget) bool { return met.Prompts > b.Prompts || met.Denials > b.Denials }
+// Shares is how many people at least share a budget, in a wave of so many. What one of
+// them meets counts for one part of so many, and one more, so that all of them together
+// can exceed it.
+const Shares = 4
+
+// Share is what one person of a wave of so many people counts for at most.
+func (b Budget) Share(people int) Budget {
+	n := min(max(people, 1), Shares)
+	return Budget{b.Prompts/n + 1, b.Denials/n + 1}
+}
+
+// Spent is what counts of what the people of a wave met.
+type Spent struct {
+	Budget
+	Over bool // it is more than the budget allows: the wave returns to monitor
+}
+
+// Spent sums what each person met, in a wave of so many people. In a wave of more than
+// one nobody exceeds the budget alone, a budget of nothing neither.
+func (b Budget) Spent(people int, each []Budget) (sum Spent) {
+	share := b.Share(people)
+	var prompted, denied int // how many people
+	for _, met := range each {
+		sum.Prompts += min(met.Prompts, share.Prompts)
+		sum.Denials += min(met.Denials, share.Denials)
+		prompted, denied = prompted+min(met.Prompts, 1), denied+min(met.Denials, 1)
+	}
+	sum.Over = sum.Prompts > b.Prompts && (prompted > 1 || people < 2) || sum.Denials > b.Denials && (denied > 1 || people < 2)
+	return sum
+}
 
 // Add counts n more.
 func (b *Budget) Add(denied bool, n int) {
@@ -179,16 +210,15 @@ type Gap struct {
 // Gaps finds what a person could not do any more if they were decided by candidate
 // in the place of inForce. can says what they could show. It tries what the sets
 // differ in, on one's own things and on nobody's, in each band of risk but the
-// highest: it is told to administrators only (mechanisms A8).
+// highest, and of the deployment's own actions each kind of thing and each that the
+// policies name: it is told to administrators only (mechanisms A8).
 func Gaps(inForce, candidate *Set, who Entity, can Attainable, now time.Time) []Gap {
 	var out []Gap
 	for _, action := range changed(inForce, candidate) {
+		things := tried(inForce, candidate, who.ID, action)
 		for _, band := range bands[:len(bands)-1] {
-			for _, owner := range []string{who.ID, ""} {
-				in := Input{Principal: who, Action: action, Context: Context{Now: now, Risk: Risk{Known: true, Band: band}}}
-				if owner != "" {
-					in.Resource = Resource{Type: KindPerson, ID: owner, Owner: owner}
-				}
+			for _, on := range things {
+				in := Input{Principal: who, Action: action, Resource: on, Context: Context{Now: now, Risk: Risk{Known: true, Band: band}}}
 				d := candidate.Decide(in, can)
 				if d.Outcome != Deny || d.Code == CodeTooMany {
 					continue
@@ -198,6 +228,60 @@ func Gaps(inForce, candidate *Set, who Entity, can Attainable, now time.Time) []
 					out = gap(out, action, &d, d.added(&was))
 				}
 			}
+		}
+	}
+	return out
+}
+
+// maxNamed bounds how many things that policies name are tried of an action.
+const maxNamed = 50
+
+// tried are the things on which an action is tried: somebody's own and nobody's.
+func tried(a, b *Set, owner string, action Action) (out []Resource) {
+	var things []Resource
+	for _, s := range []*Set{a, b} {
+		e, ok := s.eval.(*engine)
+		if !ok {
+			continue
+		}
+		for _, t := range e.about[action] {
+			things = append(things, Resource{Type: t})
+		}
+		if bucket := e.buckets[bucketKey{action, KindPerson}]; bucket != nil {
+			things = append(things, bucket.things(e.about[action])...)
+		}
+	}
+	if len(things) == 0 { // one of the product's
+		return []Resource{{Type: KindPerson, ID: owner, Owner: owner}, {}}
+	}
+	slices.SortFunc(things, func(x, y Resource) int { return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(x.ID, y.ID)) })
+	things = slices.Compact(things)
+	for _, r := range things[:min(len(things), maxNamed)] {
+		out = append(out, Resource{Type: r.Type, ID: r.ID, Owner: owner}, r)
+	}
+	return out
+}
+
+// things are those that policies name, of some types.
+func (b *bucket) things(types []string) (out []Resource) {
+	note := func(uid cedar.EntityUID) {
+		if slices.Contains(types, string(uid.Type)) {
+			out = append(out, Resource{Type: string(uid.Type), ID: string(uid.ID)})
+		}
+	}
+	for _, p := range b.policies {
+		if eq, ok := p.tree.Resource.(ast.ScopeTypeEq); ok {
+			note(eq.Entity)
+		}
+		for _, c := range p.tree.Conditions {
+			ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+				if v, ok := n.(ast.NodeValue); ok {
+					if uid, is := v.Value.(cedar.EntityUID); is {
+						note(uid)
+					}
+				}
+				return true
+			})
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -76,7 +77,7 @@ func TestEnforcedFrom(t *testing.T) {
 	}
 	b := Budget{Prompts: 2, Denials: 0}
 	for met, want := range map[Budget]bool{{}: false, {Prompts: 2}: false, {Prompts: 3}: true, {Denials: 1}: true} {
-		if b.Exceeded(met) != want {
+		if b.Spent(1, []Budget{met}).Over != want {
 			t.Errorf("%+v of %+v", met, b)
 		}
 	}
@@ -155,6 +156,70 @@ func TestMet(t *testing.T) {
 	} {
 		if d := cmp.Diff(c.want, c.d.Met()); d != "" {
 			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
+// TestShareOfABudget: in a wave of more than one person nobody exceeds its budget alone,
+// whatever they meet, and all of them together do; in a wave of one they do alone.
+func TestShareOfABudget(t *testing.T) {
+	const much = 1_000_000
+	for people := 1; people <= 10; people++ {
+		for n := range 40 {
+			b := Budget{Prompts: n, Denials: n / 3}
+			alone := []Budget{{Prompts: much, Denials: much}}
+			if got := b.Spent(people, alone).Over; got != (people == 1) {
+				t.Errorf("%+v of %d people: one alone exceeds it: %v", b, people, got)
+			}
+			all := slices.Repeat(alone, people)
+			for _, only := range []Budget{{Prompts: much}, {Denials: much}} {
+				if !b.Spent(people, slices.Repeat([]Budget{only}, people)).Over {
+					t.Errorf("%+v of %d people: all with %+v do not exceed it", b, people, only)
+				}
+			}
+			if !b.Spent(people, all).Over {
+				t.Errorf("%+v of %d people: all do not exceed it", b, people)
+			}
+		}
+	}
+	b := Budget{Prompts: 12, Denials: 2}
+	each := []Budget{{Prompts: 50, Denials: 9}, {Prompts: 3}, {Prompts: 1, Denials: 1}}
+	if got := b.Spent(30, each); got != (Spent{Budget{Prompts: 4 + 3 + 1, Denials: 1 + 1}, false}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Of the deployment's own actions it is tried on each kind of thing, on somebody's own
+// and nobody's, and on those that policies name.
+func TestGapsOfOwnActions(t *testing.T) {
+	compiled := func(text string) *Set {
+		src := Default()
+		src.Schema = `entity Cluster { owner: Person }; entity Bucket { owner: Person };
+action "deploy" appliesTo { principal: [Person], resource: [Cluster, Bucket], context: Context };`
+		src.Files = append(src.Files, File{Name: "99.cedar", Text: text})
+		s, err := Compile(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	base := `@id("deploy") @reason("r") permit (principal is Person, action == Action::"deploy", resource) when { context.assurance.rung >= 2 };`
+	who := Entity{Kind: KindPerson, ID: "usr_1"}
+	can := func(a assurance.Ask) bool { return a.Rung <= assurance.Multi && a.Approval == assurance.Approval{} }
+	hard := `unless { context.assurance.rung >= 4 };`
+	for rule, want := range map[string]bool{
+		`forbid (principal, action == Action::"deploy", resource is Cluster) ` + hard:                                       true,
+		`forbid (principal, action == Action::"deploy", resource is Bucket) ` + hard:                                        true,
+		`forbid (principal, action == Action::"deploy", resource == Cluster::"prod") ` + hard:                               true,
+		`forbid (principal, action == Action::"deploy", resource) when { resource == Cluster::"prod" } ` + hard:             true,
+		`forbid (principal, action == Action::"deploy", resource) when { resource.owner == principal } ` + hard:             true,
+		`forbid (principal, action == Action::"deploy", resource) when { resource.owner != principal } ` + hard:             true,
+		`forbid (principal is Person in Group::"x", action == Action::"deploy", resource) ` + hard:                          false,
+		`forbid (principal, action == Action::"deploy", resource) unless { context.assurance.age.multi <= duration("1h")};`: false,
+	} {
+		gaps := Gaps(compiled(base), compiled(base+"\n@id(\"hard\") @reason(\"r\") "+rule), who, can, monday)
+		if got := len(gaps) == 1 && gaps[0].Rule == "hard" && slices.Equal(gaps[0].Actions, []Action{"deploy"}); got != want || !want && len(gaps) > 0 {
+			t.Errorf("%s: %+v", rule, gaps)
 		}
 	}
 }

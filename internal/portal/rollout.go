@@ -40,50 +40,114 @@ func (s *Server) rolloutRoutes(handle func(string, web.Handler)) {
 	handle("POST "+rolloutPath, s.signedIn(s.rolloutPosted))
 }
 
-// rollout shows the newest rollout: its waves, what they cost of their budgets, and who
-// is not ready. Who has enrolled what is shown to those only who may read people.
+// rollout shows a rollout, the newest unless another one is asked for: its waves, what
+// they cost of their budgets, and, while it runs, who is not ready; and those that were
+// before. Who has enrolled what is shown to those only who may read people.
 func (s *Server) rollout(w http.ResponseWriter, r *http.Request, v *visitor) error {
 	for _, a := range []policy.Action{policy.PolicyRead, policy.PersonRead} {
-		if ok, err := s.may(w, r, asAdmin(v, a, 0), view.PathRollout, "rollout"); !ok {
+		if ok, err := s.may(w, r, asAdmin(v, a, 0), r.URL.RequestURI(), "rollout"); !ok {
 			return err
 		}
 	}
 	ctx := r.Context()
-	last, err := s.Rollouts.Store.Rollouts(ctx, 0, 1)
+	before, _ := strconv.ParseInt(r.URL.Query().Get("before"), 10, 64)
+	list, err := s.Rollouts.Store.Rollouts(ctx, max(before, 0), perPage+1)
 	if err != nil {
 		return err
 	}
-	if len(last) == 0 {
+	which, _ := strconv.ParseInt(r.URL.Query().Get("n"), 10, 64)
+	ro, ok, err := s.chosenRollout(ctx, which)
+	if err != nil {
+		return err
+	}
+	if !ok {
 		return s.show(w, r, v, view.PathRollout, view.Rollout{None: true})
 	}
-	m, err := s.rolledOut(ctx, &last[0])
+	m, err := s.rolledOut(ctx, &ro)
+	if err == nil && ro.State == ruleset.Open {
+		err = s.unready(ctx, &ro, r.URL.Query().Get("after"), &m)
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.unready(ctx, &last[0], r.URL.Query().Get("after"), &m); err != nil {
+	if len(list) > perPage {
+		list = list[:perPage]
+		m.Older = withQuery(view.PathRollout, "n", strconv.FormatInt(ro.N, 10), "before", strconv.FormatInt(list[perPage-1].N, 10))
+	}
+	if before > 0 {
+		m.Newer = shownRollout(ro.N)
+	}
+	if m.Past, err = s.pastRollouts(ctx, list, ro.N); err != nil {
 		return err
 	}
 	return s.show(w, r, v, view.PathRollout, m)
 }
 
+// chosenRollout is the one that is asked for, the newest if none is; ok is false if there
+// never was one.
+func (s *Server) chosenRollout(ctx context.Context, n int64) (ro ruleset.Rollout, ok bool, err error) {
+	if n > 0 {
+		ro, err = s.Rollouts.Store.Rollout(ctx, n)
+		return ro, err == nil, err
+	}
+	last, err := s.Rollouts.Store.Rollouts(ctx, 0, 1)
+	if err != nil || len(last) == 0 {
+		return ro, false, err
+	}
+	return last[0], true, nil
+}
+
+func shownRollout(n int64) string { return withQuery(view.PathRollout, "n", strconv.FormatInt(n, 10)) }
+
+// pastRollouts are rows of the list; shown is the one above it. Where that is all there
+// is, there is no list.
+func (s *Server) pastRollouts(ctx context.Context, list []ruleset.Rollout, shown int64) (out []view.PastRollout, err error) {
+	if len(list) == 1 && list[0].N == shown {
+		return nil, nil
+	}
+	for i := range list {
+		ro := &list[i]
+		row := view.PastRollout{Number: ro.N, Note: ro.Note, StartedAt: ro.StartedAt, EndedAt: ro.EndedAt, How: endings[ro.State], Shown: ro.N == shown, URL: shownRollout(ro.N)}
+		if ro.Version > 0 {
+			row.How += " as version " + strconv.FormatInt(ro.Version, 10)
+		}
+		if ro.By != "" {
+			if row.By, err = s.nameOf(ctx, ro.By); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+// endings are how rollouts end, in a word or two.
+var endings = map[ruleset.State]string{ruleset.Finished: "In force", ruleset.TakenOff: "Taken back"}
+
+// ended says how a rollout ended, in a sentence; "" while it runs.
+func ended(ro *ruleset.Rollout) string {
+	switch ro.State {
+	case ruleset.Open:
+		return ""
+	case ruleset.Finished:
+		return "It is finished, and in force for everybody as version " + strconv.FormatInt(ro.Version, 10) + "."
+	}
+	return "It was taken back."
+}
+
 // rolledOut is the page of a rollout, but for who is ready.
 func (s *Server) rolledOut(ctx context.Context, ro *ruleset.Rollout) (view.Rollout, error) {
-	m := view.Rollout{Number: ro.N, Note: ro.Note, StartedAt: ro.StartedAt}
+	m := view.Rollout{Number: ro.N, Note: ro.Note, StartedAt: ro.StartedAt, Ended: ended(ro)}
 	now, open := s.now(), ro.State == ruleset.Open
 	cost, err := s.Rollouts.Store.Cost(ctx, ro, now)
 	if err != nil {
 		return m, err
 	}
-	switch {
-	case open:
+	if open {
 		m.UndoURL = rolloutURL(ro, ruleset.Undo, 0)
 		if ro.Plan().Enforced(len(ro.Waves)-1, now) {
 			m.FinishURL = rolloutURL(ro, ruleset.Finish, 0)
 		}
-	case ro.State == ruleset.Finished:
-		m.Ended = "It is finished, and in force for everybody as version " + strconv.FormatInt(ro.Version, 10) + "."
-	default:
-		m.Ended = "It was taken back."
 	}
 	for i := range ro.Waves {
 		x := &ro.Waves[i]
@@ -101,19 +165,15 @@ func (s *Server) rolledOut(ctx context.Context, ro *ruleset.Rollout) (view.Rollo
 			return m, err
 		}
 		for _, c := range costs {
-			row.Costs = append(row.Costs, view.Cost{Rule: c.Rule, Person: s.called(ctx, c.Person), Prompts: c.Prompts, Denials: c.Denials})
+			who, err := s.nameOf(ctx, c.Person)
+			if err != nil {
+				return m, err
+			}
+			row.Costs = append(row.Costs, view.Cost{Rule: c.Rule, Person: who, Prompts: c.Prompts, Denials: c.Denials})
 		}
 		m.Waves = append(m.Waves, row)
 	}
 	return m, nil
-}
-
-// called is what somebody is called.
-func (s *Server) called(ctx context.Context, person string) string {
-	if p, err := s.Store.Person(ctx, person); err == nil {
-		return p.Name
-	}
-	return "Somebody who was erased"
 }
 
 func whoIn(w *policy.Wave) string {
@@ -159,6 +219,9 @@ func (s *Server) unready(ctx context.Context, ro *ruleset.Rollout, after string,
 	}
 	if page.Next != "" {
 		m.MoreURL = withQuery(view.PathRollout, "after", page.Next)
+	}
+	if m.MoreURL != "" || after != "" {
+		m.Part = true
 	}
 	return nil
 }
@@ -238,16 +301,19 @@ func (s *Server) rolloutPosted(w http.ResponseWriter, r *http.Request, v *visito
 	if err != nil {
 		return err
 	}
-	candidate, unread := s.Rollouts.Book.Candidate(r.Context(), x.rollout.N)
-	if unread != nil && x.verb.Forward() {
-		return unread
+	if x.verb == ruleset.Finish { // its policies are proved, which takes a while: not for anybody
+		if ok, err := s.may(w, r, asAdmin(v, policy.PolicyPublish, 0), rolloutURL(&x.rollout, x.verb, x.wave), "rollout"); !ok {
+			return err
+		}
+	}
+	check, err := s.Rollouts.Book.Step(r.Context(), &x.rollout, x.verb, s.now())
+	if err != nil {
+		return err
 	}
 	in := asAdmin(v, policy.PolicyPublish, x.verb.Kind())
 	in.Changes = func(facts *act.Facts, _ policy.Decision) (act.Effect, error) {
-		if x.verb.Forward() { // whoever does it must be able to undo it
-			if err := ruleset.Undoable(candidate, facts.Input); err != nil {
-				return act.Effect{}, err
-			}
+		if err := check(facts.Input); err != nil {
+			return act.Effect{}, err
 		}
 		return act.Effect{Changes: changes, Parts: append(about(v), audit.Part{Body: x.rollout.Said(x.verb, x.wave)})}, nil
 	}

@@ -42,7 +42,7 @@ func TestRolloutPages(t *testing.T) {
 	sam.post("/admin/rollout/change", "rollout", "1", "do", "undo", "wave", "0", "revision", "1")
 	page := b.get("/admin/rollout")
 	page.shows(t, 200, "Rollout")
-	for _, want := range []string{"everybody else", "In force", "0 of 4", "for the audit", "hw", "2 of 2 people", "do=finish"} {
+	for _, want := range []string{"everybody else", "In force", "0 of 4", "for the audit", "hw", "2 of 2 people in waves", "do=finish"} {
 		if !strings.Contains(page.body, want) {
 			t.Errorf("the page does not say %q", want)
 		}
@@ -78,6 +78,9 @@ func TestRolloutPages(t *testing.T) {
 	if rollout(1).State != ruleset.TakenOff {
 		t.Errorf("%+v", rollout(1))
 	}
+	if page := b.get("/admin/rollout"); strings.Contains(page.body, "All rollouts") || strings.Contains(page.body, "Who is not ready") {
+		t.Error("the only one has a history, or one that is over has people who are not ready")
+	}
 	begin(2)
 	number = "2"
 	for _, verb := range []string{"finish", "undo"} { // as the one before was seen, which had this revision too
@@ -93,4 +96,15 @@ func TestRolloutPages(t *testing.T) {
 	if page := b.get("/admin/rollout?done=rollout.finished"); !strings.Contains(page.body, "in force for everybody as version 1") {
 		t.Error("the page does not say that it is finished")
 	}
+	page = b.get("/admin/rollout")
+	for _, want := range []string{"All rollouts", "In force as version 1", "Taken back", "/admin/rollout?n=1"} {
+		if !strings.Contains(page.body, want) {
+			t.Errorf("the history does not say %q", want)
+		}
+	}
+	if page := b.get("/admin/rollout?n=1"); !strings.Contains(page.body, "It was taken back.") || strings.Contains(page.body, "/admin/rollout/change") {
+		t.Error("the first one is not shown, or can be changed")
+	}
+	b.get("/admin/rollout?n=9").shows(t, 404, "")
+	sam.get("/admin/rollout?n=1").shows(t, 403, "")
 }

@@ -70,9 +70,9 @@ type RolloutStore interface {
 	// Rollouts lists them without their source, newest first, those below before; 0
 	// begins with the newest.
 	Rollouts(ctx context.Context, before int64, n int) ([]Rollout, error)
-	// Cost is what the waves of one that is open, at a time, cost their people, within
-	// what is counted of each, in the order of the waves.
-	Cost(ctx context.Context, r *Rollout, at time.Time) ([]policy.Budget, error)
+	// Cost is what the waves of one that is open, at a time, spent of their budgets
+	// (policy.Budget.Spent), within what is counted of each, in the order of the waves.
+	Cost(ctx context.Context, r *Rollout, at time.Time) ([]policy.Spent, error)
 	// Costs says of a wave whom it cost what, by which rule: the most first, at most n.
 	Costs(ctx context.Context, r *Rollout, wave int, at time.Time, n int) ([]Cost, error)
 }
@@ -262,6 +262,38 @@ func (v Verb) Kind() audit.Kind {
 // Forward reports whether more people are decided by the candidate than before: then
 // whoever does it must be able to undo it.
 func (v Verb) Forward() bool { return v == Resume || v == Finish }
+
+// Step gives what the policies of a rollout have to hold to for a verb, beside what the
+// verb itself demands: check refuses whoever does it. Where they decide for more people
+// than before, whoever does it must be able to undo it. Where they become a version, its
+// source is what was started, to the letter, and its statements are proved again, by the
+// program that enforces it now.
+func (b *Book) Step(ctx context.Context, r *Rollout, v Verb, now time.Time) (check func(policy.Input) error, err error) {
+	if !v.Forward() {
+		return func(policy.Input) error { return nil }, nil
+	}
+	set, err := b.Candidate(ctx, r.N)
+	if v == Finish {
+		set, err = r.provable(now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func(in policy.Input) error { return Undoable(set, in) }, nil
+}
+
+// provable is the set of a rollout's source, which is checked as when it was started.
+func (r *Rollout) provable(now time.Time) (*policy.Set, error) {
+	if h := r.Source.Hash(); h != r.Hash {
+		return nil, problem.Newf(problem.Conflict, "rollout_altered", "The policies of rollout %d are not those that were started: their hash is %s and should be %s. Take the rollout back.", r.N, h, r.Hash).
+			WithHint("countersign policy rollout undo")
+	}
+	set, err := Compile(r.Source)
+	if err != nil {
+		return nil, err
+	}
+	return set, CheckExceptions(set, r.Source, now)
+}
 
 // Apply gives the changes of a verb; budget is of Resume and may be nil.
 func (r *Rollout) Apply(v Verb, wave int, budget *policy.Budget, by string, now time.Time) ([]act.Change, error) {

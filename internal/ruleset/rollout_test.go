@@ -3,10 +3,12 @@ package ruleset
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
@@ -99,7 +101,7 @@ func (s rolls) Rollout(_ context.Context, n int64) (Rollout, error) {
 	return Rollout{}, problem.New(problem.NotFound, "rollout_not_found", "None.")
 }
 func (s rolls) Rollouts(context.Context, int64, int) ([]Rollout, error) { return nil, nil }
-func (s rolls) Cost(context.Context, *Rollout, time.Time) ([]policy.Budget, error) {
+func (s rolls) Cost(context.Context, *Rollout, time.Time) ([]policy.Spent, error) {
 	return nil, errors.ErrUnsupported
 }
 
@@ -126,6 +128,52 @@ func TestTheBookOfCandidates(t *testing.T) {
 	for n, want := range map[int64]string{2: "rollout 2 is not what was published", 7: "rollout 7: rollout_not_found"} {
 		if set, err := b.Candidate(t.Context(), n); set != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d: %v", n, err)
+		}
+	}
+}
+
+// What finishes a rollout is the source that was started, to the letter, and proved
+// again; whatever decides for more people leaves whoever does it able to undo it.
+func TestStep(t *testing.T) {
+	good := source(freeze)
+	open := func(n int64, src policy.Source) Rollout {
+		return Rollout{N: n, Source: src, Hash: src.Hash(), State: Open, Waves: []policy.Wave{{Rest: true, From: noon}}}
+	}
+	altered := open(2, good)
+	altered.Source.Files = slices.Clone(altered.Source.Files)
+	altered.Source.Files[0].Text += "// more"
+	hollow := source(freeze)
+	hollow.Floors = []policy.File{{Name: "f.policy.yaml", Text: "never:\n  - name: reading\n    actions: [person.read]\n    below: phrh\n"}}
+	unread := open(4, policy.Source{Files: []policy.File{{Name: "a.cedar", Text: "permit ("}}})
+	locks := open(5, source(`@id("no") @reason("r") forbid (principal, action == Action::"policy.publish", resource);`))
+	all := rolls{1: open(1, good), 2: altered, 3: open(3, hollow), 4: unread, 5: locks}
+	b := &Book{Rollouts: all}
+	in := policy.Input{Principal: policy.Entity{Kind: policy.KindPerson, ID: "usr_1", Groups: []string{policy.Administrators}}, Context: policy.Context{Now: noon}}
+	in.Context.Assurance = assurance.Evaluate("usr_1", []assurance.Proof{{Method: assurance.Passkey, Subject: "usr_1", At: noon, UserVerified: true, PhishingResistant: true, Source: "passkey:1"}}, noon)
+	for _, c := range []struct {
+		n    int64
+		do   Verb
+		code string
+	}{
+		{1, Finish, ""},
+		{1, Resume, ""},
+		{2, Finish, "rollout_altered"},
+		{3, Finish, "policy_floor"}, // the statement is not true
+		{4, Finish, "policy_invalid"},
+		{5, Finish, "policy_locks_out"},
+		{5, Resume, "policy_locks_out"},
+		{2, Undo, ""},
+		{4, Undo, ""},
+		{4, Pause, ""},
+		{5, Undo, ""},
+	} {
+		r := all[c.n]
+		check, err := b.Step(t.Context(), &r, c.do, noon)
+		if err == nil {
+			err = check(in)
+		}
+		if problem.CodeOf(err) != c.code || (err == nil) != (c.code == "") {
+			t.Errorf("rollout %d, %s: %v, want %q", c.n, c.do, err, c.code)
 		}
 	}
 }

@@ -53,9 +53,8 @@ func (s *State) checkRollout(ctx context.Context) error {
 		return err
 	}
 	for i := range r.Waves {
-		over := r.Waves[i].Budget.Exceeded(cost[i])
-		if r.Plan().Enforced(i, now) && (over || broken != nil) {
-			return s.revert(ctx, &r, i, cost[i], broken) // those behind it are held with it
+		if r.Plan().Enforced(i, now) && (cost[i].Over || broken != nil) {
+			return s.revert(ctx, &r, i, cost[i].Budget, broken) // those behind it are held with it
 		}
 	}
 	return nil

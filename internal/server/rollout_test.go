@@ -222,7 +222,7 @@ func TestRolloutAndTheHost(t *testing.T) {
 			t.Errorf("%+v", rec)
 		}
 		r := n.rollout(2)
-		if cost, err := n.Store.Cost(t.Context(), &r, n.now()); err != nil || cost[0] != (policy.Budget{Denials: 1}) {
+		if cost, err := n.Store.Cost(t.Context(), &r, n.now()); err != nil || cost[0].Budget != (policy.Budget{Denials: 1}) {
 			t.Errorf("%+v %v", cost, err)
 		}
 		n.steer(r.Undo())

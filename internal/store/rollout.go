@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
@@ -147,22 +149,71 @@ func (s *Store) Policies(ctx context.Context) (Policies, error) {
 }
 
 // Cost implements ruleset.RolloutStore.
-func (s *Store) Cost(ctx context.Context, r *ruleset.Rollout, at time.Time) ([]policy.Budget, error) {
-	out := make([]policy.Budget, len(r.Waves))
+func (s *Store) Cost(ctx context.Context, r *ruleset.Rollout, at time.Time) ([]policy.Spent, error) {
+	out := make([]policy.Spent, len(r.Waves))
 	for i := range r.Waves {
-		err := s.db.Query(ctx, `SELECT denied, COUNT(*) FROM (
-SELECT DISTINCT who, denied, at / $1 AS span FROM audit_rollout WHERE rollout = $2 AND wave = $3 AND at >= $4) met GROUP BY denied`,
+		each := map[string]*policy.Budget{}
+		err := s.db.Query(ctx, `SELECT who, denied, COUNT(*) FROM (
+SELECT DISTINCT who, denied, at / $1 AS span FROM audit_rollout WHERE rollout = $2 AND wave = $3 AND at >= $4) met GROUP BY who, denied`,
 			[]any{policy.BudgetSpan.Microseconds(), r.N, int64(i + 1), r.Waves[i].Counted(at).UnixMicro()}, func(row Row) error {
+				var who []byte
 				var denied, n int64
-				err := row.Scan(&denied, &n)
-				out[i].Add(denied != 0, int(n))
+				err := row.Scan(&who, &denied, &n)
+				if each[string(who)] == nil {
+					each[string(who)] = &policy.Budget{}
+				}
+				each[string(who)].Add(denied != 0, int(n))
 				return err
 			})
+		people := 0
+		if err == nil && len(each) > 0 {
+			people, err = s.inWave(ctx, r, i, policy.Shares)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("store: what rollout %d cost: %w", r.N, err)
 		}
+		met := make([]policy.Budget, 0, len(each))
+		for _, b := range each {
+			met = append(met, *b)
+		}
+		out[i] = r.Waves[i].Budget.Spent(people, met)
 	}
 	return out, nil
+}
+
+// inWave counts the people in a wave, up to most: as policy.Rollout.Wave finds it for
+// each of them.
+func (s *Store) inWave(ctx context.Context, r *ruleset.Rollout, wave, most int) (int, error) {
+	var args []any
+	of := func(groups []string) string {
+		var marks []string
+		for _, g := range groups {
+			args = append(args, g)
+			marks = append(marks, "$"+strconv.Itoa(len(args)))
+		}
+		return `m.person = p.id AND g.name IN (` + strings.Join(marks, ", ") + `) AND gn.ended_at IS NULL AND gn.frozen_at IS NULL`
+	}
+	const joined = ` membership m JOIN people_group g ON g.id = m.grp JOIN node gn ON gn.id = g.id`
+	text := `SELECT p.id FROM person p JOIN node n ON n.id = p.id`
+	where := ` WHERE n.ended_at IS NULL AND n.frozen_at IS NULL`
+	w := &r.Waves[wave]
+	switch {
+	case w.Rest:
+	case len(w.Groups) == 0:
+		return 0, nil
+	default: // from the members, who are fewer
+		text = `SELECT DISTINCT p.id FROM` + joined + ` JOIN person p ON ` + of(w.Groups) + ` JOIN node n ON n.id = p.id`
+	}
+	var before []string
+	for _, w := range r.Waves[:wave] {
+		before = append(before, w.Groups...)
+	}
+	if len(before) > 0 {
+		where += ` AND NOT EXISTS (SELECT 1 FROM` + joined + ` WHERE ` + of(before) + `)`
+	}
+	args = append(args, int64(most))
+	n, _, err := one(ctx, s.db, scanInt, `SELECT COUNT(*) FROM (`+text+where+` LIMIT $`+strconv.Itoa(len(args))+`) some_people`, args...)
+	return int(n), err
 }
 
 // Costs implements ruleset.RolloutStore.

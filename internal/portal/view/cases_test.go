@@ -362,14 +362,23 @@ func cases() []testCase {
 				{Number: 2, Who: "staff", From: ago(day), State: WaveReverted, Prompts: Spent{Met: 401, Most: 400}, Denials: Spent{Met: 3, Most: 5}, ResumeURL: "/r/4"},
 				{Number: 3, Who: "support", From: ago(time.Hour), State: WaveBehind, Prompts: Spent{Most: 90}, Denials: Spent{Most: 2}, PauseURL: "/r/5", UndoURL: "/r/6"},
 				{Number: 4, Who: "everybody else", From: in(3 * day), Prompts: Spent{Most: 900}, Denials: Spent{Most: 20}, PauseURL: "/r/7", UndoURL: "/r/8"},
-			}, Unready: []Unready{{Name: "Mira Tanaka", Wave: 2, Rule: "deploy.passkey", Needs: "a phishing-resistant sign-in from the last 15 minutes"}, {Name: hostile, Wave: 4, Rule: "contractors.never"}},
+			}, Unready: []Unready{{Name: "Mira Tanaka", Wave: 2, Rule: "deploy.passkey", Needs: "a phishing-resistant sign-in from the last 15 minutes"}, {Name: hostile, Wave: 4, Rule: "contractors.never"}}, Part: true, Past: []PastRollout{
+				{Number: 3, By: "Dana Okafor", Note: "deploys need a passkey", StartedAt: ago(2 * day), Shown: true, URL: "/r/10"},
+				{Number: 2, By: "Sam Lindqvist", StartedAt: ago(9 * day), EndedAt: ago(5 * day), How: "In force as version 7", URL: "/r/11"},
+				{Number: 1, By: "an erased person", Note: "the first try, which asked everybody in support four times a day", StartedAt: ago(30 * day), EndedAt: ago(29 * day), How: "Taken back", URL: "/r/12"},
+			}, Older: "/admin/rollout?before=1",
 		}},
-		{"rollout-over", dana(PathRollout), Rollout{Number: 2, Ended: "It is finished, and in force for everybody as version 7.", StartedAt: ago(9 * day), Looked: 3, Waves: []Wave{
+		{"rollout-over", dana(PathRollout), Rollout{Number: 2, Ended: "It is finished, and in force for everybody as version 7.", StartedAt: ago(9 * day), Past: []PastRollout{
+			{Number: 3, By: "Dana Okafor", StartedAt: ago(2 * day), URL: "/r/10"}, {Number: 2, By: "Sam Lindqvist", StartedAt: ago(9 * day), EndedAt: ago(5 * day), How: "In force as version 7", Shown: true, URL: "/r/11"},
+		}, Newer: "/admin/rollout", Waves: []Wave{
 			{Number: 1, Who: "everybody else", From: ago(9 * day), State: WaveEnforced, Prompts: Spent{Most: 5, Over: true}, Denials: Spent{Most: 2, Over: true}},
 		}}},
 		{"rollout-broken", dana(PathRollout), Rollout{Number: 4, StartedAt: ago(day), Broken: true, UndoURL: "/r/1", FinishURL: "/r/2", Waves: []Wave{
 			{Number: 1, Who: "pilots", From: ago(day), State: WavePaused, Prompts: Spent{Most: 5}, Denials: Spent{Most: 2}, ResumeURL: "/r/3"},
 			{Number: 2, Who: "everybody else", From: ago(day), State: WaveUndone, Prompts: Spent{Most: 5}, Denials: Spent{Most: 2}, ResumeURL: "/r/4"},
+		}}},
+		{"rollout-ready", dana(PathRollout), Rollout{Number: 5, StartedAt: ago(day), UndoURL: "/r/1", Looked: 1, Waves: []Wave{
+			{Number: 1, Who: "everybody else", From: ago(day), State: WaveEnforced, Prompts: Spent{Most: 5}, Denials: Spent{Most: 2}, PauseURL: "/r/3", UndoURL: "/r/4"},
 		}}},
 		{"rollout-pause", dana(PathRollout), RolloutChange{Verb: "pause", Wave: 1, Who: "pilots", Form: form, Back: PathRollout}},
 		{"rollout-resume", dana(PathRollout), RolloutChange{Verb: "resume", Wave: 2, Who: "staff", Wrong: true, Form: form, Back: PathRollout}},

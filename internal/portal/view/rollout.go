@@ -18,9 +18,47 @@ type Rollout struct {
 	FinishURL string // "" if it cannot be finished
 	Broken    bool   // the new policies cannot be read
 	Looked    int    // people in waves, of those that were looked at
+	Part      bool   // not everybody was looked at
 	NotReady  int    // of them
 	Unready   []Unready
-	MoreURL   string // looks at more people
+	MoreURL   string        // looks at more people
+	Past      []PastRollout // the history, this one in it; empty if this is the only one
+	Older     string        // more of it
+	Newer     string
+}
+
+// PastRollout is a row of the history.
+type PastRollout struct {
+	Number    int64
+	By        string // "" if nobody in particular
+	Note      string
+	StartedAt time.Time
+	EndedAt   time.Time // zero while it runs
+	How       string    // it ended, in a few words; "" while it runs
+	Shown     bool      // it is the one that the page shows
+	URL       string
+}
+
+// readiness says who is ready, in a sentence.
+func (m Rollout) readiness() string {
+	const lack = " could not do any more what they can, by what they have enrolled."
+	among := ""
+	if m.Part {
+		among = ", of those looked at,"
+	}
+	switch {
+	case m.Looked == 0 && m.Part:
+		return "Nobody of those looked at is in a wave."
+	case m.Looked == 0:
+		return "Nobody is in a wave."
+	case m.Looked == 1 && m.NotReady == 0:
+		return "The one person in a wave" + among + " has enrolled what the new policies ask."
+	case m.Looked == 1:
+		return "The one person in a wave" + among + lack
+	case m.NotReady == 0:
+		return "All " + strconv.Itoa(m.Looked) + " people in waves" + among + " have enrolled what the new policies ask."
+	}
+	return strconv.Itoa(m.NotReady) + " of " + strconv.Itoa(m.Looked) + " people in waves" + among + lack
 }
 
 // Wave is a row of Rollout.

@@ -10,6 +10,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/policy/replay"
@@ -172,16 +173,44 @@ func testRolloutCost(t *testing.T, db Database) {
 	meet(kim, at.Add(time.Minute), asked)
 	meet(kim, at.Add(time.Minute), denied)
 	meet(kim, at.Add(time.Minute), policy.Met{Rollout: 2, Wave: 1, Rule: "c"})
-	ro := ruleset.Rollout{N: 1, Waves: []policy.Wave{{From: at}, {From: at}}}
-	cost := func(after time.Duration) []policy.Budget {
+	ample := policy.Budget{Prompts: 100, Denials: 100}
+	ro := ruleset.Rollout{N: 1, Waves: []policy.Wave{{Rest: true, From: at, Budget: ample}, {Rest: true, From: at, Budget: ample}}}
+	cost := func(after time.Duration) (out []policy.Budget) {
 		t.Helper()
-		return must(r.s.Cost(r.ctx, &ro, at.Add(after)))(t)
+		for _, s := range must(r.s.Cost(r.ctx, &ro, at.Add(after)))(t) {
+			out = append(out, s.Budget)
+		}
+		return out
 	}
 	same(t, cost(time.Hour), []policy.Budget{{Prompts: 4}, {Denials: 1}})
 	same(t, cost(24*time.Hour+10*time.Minute), []policy.Budget{{Prompts: 1}, {}})
 	ro.Waves[0].Since = at.Add(5 * time.Minute)
 	same(t, cost(time.Hour), []policy.Budget{{Prompts: 2}, {Denials: 1}})
 	ro.Waves[0].Since = time.Time{}
+	// Of one person a share counts. Who is in the wave says how large it is.
+	pilots, others := r.group("pilots"), r.group("others")
+	for _, g := range []string{pilots.ID, others.ID} {
+		r.do(group.Add{Group: g, Person: sam.ID})
+	}
+	r.do(group.Add{Group: pilots.ID, Person: kim.ID})
+	few := policy.Budget{Prompts: 2}
+	for name, c := range map[string]struct {
+		waves []policy.Wave
+		want  int
+	}{
+		"of two":                  {[]policy.Wave{{Groups: []string{"pilots"}, From: at, Budget: few}}, 3},
+		"in two groups of it":     {[]policy.Wave{{Groups: []string{"others", "pilots"}, From: at, Budget: few}}, 3},
+		"of one":                  {[]policy.Wave{{Groups: []string{"others"}, From: at, Budget: few}}, 4},
+		"of the rest":             {[]policy.Wave{{Rest: true, From: at, Budget: few}}, 3},
+		"of a group that is none": {[]policy.Wave{{Groups: []string{"nobody's"}, From: at, Budget: few}}, 4},
+	} {
+		ro := ruleset.Rollout{N: 1, Waves: c.waves}
+		if got := must(r.s.Cost(r.ctx, &ro, at.Add(time.Hour)))(t)[0]; got.Budget != (policy.Budget{Prompts: c.want}) || !got.Over {
+			t.Errorf("%s: %+v, want %d", name, got, c.want)
+		}
+	}
+	second := ruleset.Rollout{N: 1, Waves: []policy.Wave{{Groups: []string{"others"}, From: at}, {Groups: []string{"pilots"}, From: at}}}
+	same(t, must(r.s.Cost(r.ctx, &second, at.Add(time.Hour)))(t)[1], policy.Spent{Budget: policy.Budget{Denials: 1}, Over: true}) // kim alone is left
 	costs := func() []ruleset.Cost { t.Helper(); return must(r.s.Costs(r.ctx, &ro, 1, at.Add(time.Hour), 10))(t) }
 	same(t, costs(), []ruleset.Cost{{Person: sam.ID, Rule: "a", Budget: policy.Budget{Prompts: 3}}, {Person: kim.ID, Rule: "a", Budget: policy.Budget{Prompts: 1}}})
 	if got := must(r.s.Costs(r.ctx, &ro, 1, at.Add(time.Hour), 1))(t); len(got) != 1 || got[0].Person != sam.ID {
