@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cedar-policy/cedar-go"
-	publicast "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
@@ -42,17 +41,17 @@ type Policy struct {
 // compiled is a policy, ready.
 type compiled struct {
 	Policy
-	cedar  *cedar.Policy
+	cedar  *cedar.Policy // as it was written
 	tree   *ast.Policy
+	asked  *form
 	kinds  []types.EntityType // of principals; nil: any
 	host   bool               // it is one of the host's
 	member string             // the group that the principal must be in; "": none
-	about  *cedar.Policy      // permit: whether it speaks of the input at all
-	asks   string             // that, as text
-	bare   *cedar.Policy      // permit: what a waiver leaves of it; nil: it cannot be waived
+	about  *form              // permit: whether it speaks of the input at all
+	bare   *form              // permit: what a waiver leaves of asked; nil: it cannot be waived
 	ways   ways               // to be permitted; or not to be forbidden
 	lives  lives              // that it sets
-	speaks *cedar.Policy      // forbid that sets a life: whether it speaks of the input at all
+	speaks *form              // forbid that sets a life: whether it speaks of the input at all
 	why    []Reason           // its own, made once
 	others []Reason           // for those who are not in the group
 }
@@ -189,6 +188,7 @@ func (c *compiler) policy(file string, i int, p *cedar.Policy) {
 	if len(c.faults) > before {
 		return
 	}
+	out.asked = out.form(tree.Effect, tree.Conditions)
 	out.split()
 	if out.Effect == "forbid" && out.lives != (lives{}) {
 		out.speaks = out.limit()
@@ -315,19 +315,15 @@ func (p *compiled) split() {
 	if p.Effect != "permit" {
 		return
 	}
-	about := &ast.Policy{Effect: ast.EffectPermit, Principal: p.tree.Principal, Action: p.tree.Action, Resource: p.tree.Resource}
-	if p.member != "" {
-		about.Principal = ast.Scope{}.All()
-	}
+	var about []ast.ConditionType
 	for _, c := range p.tree.Conditions {
 		for _, n := range conjuncts(c.Body, c.Condition == ast.ConditionWhen) {
 			if !shows(n, append(climbing, "presented")...) {
-				about.Conditions = append(about.Conditions, ast.ConditionType{Condition: c.Condition, Body: n})
+				about = append(about, ast.ConditionType{Condition: c.Condition, Body: n})
 			}
 		}
 	}
-	p.about = cedar.NewPolicyFromAST((*publicast.Policy)(about))
-	p.asks = string(p.about.MarshalCedar())
+	p.about = p.form(ast.EffectPermit, about)
 	p.strip()
 }
 

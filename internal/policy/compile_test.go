@@ -172,12 +172,6 @@ func TestSmallThings(t *testing.T) {
 	if (&Context{DeviceManaged: true}).onDevice(assurance.ManagedDevice + 1) {
 		t.Error("an unknown demand is met")
 	}
-	for range (some{{id: "a"}, {id: "b"}}).All() {
-		break
-	}
-	for range (speaking{some{{id: "a", member: "g"}, {id: "b"}}, &Entity{}}).All() {
-		break
-	}
 	defer func() {
 		if recover() == nil {
 			t.Error("what is compiled in may be wrong")

@@ -1,12 +1,9 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
-	"iter"
 	"slices"
 
-	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 
@@ -33,23 +30,15 @@ type bucketKey struct {
 // bucket is what speaks of one action by one kind of principal.
 type bucket struct {
 	policies   []*compiled
-	all        some        // the policies, as Cedar evaluates them
-	permits    some        // those that permit
-	about      []aboutness // what these ask to speak of an input at all
-	candidates ways        // of the climb, by the policies alone
-	approvals  int         // that are named, at most
+	all        questions // the policies
+	permits    questions // those that permit
+	about      questions // what these ask to speak of an input at all
+	candidates ways      // of the climb, by the policies alone
+	approvals  int       // that are named, at most
 	fixed      bool
-	limited    bool // some of them set a life
-	limits     some // those that forbid and do, as they speak
-	limitOf    map[cedar.PolicyID]lives
-	memo       *memo // nil: the policies read what no key holds
-}
-
-// aboutness is what some permits ask alike before anything has to be shown.
-type aboutness struct {
-	named
-	text string
-	of   []int // the permits, by their places in the bucket
+	limited    bool      // some of them set a life
+	limits     questions // those that forbid and do, whether they speak of an input
+	memo       *memo     // nil: the policies read what no key holds
 }
 
 // newEngine indexes policies and finds the asks that the climb will try.
@@ -97,15 +86,10 @@ func (b *bucket) add(p *compiled) {
 	b.policies = append(b.policies, p)
 	b.limitBy(p)
 	b.fixed = b.fixed || p.never
-	b.all = append(b.all, named{cedar.PolicyID(p.ID), p.cedar, p.member})
+	b.all.add(p, p.asked)
 	if p.about != nil {
-		b.permits = append(b.permits, named{cedar.PolicyID(p.ID), p.cedar, p.member})
-		i := slices.IndexFunc(b.about, func(a aboutness) bool { return a.text == p.asks })
-		if i < 0 {
-			i = len(b.about)
-			b.about = append(b.about, aboutness{text: p.asks, named: named{id: cedar.PolicyID(p.ID), policy: p.about}})
-		}
-		b.about[i].of = append(b.about[i].of, len(b.policies)-1)
+		b.permits.add(p, p.asked)
+		b.about.add(p, p.about)
 	}
 }
 
@@ -210,36 +194,34 @@ func (e *engine) evaluate(in Input, explain bool) verdict {
 // fresh asks Cedar. An error in any policy is an error of the whole: Cedar
 // itself would pass over the policy, a forbid too (mechanisms A4).
 func (e *engine) fresh(b *bucket, in Input, explain bool) verdict {
-	w := e.worldOf(&in, b.memo != nil)
-	req := cedar.Request{Principal: w.principal.UID, Action: w.action, Resource: w.resource.UID, Context: w.context}
-	decision, diag := cedar.Authorize(speaking{b.all, &in.Principal}, w, req)
-	if len(diag.Errors) > 0 {
-		bad := b.find(diag.Errors[0].PolicyID)
-		return verdict{reasons: bad.why, err: errors.New(diag.Errors[0].Message)}
+	w := e.worldOf(&in, b.memo)
+	said := w.answer(inquiry{&b.all, &w.who})
+	if said.err != nil {
+		return verdict{reasons: said.bad.why, err: said.err}
 	}
 	var v verdict
-	if decision == cedar.Allow {
-		v.allow, v.reasons = true, b.find(diag.Reasons[0].PolicyID).why // the first that permits is enough
-		v.lives, v.err = b.lives(diag.Reasons, w, req)
+	if said.allow {
+		v.allow, v.reasons = true, said.yes[0].why // the first that permits is enough
+		v.lives, v.err = b.lives(said.yes, w)
 		return v
 	}
 	if !explain {
 		return v
 	}
-	v.reasons = make([]Reason, 0, 4)
-	for _, r := range diag.Reasons { // of a refusal they are the policies that forbid
-		p := b.find(r.PolicyID)
+	// The permits that speak of the input at all, and of them, if others forbid
+	// it, those that do not permit it anyway.
+	speak := w.answer(inquiry{&b.about, nil}).yes
+	v.reasons = make([]Reason, 0, len(said.yes)+len(speak))
+	for _, p := range said.yes { // of a refusal they are the policies that forbid
 		v.review = v.review || p.opens
 		v.reasons = append(v.reasons, p.unmet(&in)...)
 	}
-	// The permits that speak of the input at all, and of them, if others forbid
-	// it, those that do not permit it anyway.
-	var permitting cedar.Diagnostic
-	if len(diag.Reasons) > 0 {
-		_, permitting = cedar.Authorize(speaking{b.permits, &in.Principal}, w, req)
+	var permitting []*compiled
+	if len(said.yes) > 0 {
+		permitting = w.answer(inquiry{&b.permits, &w.who}).yes
 	}
-	for _, p := range b.speak(w, req) {
-		if !slices.ContainsFunc(permitting.Reasons, func(r cedar.DiagnosticReason) bool { return string(r.PolicyID) == p.ID }) {
+	for _, p := range speak {
+		if !slices.Contains(permitting, p) {
 			v.reasons = append(v.reasons, p.missing(&in)...)
 		}
 	}
@@ -247,70 +229,6 @@ func (e *engine) fresh(b *bucket, in Input, explain bool) verdict {
 		v.reasons = byDefault
 	}
 	return v
-}
-
-// speak are the permits that speak of an input at all, in their order.
-func (b *bucket) speak(w *world, req cedar.Request) (out []*compiled) {
-	all := make([]bool, len(b.policies))
-	for i := range b.about {
-		if d, _ := cedar.Authorize(some{b.about[i].named}, w, req); d == cedar.Allow {
-			for _, at := range b.about[i].of {
-				all[at] = true
-			}
-		}
-	}
-	for at, yes := range all {
-		if yes {
-			out = append(out, b.policies[at])
-		}
-	}
-	return out
-}
-
-func (b *bucket) find(id cedar.PolicyID) *compiled {
-	return b.policies[slices.IndexFunc(b.policies, func(p *compiled) bool { return p.ID == string(id) })]
-}
-
-// some are policies by id, a cedar.PolicyIterator.
-type some []named
-
-type named struct {
-	id     cedar.PolicyID
-	policy *cedar.Policy
-	member string // the group that its scope asks principals to be in; "": none
-}
-
-// speaking are those of some whose scope somebody's groups fit. Of the others Cedar would
-// find that it does not, before it looks at any condition.
-type speaking struct {
-	of  some
-	who *Entity
-}
-
-// All implements cedar.PolicyIterator, in order.
-func (s speaking) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
-	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for i := range s.of {
-			n := &s.of[i]
-			if n.member != "" && !s.who.In(n.member) {
-				continue
-			}
-			if !yield(n.id, n.policy) {
-				return
-			}
-		}
-	}
-}
-
-// All implements cedar.PolicyIterator, in order.
-func (s some) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
-	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for _, n := range s {
-			if !yield(n.id, n.policy) {
-				return
-			}
-		}
-	}
 }
 
 // missing is why a permit that speaks of the input does not permit it.

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cedar-policy/cedar-go"
-	publicast "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -112,7 +110,7 @@ func (p *compiled) waived(e *Exception, shown bool) *compiled {
 	if p.Effect == "forbid" {
 		return nil
 	}
-	with.cedar = p.bare
+	with.asked = p.bare
 	return &with
 }
 
@@ -147,18 +145,18 @@ func (b *bucket) combine() (few bool) {
 // has to be shown. There is none where that stands in one condition with something
 // else, which would fall away with it.
 func (p *compiled) strip() {
-	bare := &ast.Policy{Effect: ast.EffectPermit, Principal: p.tree.Principal, Action: p.tree.Action, Resource: p.tree.Resource}
+	var bare []ast.ConditionType
 	for _, c := range p.tree.Conditions {
 		for _, n := range conjuncts(c.Body, c.Condition == ast.ConditionWhen) {
 			switch {
 			case !shows(n, climbing...):
-				bare.Conditions = append(bare.Conditions, ast.ConditionType{Condition: c.Condition, Body: n})
+				bare = append(bare, ast.ConditionType{Condition: c.Condition, Body: n})
 			case mixed(n):
 				return
 			}
 		}
 	}
-	p.bare = cedar.NewPolicyFromAST((*publicast.Policy)(bare))
+	p.bare = p.form(ast.EffectPermit, bare)
 }
 
 // mixed reports whether a condition speaks of more than what can be shown.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cedar-policy/cedar-go"
+	publicast "github.com/cedar-policy/cedar-go/ast"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"pgregory.net/rapid"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -204,12 +206,14 @@ func TestClimbOverRandomExceptions(t *testing.T) {
 					}
 					raw.Remove(cedar.PolicyID(p.ID))
 					if p.Effect == "permit" {
-						raw.Add(cedar.PolicyID(p.ID), p.bare)
+						bare := *p.tree // with its own scope
+						bare.Conditions = (*ast.Policy)(p.bare.policy.AST()).Conditions
+						raw.Add(cedar.PolicyID(p.ID), cedar.NewPolicyFromAST((*publicast.Policy)(&bare)))
 					}
 				}
 			}
-			w := e.worldOf(&in, false)
-			decision, diag := cedar.Authorize(raw, w, cedar.Request{Principal: w.principal.UID, Action: w.action, Resource: w.resource.UID, Context: w.context})
+			w := e.worldOf(&in, nil)
+			decision, diag := cedar.Authorize(raw, w, w.request)
 			return len(diag.Errors) == 0 && decision == cedar.Allow
 		}
 		for range 4 {

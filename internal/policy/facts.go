@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -61,20 +62,39 @@ func (c *Context) risk() Risk {
 // known reports whether the device is known; a managed one is.
 func (c *Context) known() bool { return c.DeviceKnown || c.DeviceManaged }
 
-// world is what Cedar evaluates: a request and its entities.
+// world is what Cedar evaluates: a request and its entities, which are made when a
+// policy asks for them. It serves one goroutine.
 type world struct {
+	request cedar.Request
+	who     Entity
+	what    Resource
+	actions types.EntityMap
+
 	principal, resource types.Entity
-	actions             types.EntityMap
-	context             types.Record
-	action              types.EntityUID
+	known               struct{ principal, resource bool }
 }
 
 // Get implements types.EntityGetter. Groups and clients have nothing to tell.
 func (w *world) Get(uid types.EntityUID) (types.Entity, bool) {
-	switch {
-	case uid == w.principal.UID:
+	switch uid {
+	case w.request.Principal:
+		if !w.known.principal {
+			groups := make([]types.EntityUID, len(w.who.Groups))
+			for i, g := range w.who.Groups {
+				groups[i] = types.NewEntityUID(groupType, types.String(g))
+			}
+			w.principal = types.Entity{UID: uid, Parents: types.NewEntityUIDSet(groups...)}
+			w.known.principal = true
+		}
 		return w.principal, true
-	case uid == w.resource.UID:
+	case w.request.Resource:
+		if !w.known.resource {
+			w.resource = types.Entity{UID: uid, Attributes: types.NewRecord(types.RecordMap{
+				"kind":  types.String(w.what.Type),
+				"owner": types.NewEntityUID(kinds[KindPerson], types.String(cmp.Or(w.what.Owner, nobody))),
+			})}
+			w.known.resource = true
+		}
 		return w.resource, true
 	}
 	e, ok := w.actions[uid]
@@ -82,31 +102,21 @@ func (w *world) Get(uid types.EntityUID) (types.Entity, bool) {
 }
 
 // worldOf says an input in Cedar's terms. Every attribute of the schema is
-// there, always (mechanisms A3). plain: see record.
-func (e *engine) worldOf(in *Input, plain bool) *world {
-	groups := make([]types.EntityUID, len(in.Principal.Groups))
-	for i, g := range in.Principal.Groups {
-		groups[i] = types.NewEntityUID(groupType, types.String(g))
-	}
+// there, always (mechanisms A3). m is nil, or of policies that read no more than it
+// can tell.
+func (e *engine) worldOf(in *Input, m *memo) *world {
 	is := thingType
 	if t, ok := e.resources[in.Resource.Type]; ok {
 		is = t
 	}
 	return &world{
-		principal: types.Entity{
-			UID:     types.NewEntityUID(kinds[in.Principal.Kind], types.String(in.Principal.ID)),
-			Parents: types.NewEntityUIDSet(groups...),
+		request: cedar.Request{
+			Principal: types.NewEntityUID(kinds[in.Principal.Kind], types.String(in.Principal.ID)),
+			Action:    actionUID(string(in.Action)),
+			Resource:  types.NewEntityUID(is, types.String(in.Resource.ID)),
+			Context:   e.contextOf(in, m),
 		},
-		resource: types.Entity{
-			UID: types.NewEntityUID(is, types.String(in.Resource.ID)),
-			Attributes: types.NewRecord(types.RecordMap{
-				"kind":  types.String(in.Resource.Type),
-				"owner": types.NewEntityUID(kinds[KindPerson], types.String(cmp.Or(in.Resource.Owner, nobody))),
-			}),
-		},
-		actions: e.actions,
-		action:  actionUID(string(in.Action)),
-		context: e.contextOf(in, plain),
+		who: in.Principal, what: in.Resource, actions: e.actions,
 	}
 }
 
@@ -206,9 +216,9 @@ func agentRecord(a Agent) types.Record {
 	})
 }
 
-// plainKey is all that a context says where the policies read nothing of the time, the
+// plainFacts is all that a context says where the policies read nothing of the time, the
 // token, the details, the agent and the client.
-type plainKey struct {
+type plainFacts struct {
 	ages                       [assurance.Hardware + 1]time.Duration
 	rung, machine              assurance.Rung
 	sources, approvals         int
@@ -219,91 +229,103 @@ type plainKey struct {
 	network                    Network
 }
 
-// contexts remembers the records of plain contexts: what the climb supposes is the same
-// again and again, and to make one takes longer than to evaluate it.
-type contexts struct {
-	mu   sync.RWMutex
-	made map[plainKey]types.Record
-}
-
-const maxContexts = 256
-
-// contextOf is the context as Cedar reads it.
-func (e *engine) contextOf(in *Input, plain bool) types.Record {
-	c := &in.Context
-	if !plain {
-		return c.record(in.Client, false)
-	}
+// plain gives those facts. m is nil, or tells ages as its policies compare them, so that
+// those which they cannot tell apart are the same.
+func (c *Context) plain(m *memo) plainFacts {
 	s := &c.Assurance
-	k := plainKey{
+	p := plainFacts{
 		rung: c.rung(), machine: s.MachineRung, sources: s.Sources, approvals: c.Approvals,
 		phishing: s.PhishingResistant, hardware: s.HardwareBound, human: s.HumanPresent,
 		confirmed: c.Confirmed, known: c.known(), managed: c.DeviceManaged,
 		devices: c.DevicesUsed, passkey: c.NoPasskey, presents: c.Presented, risk: c.risk(), network: c.Network,
 	}
-	for r := range k.ages {
-		k.ages[r], _ = c.age(assurance.Rung(r))
+	for r := range p.ages {
+		d, _ := c.age(assurance.Rung(r))
+		if m != nil {
+			d = m.told(assurance.Rung(r), d)
+		}
+		p.ages[r] = d
 	}
+	return p
+}
+
+// contexts remembers the records of plain contexts: what the climb supposes is the same
+// again and again, and to make one takes longer than to evaluate it.
+type contexts struct {
+	mu   sync.RWMutex
+	made map[plainFacts]types.Record
+}
+
+const maxContexts = 256
+
+// contextOf is the context as Cedar reads it. m: see worldOf.
+func (e *engine) contextOf(in *Input, m *memo) types.Record {
+	if m == nil {
+		return in.Context.record(in.Client)
+	}
+	p := in.Context.plain(m)
 	e.contexts.mu.RLock()
-	r, ok := e.contexts.made[k]
+	r, ok := e.contexts.made[p]
 	e.contexts.mu.RUnlock()
 	if ok {
 		return r
 	}
-	r = c.record(in.Client, true)
+	r = types.NewRecord(p.members())
 	e.contexts.mu.Lock()
 	defer e.contexts.mu.Unlock()
 	if e.contexts.made == nil || len(e.contexts.made) >= maxContexts {
-		e.contexts.made = map[plainKey]types.Record{}
+		e.contexts.made = map[plainFacts]types.Record{}
 	}
-	e.contexts.made[k] = r
+	e.contexts.made[p] = r
 	return r
 }
 
-// record is the context, whole. Where plain, the policies read nothing of the
-// time, the token, the details, the agent and the client, which then need not be told.
-func (c *Context) record(client Entity, plain bool) types.Record {
+// record is the context, whole.
+func (c *Context) record(client Entity) types.Record {
+	p := c.plain(nil)
+	m := p.members()
+	m["time"], m["token"], m["agent"] = timeRecord(c.Now), tokenRecord(c.Token), agentRecord(c.Agent)
+	m["client"] = types.NewEntityUID(clientType, types.String(client.ID))
+	if len(c.Details.Types) > 0 {
+		m["details"] = detailsRecord(c.Details)
+	}
+	return types.NewRecord(m)
+}
+
+// members are every member of a context. What is not plain has any value: nothing reads it.
+func (p *plainFacts) members() types.RecordMap {
 	ages := make(types.RecordMap, len(rungNames))
 	for name, r := range rungNames {
-		d, _ := c.age(r)
-		ages[types.String(name)] = aged(d)
+		ages[types.String(name)] = aged(p.ages[r])
 	}
-	s := &c.Assurance
 	m := types.RecordMap{
 		"assurance": types.NewRecord(types.RecordMap{
-			"rung":               types.Long(c.rung()),
+			"rung":               types.Long(p.rung),
 			"age":                types.NewRecord(ages),
-			"machine":            types.Long(s.MachineRung),
-			"sources":            types.Long(s.Sources),
-			"phishing_resistant": yes(s.PhishingResistant),
-			"hardware_bound":     yes(s.HardwareBound),
-			"human_present":      yes(s.HumanPresent),
+			"machine":            types.Long(p.machine),
+			"sources":            types.Long(p.sources),
+			"phishing_resistant": yes(p.phishing),
+			"hardware_bound":     yes(p.hardware),
+			"human_present":      yes(p.human),
 		}),
-		"approvals":  records.approvals[bit[c.Confirmed]],
-		"device":     records.device[bit[c.known()]][bit[c.DeviceManaged]],
-		"deployment": records.deployment[bit[c.DevicesUsed]],
-		"risk":       records.risk[c.risk()],
+		"approvals":  records.approvals[bit[p.confirmed]],
+		"device":     records.device[bit[p.known]][bit[p.managed]],
+		"deployment": records.deployment[bit[p.devices]],
+		"risk":       records.risk[p.risk],
 		"network":    records.nowhere,
 		"time":       records.always,
 		"token":      records.noToken,
 		"details":    records.noDetails,
 		"agent":      records.noAgent,
-		"no_passkey": yes(c.NoPasskey),
-		"presented":  yes(c.Presented),
+		"no_passkey": yes(p.passkey),
+		"presented":  yes(p.presents),
 		"client":     types.NewEntityUID(clientType, ""),
 	}
-	if c.Approvals != 0 {
-		m["approvals"] = approvalsRecord(c.Confirmed, c.Approvals)
+	if p.approvals != 0 {
+		m["approvals"] = approvalsRecord(p.confirmed, p.approvals)
 	}
-	if c.Network != (Network{}) {
-		m["network"] = networkRecord(c.Network)
+	if p.network != (Network{}) {
+		m["network"] = networkRecord(p.network)
 	}
-	if !plain {
-		m["time"], m["token"], m["agent"] = timeRecord(c.Now), tokenRecord(c.Token), agentRecord(c.Agent)
-		m["client"] = types.NewEntityUID(clientType, types.String(client.ID))
-		if len(c.Details.Types) > 0 {
-			m["details"] = detailsRecord(c.Details)
-		}
-	}
-	return types.NewRecord(m)
+	return m
 }

@@ -60,8 +60,8 @@ func TestFactsAreTotal(t *testing.T) {
 		Details: Details{Types: []string{"t"}, Said: []string{"s"}},
 	}
 	least, most := map[string]types.Value{}, map[string]types.Value{}
-	values(nothing.record(Entity{}, false), "", least)
-	values(all.record(Entity{ID: "cli_1"}, false), "", most)
+	values(nothing.record(Entity{}), "", least)
+	values(all.record(Entity{ID: "cli_1"}), "", most)
 	for path := range want {
 		if _, ok := least[path]; !ok {
 			t.Errorf("%s is absent where nothing is known", path)

@@ -1,11 +1,8 @@
 package policy
 
 import (
-	"fmt"
 	"time"
 
-	"github.com/cedar-policy/cedar-go"
-	publicast "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 )
@@ -62,41 +59,31 @@ func lifetime(notes types.Annotations, key types.AnnotationKey, least, most time
 
 // limit makes, of a forbid that sets a life, the policy that says whether it speaks of
 // an input at all, satisfied or not: the same without what may be shown.
-func (p *compiled) limit() *cedar.Policy {
-	speaks := &ast.Policy{Effect: ast.EffectPermit, Principal: p.tree.Principal, Action: p.tree.Action, Resource: p.tree.Resource}
+func (p *compiled) limit() *form {
+	var speaks []ast.ConditionType
 	for _, c := range p.tree.Conditions {
 		if !shows(c.Body, climbing...) {
-			speaks.Conditions = append(speaks.Conditions, c)
+			speaks = append(speaks, c)
 		}
 	}
-	return cedar.NewPolicyFromAST((*publicast.Policy)(speaks))
+	return p.form(ast.EffectPermit, speaks)
 }
 
 // lives finds how long what is allowed may live: as long as the permit that gives
 // most, and no longer than any forbid that speaks of it, which was satisfied.
-func (b *bucket) lives(permits []cedar.DiagnosticReason, w *world, req cedar.Request) (lives, error) {
+func (b *bucket) lives(permits []*compiled, w *world) (lives, error) {
 	if !b.limited {
 		return lives{}, nil
 	}
-	var out lives
-	for i, r := range permits {
-		if l := b.find(r.PolicyID).lives; i == 0 {
-			out = l
-		} else {
-			out = out.longer(l)
-		}
+	out := permits[0].lives
+	for _, p := range permits[1:] {
+		out = out.longer(p.lives)
 	}
-	if len(b.limits) == 0 {
-		return out, nil
+	speak := w.answer(inquiry{&b.limits, &w.who})
+	for _, p := range speak.yes {
+		out = out.shorter(p.lives)
 	}
-	_, speak := cedar.Authorize(b.limits, w, req)
-	if len(speak.Errors) > 0 {
-		return out, fmt.Errorf("%s", speak.Errors[0].Message)
-	}
-	for _, r := range speak.Reasons {
-		out = out.shorter(b.limitOf[r.PolicyID])
-	}
-	return out, nil
+	return out, speak.err
 }
 
 // limitBy takes the life that a policy sets into the bucket, for a forbid also where
@@ -106,12 +93,7 @@ func (b *bucket) limitBy(p *compiled) {
 		return
 	}
 	b.limited = true
-	if p.Effect == "permit" {
-		return
+	if p.Effect == "forbid" {
+		b.limits.add(p, p.speaks)
 	}
-	if b.limitOf == nil {
-		b.limitOf = map[cedar.PolicyID]lives{}
-	}
-	b.limitOf[cedar.PolicyID(p.ID)] = p.lives
-	b.limits = append(b.limits, named{id: cedar.PolicyID(p.ID), policy: p.speaks})
 }

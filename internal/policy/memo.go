@@ -185,11 +185,7 @@ func (m *memo) key(in *Input) factKey {
 			continue
 		}
 		d, _ := c.age(assurance.Rung(r))
-		for _, limit := range than {
-			if d > limit {
-				k.ages[r]++
-			}
-		}
+		k.ages[r] = uint8(m.beyond(assurance.Rung(r), d))
 	}
 	for i, b := range [...]bool{
 		s.PhishingResistant, s.HardwareBound, s.HumanPresent, c.Confirmed, c.known(), c.DeviceManaged, c.DevicesUsed,
@@ -200,6 +196,23 @@ func (m *memo) key(in *Input) factKey {
 		}
 	}
 	return k
+}
+
+// beyond is how many of the ages that policies compare one with it exceeds.
+func (m *memo) beyond(r assurance.Rung, d time.Duration) (n int) {
+	for n < len(m.ages[r]) && d > m.ages[r][n] {
+		n++
+	}
+	return n
+}
+
+// told is an age as the policies tell it: the least that they compare it with and that it
+// does not exceed; never, if it exceeds them all.
+func (m *memo) told(r assurance.Rung, d time.Duration) time.Duration {
+	if n := m.beyond(r, d); n < len(m.ages[r]) {
+		return m.ages[r][n]
+	}
+	return never
 }
 
 func (m *memo) get(k factKey) (verdict, bool) {

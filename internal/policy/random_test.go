@@ -141,8 +141,8 @@ func TestClimbOverRandomPolicies(t *testing.T) {
 			raw.Add(cedar.PolicyID(fmt.Sprint(i)), p)
 		}
 		accepts := func(in Input) bool {
-			w := e.worldOf(&in, false)
-			decision, diag := cedar.Authorize(raw, w, cedar.Request{Principal: w.principal.UID, Action: w.action, Resource: w.resource.UID, Context: w.context})
+			w := e.worldOf(&in, nil)
+			decision, diag := cedar.Authorize(raw, w, w.request)
 			if len(diag.Errors) > 0 {
 				t.Fatalf("%v", diag.Errors)
 			}
