@@ -252,6 +252,50 @@ func TestClimbNever(t *testing.T) {
 	}
 }
 
+// Policies that ask alike, for other groups, answer for themselves: each is named where
+// it is the reason, in the order in which they stand, and none of a group that somebody
+// is not in.
+func TestPoliciesThatAskAlike(t *testing.T) {
+	var b strings.Builder
+	for i, group := range []string{"a", "b", "c", "b"} {
+		fmt.Fprintf(&b, `@id("p%d") @reason("P%d.") permit (principal in Group::"%s", action == Action::"x", resource) when { context.assurance.rung >= 3 };`, i, i, group)
+		fmt.Fprintf(&b, `@id("f%d") @reason("F%d.") forbid (principal in Group::"%s", action == Action::"x", resource) when { context.network.known };`, i, i, group)
+		fmt.Fprintf(&b, `@id("e%d") @reason("E%d.") forbid (principal in Group::"%s", action == Action::"x", resource) when { context.agent.budget + 1 < 0 };`, i, i, group)
+	}
+	s := made(t, b.String())
+	if q := s.eval.(*engine).buckets[bucketKey{"x", KindPerson}].all; len(q.policies) != 12 || len(q.put) != 3 {
+		t.Fatalf("%d policies ask %d questions", len(q.policies), len(q.put))
+	}
+	for _, c := range []struct {
+		groups  string
+		rung    int
+		network bool
+		budget  int64
+		want    string // the reasons
+	}{
+		{"b c", 3, false, 0, "p1"},
+		{"c", 3, false, 0, "p2"},
+		{"c b", 2, false, 0, "p0 p1 p2 p3"}, // p0 says whom it is for
+		{"c b", 3, true, 0, "f1 f2 f3 p0"},
+		{"c", 3, true, 0, "f2 p0 p1 p3"},
+		{"", 3, true, 0, "p0 p1 p2 p3"},
+		{"c b", 3, false, 1<<63 - 1, "e1 evaluation"},
+		{"c", 3, false, 1<<63 - 1, "e2 evaluation"},
+		{"d", 3, false, 1<<63 - 1, "p0 p1 p2 p3"},
+	} {
+		in := asking("x", showing(assurance.Rung(c.rung), 0), dana, strings.Fields(c.groups)...)
+		in.Context.Network.Known = c.network
+		in.Context.Agent = Agent{Known: true, Budget: c.budget}
+		var got []string
+		for _, r := range s.Decide(in, nil).Reasons {
+			got = append(got, r.Policy)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 // Cedar passes over a forbid that cannot be evaluated; here it refuses (A4). The
 // validator keeps such policies out, so that one that overflows stands for them.
 func TestAPolicyThatCannotBeEvaluatedRefuses(t *testing.T) {

@@ -66,7 +66,8 @@ func proof(depth int) *rapid.Generator[string] {
 	})
 }
 
-// source is a random set of policies for x.
+// source is a random set of policies for x, of which some may say the same again, for
+// another group and elsewhere in the order.
 func source() *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		var b strings.Builder
@@ -91,7 +92,8 @@ func source() *rapid.Generator[string] {
 			}
 			b.WriteString(";\n")
 		}
-		return b.String()
+		again := strings.NewReplacer(`@id("`, `@id("again.`, `Group::"staff"`, `Group::"administrators"`).Replace(b.String())
+		return rapid.SampledFrom([]string{"", "", "", again}).Draw(t, "before") + b.String() + rapid.SampledFrom([]string{"", "", "", strings.ReplaceAll(again, `"again.`, `"more.`)}).Draw(t, "after")
 	})
 }
 
