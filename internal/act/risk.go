@@ -22,6 +22,9 @@ type Origin struct {
 	Device  string   // id of the device that was shown, "" if none was
 	New     bool     // … which the act itself gives out
 	Things  []string // what it touches beside the act's action and scopes
+	// Known says that it was learned already, as a part of the same use: it is scored, and
+	// teaches nothing more.
+	Known bool
 	// TokenAge is how long ago the credential that is used was given out.
 	TokenAge time.Duration
 	// Transaction names what the act is a part of; Do fills it in.
@@ -137,9 +140,13 @@ func unusual(set *policy.Set, f *Facts, in *Intent, dec policy.Decision, a risk.
 	return dec
 }
 
-// learn remembers an act that was carried out.
+// Learn remembers what was judged, allowed and done without an act: something was read.
+// It is kept with the actor's next act.
+func (d *Doer) Learn(in Intent, f *Facts, at time.Time) { d.learn(&in, f, at) }
+
+// learn remembers what was carried out.
 func (d *Doer) learn(in *Intent, f *Facts, at time.Time) {
-	if !d.scores(in) {
+	if in.From.Known || !d.scores(in) {
 		return
 	}
 	// A proof of a moment ago was of another place, for all that is known here.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -126,7 +127,9 @@ type Config struct {
 	// Beside writes what other surfaces answer programs into the document of the API.
 	// nil: there are none.
 	Beside func(*huma.OpenAPI)
-	Now    func() time.Time // nil: time.Now
+	// ClientAddr is where a request comes from; not valid means unknown (mechanisms I20).
+	ClientAddr func(*http.Request) netip.Addr
+	Now        func() time.Time // nil: time.Now
 }
 
 // API serves /v1.
@@ -138,6 +141,7 @@ type API struct {
 	ops      []operation
 	verified *generations[*jose.AccessTokenClaims]
 	seen     *generations[struct{}]
+	learned  *generations[struct{}]
 }
 
 // MaxBody is the longest request body, in bytes.
@@ -145,7 +149,7 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Rollouts == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.Tree == nil ||
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Rollouts == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.ClientAddr == nil || c.Tree == nil ||
 		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil || c.Reports == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
@@ -153,6 +157,7 @@ func New(c Config) (*API, error) {
 	a := &API{
 		Config: c, mux: http.NewServeMux(), book: &ruleset.Book{Store: c.Policies, Rollouts: c.Rollouts},
 		verified: newGenerations[*jose.AccessTokenClaims](tokenLife, verifiedCap), seen: newGenerations[struct{}](replayLife, replayCap),
+		learned: newGenerations[struct{}](tokenLife, verifiedCap),
 	}
 	a.huma = humago.New(a.mux, a.config())
 	a.people()

@@ -13,6 +13,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/lineage"
@@ -32,7 +33,8 @@ type Caller struct {
 	Grant    string         // gnt_…; "" for a machine's token
 	Service  client.Service // that a machine's token is of; zero for a person's
 
-	proof once.Spend // of the DPoP proof, for an act: no replica takes it twice
+	network string     // that the request came from, "" if that says nothing of who sent it
+	proof   once.Spend // of the DPoP proof, for an act: no replica takes it twice
 }
 
 // Has reports whether the token has a scope.
@@ -53,6 +55,16 @@ func (c Caller) machine() bool {
 // token is what policy sees of the access token.
 func (c Caller) token(now time.Time) policy.Token {
 	return policy.Token{Known: true, Age: max(0, now.Sub(c.Claims.IssuedAt.Time())), Bound: true, Depth: c.Claims.Depth}
+}
+
+// origin is what the risk of a call is judged by, as at the token endpoint: the network
+// and the age of the grant. Nothing shows a device here.
+func (c Caller) origin(now time.Time) act.Origin {
+	o := act.Origin{Asked: true, Network: c.network}
+	if b, ok := id.Bytes(c.Grant); ok {
+		o.TokenAge = max(0, now.Sub(id.MadeAt(b)))
+	}
+	return o
 }
 
 // refs is what any decision about the caller loads. Facts of it are never taken
@@ -101,7 +113,7 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	c, err := a.live(r.Context(), claims)
+	c, err := a.live(r.Context(), claims, grant.NetworkOf(a.ClientAddr(r)))
 	c.proof = proof
 	return c, err
 }
@@ -204,8 +216,9 @@ func (a *API) proved(r *http.Request, text string, c *jose.AccessTokenClaims, no
 
 var badProof = problem.New(problem.Unauthenticated, codeProof, "The DPoP proof is not valid for this request (RFC 9449).")
 
-// live reads what the token hangs on, each time.
-func (a *API) live(ctx context.Context, claims *jose.AccessTokenClaims) (Caller, error) {
+// live reads what the token hangs on, each time. network is where the request came
+// from.
+func (a *API) live(ctx context.Context, claims *jose.AccessTokenClaims, network string) (Caller, error) {
 	ended := badToken("The access token was ended.", nil)
 	nodes, err := a.State.Issued(ctx, claims.JTI)
 	if err != nil {
@@ -228,7 +241,11 @@ func (a *API) live(ctx context.Context, claims *jose.AccessTokenClaims) (Caller,
 		}
 	}
 	if c.Grant == "" {
+		c.network = network
 		return a.machineOf(ctx, c, cl, nodes)
+	}
+	if cl.Near() {
+		c.network = network
 	}
 	if c.Person, err = a.Directory.PersonBySubject(ctx, claims.Subject); err != nil {
 		return Caller{}, unknownIs(err, ended)

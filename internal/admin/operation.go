@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"net/url"
@@ -39,7 +41,9 @@ type call struct {
 	Caller
 	op    operation
 	r     *http.Request
-	facts *act.Facts // that the caller was judged on
+	facts *act.Facts  // that the caller was judged on
+	may   []permitted // what it was judged to be allowed
+	acted bool        // … and an act followed, which taught what it had to teach
 }
 
 type callKey struct{}
@@ -58,6 +62,9 @@ func register[I, O any](a *API, op operation, do func(context.Context, *call, *I
 		out, err := do(ctx, c, in)
 		if err != nil {
 			return nil, a.document(c.r, err)
+		}
+		if !c.acted {
+			a.learn(c)
 		}
 		return out, nil
 	})
@@ -110,10 +117,39 @@ func (a *API) admit(r *http.Request, op operation) (*call, error) {
 	return c, readable(r.URL)
 }
 
+// intent is an act of the caller, or what a look of theirs is judged as.
+func (a *API) intent(c *call, action policy.Action, kind audit.Kind, owner string) act.Intent {
+	now := a.now()
+	in := act.Intent{Action: action, Kind: kind, Refs: c.refs(owner), Token: c.token(now), From: c.origin(now)}
+	_, in.From.Known = a.learned.get(c.use(action))
+	return in
+}
+
+// use names what one token is used for from one network. However many requests it takes,
+// a list page by page or a manifest item by item, it is one use of its owner's history:
+// what is usual there is counted in renewed tokens, too.
+func (c *call) use(action policy.Action) [32]byte {
+	return sha256.Sum256([]byte(c.Claims.JTI + "\x00" + string(action) + "\x00" + c.network))
+}
+
+// permitted is what the caller was judged to be allowed, and on which facts.
+type permitted struct {
+	in    act.Intent
+	facts *act.Facts
+}
+
+// learn remembers what was read: no act does.
+func (a *API) learn(c *call) {
+	for _, m := range c.may {
+		a.Do.Learn(m.in, m.facts, a.now())
+		a.learned.keep(c.use(m.in.Action), struct{}{}, a.now())
+	}
+}
+
 // may judges scope and policy of an action by its kind alone. A refusal by
 // policy is recorded; a missing scope is not: the token is only the wrong one.
 func (a *API) may(ctx context.Context, c *call, action policy.Action, kind audit.Kind, owner, scope string) error {
-	in := act.Intent{Action: action, Kind: kind, Refs: c.refs(owner), Token: c.token(a.now())}
+	in := a.intent(c, action, kind, owner)
 	dec, facts, err := a.Do.Judge(ctx, in)
 	if err != nil {
 		return unknownIs(err, badToken("The access token was ended.", nil))
@@ -122,6 +158,7 @@ func (a *API) may(ctx context.Context, c *call, action policy.Action, kind audit
 	if dec.Outcome == policy.Allow {
 		c.facts = facts
 		if has {
+			c.may = append(c.may, permitted{in, facts})
 			return nil
 		}
 		p := problem.New(problem.Denied, codeScope, "The access token lacks the scope "+scope+".")
@@ -186,14 +223,8 @@ type change struct {
 // carryOut is the one way this surface changes anything: an act of the caller,
 // decided on everything the change is about.
 func (a *API) carryOut(ctx context.Context, c *call, ch change) (act.Outcome, error) {
-	in := act.Intent{Action: c.op.action, Kind: c.op.kind, Refs: c.refs(ch.owner), Token: c.token(a.now())}
+	in := a.intent(c, cmp.Or(ch.action, c.op.action), cmp.Or(ch.kind, c.op.kind), ch.owner)
 	in.Refs.Target, in.Spend = ch.target, append(ch.spend[:len(ch.spend):len(ch.spend)], c.proof)
-	if ch.action != "" {
-		in.Action = ch.action
-	}
-	if ch.kind != 0 {
-		in.Kind = ch.kind
-	}
 	allowed := func() error { return nil }
 	if ch.check != nil {
 		in.Prepare, allowed = recovery.Judged(ch.check)
@@ -212,6 +243,10 @@ func (a *API) carryOut(ctx context.Context, c *call, ch change) (act.Outcome, er
 		return act.Effect{Changes: list, Parts: c.parts(ch)}, nil
 	}
 	out, err := a.Do.Do(ctx, in)
+	if err == nil {
+		c.acted = true
+		a.learned.keep(c.use(in.Action), struct{}{}, a.now())
+	}
 	if used, ok := act.Spent(err); ok && used.Purpose == once.DPoP {
 		return out, badProof.Because(errors.New("the proof was used before, by the record " + used.By))
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -55,6 +56,7 @@ type rig struct {
 	http   *httptest.Server
 	now    *atomic.Pointer[time.Time]
 	waited chan string
+	from   atomic.Value // netip.Addr that requests come from; not valid if it is not known
 
 	admins group.Group
 	cli    client.Client
@@ -66,6 +68,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{t: t, waited: make(chan string, 10), now: new(atomic.Pointer[time.Time])}
 	start := time.Now().UTC().Truncate(time.Second)
 	r.now.Store(&start)
+	r.from.Store(netip.Addr{})
 	clock := func() time.Time { return *r.now.Load() }
 	dir := t.TempDir()
 	s, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "db"), Migrate: true, Now: clock})
@@ -99,8 +102,9 @@ func newRig(t *testing.T) *rig {
 	r.seed("", group.Create{Group: r.admins}, create, client.Create{Client: r.cli})
 	r.api, err = admin.New(admin.Config{
 		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Admissions: s, Access: s, Policies: s, Rollouts: s, Factors: s, Imports: factor.NewPasswords(kek, factor.NewBlocklist(issuer)), State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Reviews: s, Recoveries: s, CancelKeys: r.ring.Nonces,
-		Notices: admin.Notices{Store: s, Sealer: kek, Plain: func(host string) bool { return host == "inside.example:8080" }},
-		Reports: s,
+		ClientAddr: func(*http.Request) netip.Addr { return r.from.Load().(netip.Addr) },
+		Notices:    admin.Notices{Store: s, Sealer: kek, Plain: func(host string) bool { return host == "inside.example:8080" }},
+		Reports:    s,
 		Leaks: func(_ context.Context, text string) (admin.Found, bool, error) {
 			return admin.Found{What: "a token", Done: "it was ended"}, text == "leaked", nil
 		},

@@ -100,6 +100,10 @@ func (c Client) Secrets(now time.Time) []secret.Hash {
 // Confidential reports whether the client authenticates.
 func (c Client) Confidential() bool { return c.AuthMethod != AuthNone }
 
+// Near reports whether requests of the client come from where its person is, as far as
+// can be told: those of a server come from its own network.
+func (c Client) Near() bool { return c.Native || !c.Confidential() }
+
 // Allows reports whether the client may use the grant type.
 func (c Client) Allows(g GrantType) bool {
 	for _, t := range c.GrantTypes {

@@ -211,7 +211,7 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, t *tokenRequest
 	p.From.Asked, p.From.SignIn = true, p.Refs.Kind == policy.KindService
 	// Else it is a server's network, and no person is there; where a device asked, that
 	// it is elsewhere than the browser was a part of the ceremony (mechanisms A14).
-	if p.From.SignIn || (c.Native || !c.Confidential()) && name != client.DeviceCode {
+	if p.From.SignIn || c.Near() && name != client.DeviceCode {
 		p.From.Network = t.network
 	}
 	p.Spend = append(p.Spend, c.spend...)

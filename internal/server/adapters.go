@@ -23,6 +23,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/store"
+	"github.com/countersign-dev/countersign/internal/web"
 )
 
 // liveState gives the authorization server what liveness is judged by.
@@ -215,7 +216,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Admissions: s.Store, Access: s.Store,
 		Factors: s.Store, Imports: s.passwords,
 		Policies: s.Store, Rollouts: s.Store,
-		Reviews: s.Store, Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces,
+		Reviews: s.Store, Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces, ClientAddr: web.ClientAddr,
 		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Beside: pdp.Describe, Now: s.now,
 	})
 }
