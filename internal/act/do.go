@@ -355,10 +355,11 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
 	d.probed(ctx, &in, f, rec.At)
-	if err := d.open(ctx, look); err != nil {
+	opened, err := d.open(ctx, look)
+	if err != nil {
 		return fmt.Errorf("%s: %w", in.Action, err)
 	}
-	return p
+	return p.Looked(opened)
 }
 
 // facts is what a record keeps of a decision; equal ones are stored once.

@@ -36,10 +36,11 @@ type Reviews interface {
 	// Again gives the change that counts a refusal on the review that is open of the
 	// like; where there is none it MUST change nothing.
 	Again(Refusal) Change
-	// Opening gives the change that opens a review and what is said of it; nil if one
-	// of the like is open, or as many as an actor may have. The change MUST be refused
-	// (problem.Conflict) if another one was quicker.
-	Opening(context.Context, Refusal) (open Change, said map[string]any, err error)
+	// Opening gives the change that opens a review, its id and what is said of it. open
+	// is nil if one of the like is open, whose id it then is, or as many as an actor may
+	// have, and id is "". The change MUST be refused (problem.Conflict) if another one
+	// was quicker.
+	Opening(context.Context, Refusal) (id string, open Change, said map[string]any, err error)
 	// Vouched gives, for an actor whose risk is extreme, what an administrator said of
 	// uses from there, "" if nobody said anything that counts now. What they did not
 	// see when they said it, they did not vouch for.
@@ -75,16 +76,16 @@ func (d *Doer) again(r *Refusal) []Change {
 	return []Change{d.Reviews.Again(*r)}
 }
 
-// open opens a review of what was refused and recorded, unless one is open. It is
-// an act of its own, of the server: a crash before it leaves the refusal, and the
-// next of the like opens it.
-func (d *Doer) open(ctx context.Context, r *Refusal) error {
+// open opens a review of what was refused and recorded, unless one is open, and gives
+// the id of what is open then, "" if nothing is. It is an act of its own, of the server:
+// a crash before it leaves the refusal, and the next of the like opens it.
+func (d *Doer) open(ctx context.Context, r *Refusal) (string, error) {
 	if r == nil || d.Reviews == nil {
-		return nil
+		return "", nil
 	}
-	made, said, err := d.Reviews.Opening(ctx, *r)
+	id, made, said, err := d.Reviews.Opening(ctx, *r)
 	if err != nil || made == nil {
-		return err
+		return id, err
 	}
 	_, err = d.Do(ctx, Intent{
 		Action: policy.ReviewOpen, Kind: audit.ReviewOpened, Refs: Refs{Kind: policy.KindSystem},
@@ -96,13 +97,14 @@ func (d *Doer) open(ctx context.Context, r *Refusal) error {
 			return Effect{Changes: []Change{made}, Parts: []audit.Part{part}}, nil
 		},
 	})
-	if p := problem.From(err); p != nil && p.Kind == problem.Conflict {
-		return nil // another refusal of the like was quicker
+	if p := problem.From(err); p != nil && p.Kind == problem.Conflict { // another refusal of the like was quicker
+		id, _, _, err = d.Reviews.Opening(ctx, *r)
+		return id, err
 	}
 	if err != nil {
-		return fmt.Errorf("open a review: %w", err)
+		return "", fmt.Errorf("open a review: %w", err)
 	}
-	return nil
+	return id, nil
 }
 
 // vouched lets what an administrator said of an actor count.

@@ -51,6 +51,7 @@ type Problem struct {
 	Code   string  `json:"code" doc:"Stable name of the problem" example:"username_taken"`
 	Hint   string  `json:"hint,omitempty" doc:"What to do next, for instance the command that mends it"`
 	Ref    string  `json:"ref" doc:"Reference of this request, as in Countersign-Ref" example:"7F3A9C"`
+	Review string  `json:"review,omitempty" doc:"The review in which an administrator looks at what was refused" example:"rvw_01K0Q8V1WJ4Z9S7Y3M2N5P6RTX"`
 	Errors []Fault `json:"errors,omitempty" doc:"What is wrong with the request, member by member"`
 
 	header http.Header
@@ -94,7 +95,7 @@ func (a *API) document(r *http.Request, err error) *Problem {
 		doc.Status, doc.Code, doc.Detail = http.StatusInternalServerError, "internal", "Something went wrong on our side."
 		doc.Hint = "If it goes on, tell whoever runs this server the reference " + doc.Ref + "."
 	} else {
-		doc.Status, doc.Code, doc.Detail, doc.Hint = web.StatusOf(p), p.Code, p.Detail, p.Hint
+		doc.Status, doc.Code, doc.Detail, doc.Hint, doc.Review = web.StatusOf(p), p.Code, p.Detail, p.Hint, p.Review
 		if s, ok := statuses[p.Code]; ok {
 			doc.Status = s
 		}

@@ -51,6 +51,7 @@ type Error struct {
 	RetryAfter time.Duration
 	Public     string // what callers may be told of why it is refused, "" if nothing
 	Why        []Reason
+	Review     string // id of the review that somebody looks at it in, "" if nobody does
 	cause      error
 }
 
@@ -80,6 +81,17 @@ func (e *Error) Because(cause error) *Error {
 func (e *Error) WithHint(hint string) *Error {
 	c := *e
 	c.Hint = hint
+	return &c
+}
+
+// Looked returns a copy that names the review that is open of it, or the problem itself
+// if there is none.
+func (e *Error) Looked(review string) *Error {
+	if review == "" {
+		return e
+	}
+	c := *e
+	c.Review = review
 	return &c
 }
 

@@ -167,10 +167,10 @@ var _ act.Reviews = Book{}
 func (Book) Again(r act.Refusal) act.Change { return Again{r.Actor, r.Client, r.Action} }
 
 // Opening implements act.Reviews.
-func (b Book) Opening(ctx context.Context, r act.Refusal) (act.Change, map[string]any, error) {
+func (b Book) Opening(ctx context.Context, r act.Refusal) (string, act.Change, map[string]any, error) {
 	list, err := b.Store.ReviewsOf(ctx, r.Actor, r.At)
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	open := 0
 	for _, x := range list {
@@ -178,11 +178,11 @@ func (b Book) Opening(ctx context.Context, r act.Refusal) (act.Change, map[strin
 			continue
 		}
 		if open++; x.Client == r.Client && x.Action == r.Action {
-			return nil, nil, nil
+			return x.ID, nil, nil, nil
 		}
 	}
 	if open >= MaxOpen {
-		return nil, nil, nil
+		return "", nil, nil, nil
 	}
 	v := of(r)
 	said := map[string]any{"review": v.ID, "action": string(v.Action), "record": v.Record}
@@ -195,7 +195,7 @@ func (b Book) Opening(ctx context.Context, r act.Refusal) (act.Change, map[strin
 	if v.Kind != policy.KindPerson {
 		said["service"] = v.Actor
 	}
-	return Opens{v}, said, nil
+	return v.ID, Opens{v}, said, nil
 }
 
 // of is the review that a refusal opens.
