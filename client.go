@@ -121,7 +121,7 @@ func (c *TokenClient) AuthorizationCode(ctx context.Context, r CodeRequest) (Cre
 // Refresh trades a refresh token for a new access token, and as a rule for a
 // new refresh token. resource and scopes narrow the access token; empty means
 // what was granted. A refusal is a *ResponseError; "invalid_grant" means that
-// the token does not count any more.
+// the token does not count any more, unless it says Stands.
 func (c *TokenClient) Refresh(ctx context.Context, refreshToken, resource string, scopes ...string) (Credential, error) {
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken}}
 	setIf(form, "resource", resource)

@@ -274,6 +274,10 @@ func (s *TokenSource) fly(ctx context.Context, stale Credential) (Credential, er
 	if cur, lerr := s.store.Load(ctx); lerr == nil && cur.Generation > tried.Generation && cur.usable(s.now()) {
 		return cur, nil
 	}
+	var r *ResponseError
+	if errors.As(err, &r) && r.Stands {
+		return Credential{}, err
+	}
 	s.mu.Lock()
 	s.dead = tried.RefreshToken
 	s.mu.Unlock()

@@ -141,6 +141,7 @@ func responseError(resp *http.Response, body []byte) *ResponseError {
 		Code        string          `json:"code"`
 		Detail      string          `json:"detail"`
 		Confirm     json.RawMessage `json:"confirmation_code"`
+		Stands      json.RawMessage `json:"grant_stands"`
 	}
 	if json.Unmarshal(body, &doc) == nil {
 		_ = json.Unmarshal(doc.Error, &e.Code) // not a string: no code
@@ -149,6 +150,28 @@ func responseError(resp *http.Response, body []byte) *ResponseError {
 		if e.Code == "" {
 			e.Code, e.Description = doc.Code, doc.Detail
 		}
+		if e.Stands = string(doc.Stands) == "true"; e.Stands {
+			e.standing(body)
+		}
 	}
 	return e
+}
+
+// standing reads what is beside an invalid_grant that says that the grant stands.
+func (e *ResponseError) standing(body []byte) {
+	var doc struct {
+		ACRValues string `json:"acr_values"`
+		MaxAge    int64  `json:"max_age"`
+		Review    string `json:"review"`
+	}
+	if json.Unmarshal(body, &doc) != nil {
+		return
+	}
+	e.Review = doc.Review
+	if acr := strings.Fields(doc.ACRValues); len(acr) > 0 {
+		e.Challenge = &Challenge{
+			Error: "insufficient_user_authentication", Description: e.Description, ACRValues: acr,
+			MaxAge: time.Duration(min(max(doc.MaxAge, 0), 1<<31)) * time.Second, HasMaxAge: doc.MaxAge > 0, Ref: e.Ref,
+		}
+	}
 }

@@ -39,6 +39,13 @@ type ResponseError struct {
 	Description string // "error_description"
 	Ref         string // Countersign-Ref: what the server's operator can look up
 	Confirm     string // "confirmation_code": what a device shows while it waits
+
+	// Stands says of an invalid_grant that the grant has not ended: it is only refused
+	// now, by policy. Challenge is then what would do, nil if no proof would, and Review
+	// the id under which an administrator of the server looks at it, "" if nobody does.
+	Stands    bool
+	Challenge *Challenge
+	Review    string
 }
 
 // Error implements error.

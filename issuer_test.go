@@ -36,6 +36,7 @@ type TestIssuer struct {
 	nonce    string            // demanded at the token endpoint if set
 	refresh  map[string]string // refresh token → subject
 	refreshN int
+	notNow   any           // what refreshes are answered with, 400; nil: as usual
 	slow     time.Duration // of a refresh
 	ended    map[string]bool
 	asked    int // introspections
@@ -225,6 +226,10 @@ func (i *TestIssuer) token(w http.ResponseWriter, r *http.Request) {
 			i.mu.Lock()
 		}
 		rt := r.PostForm.Get("refresh_token")
+		if i.notNow != nil {
+			reply(w, 400, i.notNow)
+			return
+		}
 		if i.refresh[rt] == "" {
 			w.Header().Set("Countersign-Ref", "ABCDEF")
 			reply(w, 400, map[string]string{"error": "invalid_grant", "error_description": "That refresh token does not count."})

@@ -516,3 +516,49 @@ func TestDPoPKeyIsKept(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedForNow: an invalid_grant that says that the grant stands is no end: the
+// token is tried again later; what would do is read of it, and only of it.
+func TestRefusedForNow(t *testing.T) {
+	i := newIssuer(t)
+	c := &TokenClient{Metadata: must(Discover(t.Context(), i.URL, nil)), Auth: ClientAuth{ID: "rs", Secret: "s3cret"}, Key: newKey(t)}
+	source := NewTokenSource(NewMemoryStore(Credential{RefreshToken: i.NewRefresh()}), c.RefreshRenewal(""))
+	for name, tc := range map[string]struct {
+		answer any
+		stands bool
+		acr    string
+		age    time.Duration
+		review string
+	}{
+		"asked for": {map[string]any{"error": "invalid_grant", "grant_stands": true, "acr_values": "phr phrh", "max_age": 900}, true, "phr phrh", 15 * time.Minute, ""},
+		"any age":   {map[string]any{"error": "invalid_grant", "grant_stands": true, "acr_values": "phr"}, true, "phr", 0, ""},
+		"looked at": {map[string]any{"error": "invalid_grant", "grant_stands": true, "review": "rvw_1"}, true, "", 0, "rvw_1"},
+		"mistyped":  {map[string]any{"error": "invalid_grant", "grant_stands": true, "acr_values": 7}, true, "", 0, ""},
+		"not said":  {map[string]any{"error": "slow_down", "grant_stands": "true", "acr_values": "phr", "review": "rvw_1"}, false, "", 0, ""},
+	} {
+		i.notNow = tc.answer
+		_, err := source.Credential(t.Context())
+		var re *ResponseError
+		if !errors.As(err, &re) || errors.Is(err, ErrLoginRequired) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		acr, age := "", time.Duration(0)
+		if re.Challenge != nil {
+			acr, age = strings.Join(re.Challenge.ACRValues, " "), re.Challenge.MaxAge
+		}
+		if re.Stands != tc.stands || acr != tc.acr || age != tc.age || re.Review != tc.review {
+			t.Errorf("%s: %+v, challenge %+v", name, re, re.Challenge)
+		}
+	}
+	i.notNow = nil
+	if _, err := source.Credential(t.Context()); err != nil {
+		t.Errorf("once it is not refused any more: %v", err)
+	}
+	i.notNow = map[string]any{"error": "invalid_grant"}
+	source = NewTokenSource(NewMemoryStore(Credential{RefreshToken: i.NewRefresh()}), c.RefreshRenewal(""))
+	_, err := source.Credential(t.Context())
+	i.notNow = nil
+	if _, again := source.Credential(t.Context()); !errors.Is(err, ErrLoginRequired) || !errors.Is(again, ErrLoginRequired) {
+		t.Errorf("a grant that ended: %v, and again %v", err, again)
+	}
+}

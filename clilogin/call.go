@@ -120,7 +120,17 @@ func (p *Profile) introduce(ctx context.Context, c *Credential, call Call, req *
 
 // send sends the request with a token for the audience.
 func (p *Profile) send(ctx context.Context, call Call, req *http.Request, audience string) (Answer, error) {
-	if _, err := p.Token(ctx, TokenRequest{Audience: audience}); err != nil {
+	var out Answer
+	var more *needed
+	_, err := p.Token(ctx, TokenRequest{Audience: audience})
+	if errors.As(err, &more) {
+		more.challenge.Method, more.challenge.URL = req.Method, req.URL.Redacted()
+		var in SignedIn
+		if in, err = p.StepUp(ctx, audience, more.challenge, call.Prompter, call.Timeout); err == nil {
+			out.SteppedUp = &in
+		}
+	}
+	if err != nil {
 		if problem.CodeOf(err) == "invalid_target" {
 			p.forget(audience)
 		}
@@ -134,7 +144,6 @@ func (p *Profile) send(ctx context.Context, call Call, req *http.Request, audien
 	if err != nil {
 		return Answer{}, err
 	}
-	var out Answer
 	var stepFault error
 	v := &view{p: p, audience: audience, patient: true}
 	transport := &countersign.Transport{
@@ -149,6 +158,9 @@ func (p *Profile) send(ctx context.Context, call Call, req *http.Request, audien
 			}
 			return err
 		},
+	}
+	if out.SteppedUp != nil { // nobody is asked twice for one request
+		transport.StepUp = nil
 	}
 	if p.HTTP != nil {
 		transport.Base = p.HTTP.Transport

@@ -80,8 +80,8 @@ type TokenRequest struct {
 // many processes ask, one refreshes; while it does, those whose token is still
 // good get that.
 //
-// Errors: CodeLoginNeeded, CodeUnreachable, CodeStorage…, or what the server
-// refused with (invalid_target, invalid_scope).
+// Errors: CodeLoginNeeded, CodeStepUpNeeded, CodeDenied, CodeUnreachable, CodeStorage…,
+// or what the server refused with (invalid_target, invalid_scope).
 func (p *Profile) Token(ctx context.Context, r TokenRequest) (Token, error) {
 	if _, err := p.usableCredential(); err != nil {
 		return Token{}, err
@@ -141,7 +141,10 @@ func sorted(list []string) []string {
 // explain turns the error of a refresh into what the person can do, and
 // remembers that a grant is over so that its dead token is not shown again.
 func (p *Profile) explain(v *view, err error) error {
+	var r *countersign.ResponseError
 	switch {
+	case errors.As(err, &r) && r.Stands:
+		return p.notNow(r)
 	case countersign.IsCode(err, "invalid_grant"):
 		p.markEnded(v.tried, "invalid_grant")
 		return withReference(p.loginNeeded("Your sign-in has ended: the server does not take it any more.").Because(err), ReferenceOf(err))
@@ -157,6 +160,29 @@ func (p *Profile) explain(v *view, err error) error {
 		}
 	}
 	return network(err)
+}
+
+// needed is the refusal of a token until the person has shown more.
+type needed struct {
+	error
+	challenge countersign.Challenge
+}
+
+// Unwrap gives the problem.
+func (n *needed) Unwrap() error { return n.error }
+
+// notNow is a refusal of a token that leaves the grant as it is.
+func (p *Profile) notNow(r *countersign.ResponseError) error {
+	if r.Challenge == nil {
+		f := fault(problem.Denied, CodeDenied, "The server gives no token now, and your sign-in stands: "+strings.TrimSuffix(r.Description, ".")+".").Because(r)
+		f.Review = r.Review
+		return withReference(f, r.Ref)
+	}
+	f := fault(problem.StepUp, CodeStepUpNeeded, stepUpSentence(*r.Challenge)).Because(r)
+	if c, err := p.Credential(); err == nil {
+		f = f.WithHint(p.stepUpCommand(c, *r.Challenge))
+	}
+	return &needed{withReference(f, r.Ref), *r.Challenge}
 }
 
 // markEnded notes in the file that its refresh token is dead, if it is still

@@ -83,6 +83,7 @@ func (x *api) refusal(method, path string, resp *http.Response, text []byte) err
 		Code   string `json:"code"`
 		Hint   string `json:"hint"`
 		Ref    string `json:"ref"`
+		Review string `json:"review"`
 		Errors []struct {
 			Message  string `json:"message"`
 			Location string `json:"location"`
@@ -92,6 +93,7 @@ func (x *api) refusal(method, path string, resp *http.Response, text []byte) err
 		doc.Code, doc.Detail = "", ""
 	}
 	f := &failure{exit: exitOfStatus(resp.StatusCode), code: doc.Code, message: doc.Detail, fix: doc.Hint, ref: doc.Ref}
+	f.looked(doc.Review)
 	if f.ref == "" {
 		f.ref = resp.Header.Get("Countersign-Ref")
 	}

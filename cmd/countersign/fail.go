@@ -32,9 +32,17 @@ type failure struct {
 	message string
 	fix     string // the one command that mends it
 	ref     string
+	review  string // in which an administrator looks at it, "" if none
 }
 
 func (f *failure) Error() string { return f.message }
+
+// looked adds the review that is open of it, and who can do something.
+func (f *failure) looked(review string) {
+	if f.review = review; review != "" && f.fix == "" {
+		f.fix = "ask an administrator to look at it: countersign review show " + review
+	}
+}
 
 // usage is a command line that cannot be meant.
 func usage(format string, args ...any) error {
@@ -58,7 +66,9 @@ func failureOf(err error) *failure {
 	if message == "" {
 		message = p.Code
 	}
-	return &failure{exit: exitOf(p), code: p.Code, message: message, fix: p.Hint, ref: clilogin.ReferenceOf(err)}
+	f = &failure{exit: exitOf(p), code: p.Code, message: message, fix: p.Hint, ref: clilogin.ReferenceOf(err)}
+	f.looked(p.Review)
+	return f
 }
 
 func exitOf(p *problem.Error) int {

@@ -299,6 +299,11 @@ func (i *issuer) token(w http.ResponseWriter, r *http.Request) {
 		delete(i.codes, r.PostForm.Get("device_code"))
 	case "refresh_token":
 		old := r.PostForm.Get("refresh_token")
+		if said := refusedNow[i.set["refused"]]; said != nil && i.families[old] != nil {
+			w.Header().Set("Countersign-Ref", "REF7")
+			answer(w, 400, said)
+			return
+		}
 		if f = i.families[old]; f == nil || f.ended {
 			i.counts["invalid_grant"]++
 			refuse("invalid_grant")
@@ -344,6 +349,15 @@ func (i *issuer) token(w http.ResponseWriter, r *http.Request) {
 	answer(w, 200, map[string]any{
 		"access_token": access, "token_type": "DPoP", "expires_in": life, "refresh_token": refresh, "scope": strings.Join(scope, " "),
 	})
+}
+
+// refusedNow are refusals that leave the grant as it is.
+var refusedNow = map[string]map[string]any{
+	"ask": {
+		"error": "invalid_grant", "error_description": "The person has to show again who they are: This needs a recent sign-in.",
+		"grant_stands": true, "acr_values": "phr phrh", "max_age": 900,
+	},
+	"deny": {"error": "invalid_grant", "error_description": "This is refused now.", "grant_stands": true, "review": "rvw_01ARZ3NDEKTSV4RRFFQ69G5FAV"},
 }
 
 func (i *issuer) revoke(w http.ResponseWriter, r *http.Request) {

@@ -70,6 +70,7 @@ func TestReviewOfARefusal(t *testing.T) {
 	before := len(r.records())
 	_, err := r.do.Do(ctx, r.reads(p, away, 0))
 	r.code(err, problem.Denied, policy.CodeDenied)
+	told := problem.From(err).Review
 	all := r.records()
 	if len(all) != before+2 || all[0].Kind != audit.ReviewOpened || !r.line(all[1]).Refused {
 		t.Fatalf("%d records more, the last a %s", len(all)-before, all[0].Kind)
@@ -91,6 +92,9 @@ func TestReviewOfARefusal(t *testing.T) {
 	}
 	r.one(func() { _, err = r.do.Do(ctx, r.reads(p, away, 0)) })
 	r.code(err, problem.Denied, policy.CodeDenied)
+	if again := problem.From(err).Review; told != v.ID || again != v.ID {
+		t.Errorf("who is refused is told %q and then %q, not %s", told, again, v.ID)
+	}
 	if list := r.reviews(""); len(list) != 1 || list[0].Count != 2 {
 		t.Errorf("refused again: %+v", list)
 	}

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/once"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/web"
 )
@@ -72,6 +74,39 @@ func grantError(err error) error {
 	return err
 }
 
+// standing is a refusal of what a grant that stands gives otherwise: policy wants more
+// proof, or says no for now. To most clients it is the end of the grant (RFC 6749 §5.2);
+// what the answer has beside tells those who look that it is not, and what would do.
+type standing struct {
+	told, by *problem.Error // what the client is told, and what policy said
+}
+
+// Error implements error.
+func (s *standing) Error() string { return s.told.Error() }
+
+// Unwrap gives what the client is told.
+func (s *standing) Unwrap() error { return s.told }
+
+// notNow tells a refusal by policy from the end of a grant.
+func notNow(err error) error {
+	p := problem.From(err)
+	if p == nil {
+		return err
+	}
+	words := "This is refused now"
+	switch p.Code {
+	case policy.CodeStepUp:
+		words = "The person has to show again who they are"
+	case policy.CodeDenied, policy.CodeUnattainable, policy.CodeQuarantine, policy.CodeError, policy.CodeInconsistent:
+	default:
+		return err
+	}
+	if why := publicly(p); why != "" {
+		words += ": " + strings.TrimSuffix(why, ".")
+	}
+	return &standing{invalid("invalid_grant", words+".").Because(err), p}
+}
+
 // publicly is what policy lets callers know of why it refused or asks for more, ""
 // for nothing (mechanisms A10).
 func publicly(p *problem.Error) string {
@@ -87,6 +122,12 @@ type oauthError struct {
 	Desc  string `json:"error_description,omitempty"`
 	// Confirm is what a device shows while it waits (docs/divergences.md).
 	Confirm string `json:"confirmation_code,omitempty"`
+	// Of a refusal that leaves the grant as it is: that it does, the proof that would do,
+	// named as in RFC 9470, and the review that is open of it (docs/divergences.md).
+	Stands    bool   `json:"grant_stands,omitempty"`
+	ACRValues string `json:"acr_values,omitempty"`
+	MaxAge    int64  `json:"max_age,omitempty"` // seconds
+	Review    string `json:"review,omitempty"`
 }
 
 // waiting is the answer to a device that has to poll again, with what it shows
@@ -134,6 +175,13 @@ func renderError(w http.ResponseWriter, r *http.Request, err error) error {
 	out := oauthError{Error: code, Desc: asciiOnly(p.Detail)}
 	if errors.As(err, &wait) {
 		out.Confirm = wait.confirm
+	}
+	var now *standing
+	if errors.As(err, &now) {
+		out.Stands, out.Review = true, now.by.Review
+		if c := now.by.Challenge; c != nil {
+			out.ACRValues, out.MaxAge = strings.Join(c.ACRValues, " "), int64(c.MaxAge/time.Second)
+		}
 	}
 	return web.JSON(w, status, out)
 }

@@ -86,6 +86,7 @@ func (g refreshGrant) intent(ctx context.Context, t *tokenRequest) (*pendingIssu
 		return nil, errRefresh
 	}
 	p.lost = func(ctx context.Context) error { return g.lost(ctx, pr) }
+	p.failed = func(_ context.Context, err error) error { return notNow(err) }
 	return p, nil
 }
 
