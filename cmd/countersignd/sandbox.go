@@ -26,6 +26,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/server"
 	"github.com/countersign-dev/countersign/internal/web"
+	"github.com/countersign-dev/countersign/pep"
 )
 
 // sandboxOptions are the flags of the sandbox.
@@ -103,7 +104,8 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := st.SeedSandbox(ctx, apiURL, key.Public()); err != nil {
+	sample := server.Sample{URI: apiURL, Key: key.Public(), Schema: notes.Schema(apiURL), Policies: notes.Policies}
+	if err := st.SeedSandbox(ctx, sample); err != nil {
 		return err
 	}
 	srv, err := server.New(st)
@@ -122,7 +124,7 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) (err error) {
 		if err := t.offerSetup(ctx, st); err != nil {
 			return err
 		}
-		fmt.Fprintf(t.err, "\nThen, in a second terminal:\n\n  countersign login\n  countersign call GET %s/notes\n  countersign call POST %s/keys/rotate\n\nStop with Ctrl-C.\n", apiURL, apiURL)
+		fmt.Fprintf(t.err, "\nThen, in a second terminal:\n\n  countersign login\n  countersign call GET %s/notes\n  countersign call POST %s/keys/rotate\n  countersign call DELETE %s/notes/1\n\nStop with Ctrl-C.\n", apiURL, apiURL, apiURL)
 		return nil
 	})
 	return g.Wait()
@@ -222,7 +224,7 @@ func serveNotes(ctx context.Context, l net.Listener, issuer, audience string, ke
 	var err error
 	for range 50 { // the issuer starts beside it
 		if v, err = countersign.New(ctx, countersign.Config{
-			Issuer: issuer, Audience: audience, Client: countersign.ClientAuth{ID: server.SampleAPIClient, Key: key}, Log: log,
+			Issuer: issuer, Audience: audience, Client: countersign.ClientAuth{ID: server.SampleAPIClient, Key: key}, Policies: pep.Engine(), Log: log,
 		}); err == nil || ctx.Err() != nil {
 			break
 		}

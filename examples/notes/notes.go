@@ -1,12 +1,15 @@
 // Package notes is the sample API of the sandbox, and an example of a resource
 // server: reading needs a scope, rotating the key needs a phishing-resistant
-// proof not older than five minutes. Everything about tokens is the SDK's.
+// proof not older than five minutes, and who may delete a note is decided by policies
+// (the folder policies). Everything about tokens, and asking policies, is the SDK's.
 package notes
 
 import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,14 +26,15 @@ type Note struct {
 type API struct {
 	mu    sync.Mutex
 	notes []Note
+	last  int // number of the newest note
 	key   string
 }
 
 // New makes the API with a few notes.
 func New() *API {
 	return &API{
-		notes: []Note{{1, "Countersign asks for proof only when it matters."}, {2, "Try: countersign call POST …/keys/rotate"}},
-		key:   rand.Text(),
+		notes: []Note{{1, "Countersign asks for proof only when it matters."}, {2, "Try: countersign call POST …/keys/rotate"}, {3, "Try: countersign call DELETE …/notes/3"}},
+		last:  3, key: rand.Text(),
 	}
 }
 
@@ -40,6 +44,7 @@ func (a *API) Handler(v *countersign.Verifier) http.Handler {
 	v.MountMetadata(mux, countersign.ResourceMetadata{Name: "Sample notes", Scopes: []string{"notes:read", "notes:write", "keys:rotate"}})
 	mux.Handle("GET /notes", v.Protect(http.HandlerFunc(a.list), countersign.RequireScope("notes:read")))
 	mux.Handle("POST /notes", v.Protect(http.HandlerFunc(a.add), countersign.RequireScope("notes:write")))
+	mux.Handle("DELETE /notes/{id}", v.Protect(http.HandlerFunc(a.remove), countersign.RequireScope("notes:write")))
 	mux.Handle("POST /keys/rotate", v.Protect(http.HandlerFunc(a.rotate),
 		countersign.RequireScope("keys:rotate"),
 		countersign.RequireAssurance("phr"),
@@ -62,9 +67,29 @@ func (a *API) add(w http.ResponseWriter, r *http.Request) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n.ID = len(a.notes) + 1
+	a.last++
+	n.ID = a.last
 	a.notes = append(a.notes, n)
 	answer(w, http.StatusCreated, n)
+}
+
+// remove deletes a note if the policies allow it. They are asked before it is looked up:
+// whoever may not delete it does not learn whether it is there.
+func (a *API) remove(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if err := countersign.Authorize(r.Context(), "note.delete", countersign.Resource{Type: "Note", ID: id}); err != nil {
+		countersign.Refuse(w, r, err) // where more proof would do, it says which
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at := slices.IndexFunc(a.notes, func(n Note) bool { return strconv.Itoa(n.ID) == id })
+	if at < 0 {
+		answer(w, http.StatusNotFound, map[string]string{"error": "there is no such note"})
+		return
+	}
+	a.notes = slices.Delete(a.notes, at, at+1)
+	answer(w, http.StatusOK, map[string]string{"deleted": id})
 }
 
 func (a *API) rotate(w http.ResponseWriter, _ *http.Request) {

@@ -399,11 +399,11 @@ func TestAdopt(t *testing.T) {
 		ok(t, err)
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		ok(t, err)
-		ok(t, st.SeedSandbox(ctx, "http://localhost:8788", key.Public()))
+		ok(t, st.SeedSandbox(ctx, server.Sample{URI: "http://localhost:8788", Key: key.Public()}))
 		dana := account.Person{ID: "usr_00000000000000000000000001", Subject: "sub_x", Name: "Dana", Username: "dana", CreatedAt: time.Now()}
 		ok(t, st.Seed(ctx, audit.PersonCreated, account.Create{Person: dana}, account.SetUp{Person: dana.ID, At: time.Now()}))
 		loose := policy.Source{Files: []policy.File{{Name: "a.cedar", Text: `@id("all") @reason("r") permit (principal is Person, action, resource);`}}}
-		ok(t, st.Seed(ctx, audit.PolicyPublished, ruleset.Publish{Version: ruleset.Version{N: 1, Hash: loose.Hash(), Source: loose, Of: ruleset.NoVersion}}))
+		ok(t, st.Seed(ctx, audit.PolicyPublished, ruleset.Publish{Version: ruleset.Version{N: 2, Hash: loose.Hash(), Source: loose, Of: ruleset.NoVersion}}))
 		old := map[string]bool{}
 		for _, k := range st.Ring.List() {
 			old[k.ID] = true
@@ -457,7 +457,7 @@ func TestAdopt(t *testing.T) {
 		if d, err := s.st.Store.Deployment(ctx); err != nil || d.Born != store.BornDevelopment || d.AdoptedAt.IsZero() {
 			t.Errorf("%+v, %v", d, err)
 		}
-		if v, err := s.st.Store.Ruleset(ctx, 2); err != nil || v.Hash != policy.Builtin().Version() {
+		if v, err := s.st.Store.Ruleset(ctx, 3); err != nil || v.Hash != policy.Builtin().Version() {
 			t.Errorf("the sandbox's policies are in force: %+v, %v", v, err)
 		}
 		if done, err := s.st.Store.SetUp(ctx); err != nil || !done.Done {

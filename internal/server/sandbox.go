@@ -13,21 +13,32 @@ import (
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/jose"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 )
 
 // SampleAPIClient is the client_id of the sandbox's sample API.
 const SampleAPIClient = "sample-notes"
 
+// Sample is what the sandbox's sample API is.
+type Sample struct {
+	URI      string           // its address, by which its resource is known
+	Key      crypto.PublicKey // of this run
+	Schema   string           // of what its policies speak of
+	Policies string           // in Cedar
+}
+
 // SeedSandbox makes the sample API's resource and client, or gives the client
-// this run's key: sample keys are fresh each run (mechanisms I25).
-func (s *State) SeedSandbox(ctx context.Context, uri string, key crypto.PublicKey) error {
-	kid, err := jose.Thumbprint(key)
+// this run's key: sample keys are fresh each run (mechanisms I25). Its policies come
+// into force beside the default ones.
+func (s *State) SeedSandbox(ctx context.Context, sample Sample) error {
+	kid, err := jose.Thumbprint(sample.Key)
 	if err != nil {
 		return err
 	}
-	jwks, err := json.Marshal(&jose.JWKSet{Keys: []jose.JWK{{Key: key, KeyID: kid, Algorithm: "ES256"}}})
+	jwks, err := json.Marshal(&jose.JWKSet{Keys: []jose.JWK{{Key: sample.Key, KeyID: kid, Algorithm: "ES256"}}})
 	if err != nil {
 		return err
 	}
@@ -42,7 +53,35 @@ func (s *State) SeedSandbox(ctx context.Context, uri string, key crypto.PublicKe
 	if err != nil {
 		return err
 	}
-	return s.seedSampleResource(ctx, uri, c.ID)
+	if err := s.seedSampleResource(ctx, sample.URI, c.ID); err != nil {
+		return err
+	}
+	return s.seedSamplePolicies(ctx, sample)
+}
+
+// sampleNote is what a version of the policies says that the sandbox published.
+const sampleNote = "the default set, and the sample API's"
+
+// seedSamplePolicies publishes the sample API's policies with the default set, and again
+// when either changes or the API has moved: until somebody publishes others.
+func (s *State) seedSamplePolicies(ctx context.Context, sample Sample) error {
+	src := policy.Default()
+	src.Schema, src.Files = sample.Schema, append(src.Files, policy.File{Name: "notes.cedar", Text: sample.Policies})
+	head, err := s.Store.PolicyHead(ctx)
+	if err != nil {
+		return err
+	}
+	if head > 0 {
+		v, err := s.Store.Ruleset(ctx, head)
+		if err != nil || v.By != "" || v.Note != sampleNote || v.Hash == src.Hash() {
+			return err
+		}
+	}
+	_, runs, err := s.Store.OpenRollout(ctx)
+	if err != nil || runs { // nothing is published beside one
+		return err
+	}
+	return s.Seed(ctx, audit.PolicyPublished, ruleset.Publish{Version: ruleset.Version{N: head + 1, Hash: src.Hash(), Source: src, Note: sampleNote, Of: ruleset.NoVersion}})
 }
 
 // seedSampleClient makes the client; its service has no owner yet, because

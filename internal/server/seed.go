@@ -17,6 +17,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/resource"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/store"
 )
 
@@ -163,6 +164,8 @@ func (s *State) Seed(ctx context.Context, kind audit.Kind, list ...act.Change) e
 			named["resource"] = c.Name
 		case group.Create:
 			named["group"] = c.Name
+		case ruleset.Publish:
+			named["policy"], named["version"] = c.Hash, c.N
 		}
 	}
 	_, err := s.Do.Do(ctx, act.Intent{

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"database/sql"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ func mainJob(t *testing.T, postgres string, look bool) {
 	n.logsIn()
 	n.calls()
 	n.rotates()
+	n.decides()
 	n.knows()
 	n.ends()
 	n.comesBack()
@@ -232,6 +234,48 @@ func (n *newcomer) rotates() {
 	if r := n.countersign("call", "--no-wait", "POST", n.api+"/keys/rotate"); r.Exit != 0 {
 		n.t.Errorf("right after a step-up: exit %d\n%s", r.Exit, r.Stderr)
 	}
+}
+
+// confirmed runs a command to its end, with a tap if it asks for one: whether it does
+// depends on how long ago the last was.
+func (n *newcomer) confirmed(args ...string) program.Result {
+	n.t.Helper()
+	if r := n.countersign(append([]string{args[0], "--no-wait"}, args[1:]...)...); r.Exit != 5 {
+		return r
+	}
+	a := n.ask(args...)
+	n.browser.Navigate(a.address())
+	n.passes("confirm")
+	return a.result()
+}
+
+// decides by policies who deletes a note, and puts others in force: the README's, of a note
+// that there is not, so that asking before the API has heard of it changes nothing.
+func (n *newcomer) decides() {
+	n.t.Helper()
+	if r := n.confirmed("call", "DELETE", n.api+"/notes/1"); r.Exit != 0 || !strings.Contains(r.Stdout, `"deleted":"1"`) {
+		n.t.Errorf("deleting a note: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	_, step, _ := strings.Cut(string(readme), "`policies/notes.cedar`,\n\n```cedar\n")
+	rule, _, ok := strings.Cut(step, "```")
+	dir := filepath.Join(n.home, "policies")
+	n.must("policy", "export", dir)
+	file := filepath.Join(dir, "notes.cedar")
+	have, err := os.ReadFile(file)
+	if err != nil || !ok {
+		n.t.Fatal(err, ok)
+	}
+	if err := os.WriteFile(file, append(have, "\n"+strings.ReplaceAll(rule, `Note::"2"`, `Note::"9"`)...), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	if r := n.countersign("policy", "publish", dir, "--note", "keep the second note", "--yes"); r.Exit != 0 || !strings.Contains(r.Stderr, "Version 2 is in force") {
+		n.t.Fatalf("publishing: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	n.wait("the API to forbid it", func() bool { return n.countersign("call", "--no-wait", "DELETE", n.api+"/notes/9").Exit == 6 })
 }
 
 // knows who they are, with what proof, until when, and where it is kept.

@@ -29,6 +29,8 @@ import (
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
 
+	countersign "github.com/countersign-dev/countersign"
+	"github.com/countersign-dev/countersign/examples/notes"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/config"
@@ -36,6 +38,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/profile"
 	"github.com/countersign-dev/countersign/internal/risk"
 	"github.com/countersign-dev/countersign/internal/server"
+	"github.com/countersign-dev/countersign/pep"
 	"github.com/countersign-dev/countersign/test/browser/chrome"
 	"github.com/countersign-dev/countersign/test/internal/program"
 )
@@ -241,6 +244,40 @@ func (d *deployment) asked() (needs, policies string) {
 	l, err := audit.Read(d.t.Context(), rows[0].Row, rows[0].Seq, d.state.Names, nil)
 	check(d.t, err)
 	return l.Needs, strings.Join(l.Reasons, " ")
+}
+
+// sample serves the sample API as the sandbox does, with a clock of its own, and so
+// without the feed, whose frames would be old by it. It holds its policies, and gives its
+// address.
+func (d *deployment) sample(ahead *atomic.Int64) string {
+	d.t.Helper()
+	ctx := d.t.Context()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(d.t, err)
+	api := fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(d.t, err)
+	check(d.t, d.state.SeedSandbox(ctx, server.Sample{URI: api, Key: key.Public(), Schema: notes.Schema(api), Policies: notes.Policies}))
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate().Leaf)
+	v, err := countersign.New(ctx, countersign.Config{
+		Issuer: d.issuer, Audience: api, Client: countersign.ClientAuth{ID: server.SampleAPIClient, Key: key}, Policies: pep.Engine(),
+		NoFeed: true, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+		HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: 10 * time.Second},
+	})
+	check(d.t, err)
+	for end := time.Now().Add(time.Minute); !v.PolicyStatus().Held; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			d.t.Fatalf("the API holds no policies: %+v", v.PolicyStatus())
+		}
+	}
+	srv := &http.Server{Handler: notes.New().Handler(v)}
+	go func() { _ = srv.Serve(l) }()
+	d.t.Cleanup(func() {
+		check(d.t, srv.Close())
+		v.Close()
+	})
+	return api
 }
 
 // terminal is somebody's command line.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,5 +203,42 @@ func TestWalk(t *testing.T) {
 	dana.WaitText("Sign in")
 	if r := hers.run("auth", "token", "--min-ttl", "1h"); r.Exit != 4 {
 		t.Errorf("a token after everything ended: %+v", r)
+	}
+}
+
+// TestSample: at the sample API a policy decides who deletes a note. Somebody who signed
+// in a while ago is told which proof would do, the command line goes for it, and the same
+// call ends well; right afterwards nobody is asked.
+func TestSample(t *testing.T) {
+	// A minute and a half passes between the clocks of server and API, each of which is
+	// near enough to the command line's.
+	const behind, ahead = 57 * time.Second, 38 * time.Second
+	d := deploy(t, behind)
+	dana := d.founder()
+	var apiAhead atomic.Int64
+	apiAhead.Store(-int64(behind))
+	api := d.sample(&apiAhead)
+	shell := d.terminal()
+	address, done := shell.asks(t.Context(), "login", d.issuer)
+	dana.goesOn(address)
+	if r := <-done; r.Exit != 0 {
+		t.Fatalf("login: %+v", r)
+	}
+	apiAhead.Store(int64(ahead))
+	address, done = shell.asks(t.Context(), "call", "DELETE", api+"/notes/1")
+	apiAhead.Store(0)
+	d.pass(behind)
+	dana.goesOn(address)
+	r := <-done
+	if r.Exit != 0 || !strings.Contains(r.Stdout, `"deleted":"1"`) {
+		t.Fatalf("deleting: %+v", r)
+	}
+	for _, want := range []string{"More proof is needed", "Deleting a note needs a phishing-resistant sign-in from the last minute", "phr", "60 seconds"} {
+		if !strings.Contains(r.Stderr, want) {
+			t.Errorf("the person is not told %q: %s", want, r.Stderr)
+		}
+	}
+	if r := shell.run("call", "--no-wait", "DELETE", api+"/notes/2"); r.Exit != 0 {
+		t.Errorf("right after a step-up: %+v", r)
 	}
 }
