@@ -35,7 +35,7 @@ type Interaction struct {
 	Subject      string             `json:"subject,omitempty"` // of a valid id_token_hint, or asked for: nobody else is answered about
 	Claims       ClaimsAsked        `json:"claims,omitzero"`
 	Details      []resource.Element `json:"authorization_details,omitempty"`
-	Pushed       string             `json:"pushed,omitempty"`      // reference of the pushed request it came from: answering spends it
+	Pushed       string             `json:"pushed,omitempty"`      // mark of the pushed request it came from, which answering spends: not its reference, which is as long as the request
 	Device       *Device            `json:"device,omitempty"`      // the device authorization it is about: the answer goes there, not to RedirectURI
 	Backchannel  *Backchannel       `json:"backchannel,omitempty"` // the backchannel authentication it is about: likewise
 	Started      time.Time          `json:"started"`

@@ -17,7 +17,8 @@ import (
 // SealState seals a value that travels through a browser and comes back, so that
 // requests of callers who are not known yet write nothing: a login transaction,
 // a WebAuthn challenge. purpose types it; bound is what must bring it back
-// (the browser's binding). Whoever accepts one spends it with a once.Spend mark.
+// (the browser's binding). Whoever accepts one spends it with a once.Spend mark. What
+// OpenState would not read for its length is problem.Invalid, request_too_long.
 func (r *Ring) SealState(purpose, bound string, v any) (string, error) {
 	plain, err := json.Marshal(v)
 	if err != nil {
@@ -33,8 +34,15 @@ func (r *Ring) SealState(purpose, bound string, v any) (string, error) {
 	}
 	nonce := make([]byte, a.NonceSize(), a.NonceSize()+len(plain)+a.Overhead())
 	rand.Read(nonce)
-	return base64.RawURLEncoding.EncodeToString(a.Seal(nonce, nonce, plain, []byte(bound))), nil
+	sealed := base64.RawURLEncoding.EncodeToString(a.Seal(nonce, nonce, plain, []byte(bound)))
+	if len(sealed) > maxSealed {
+		return "", problem.New(problem.Invalid, "request_too_long", "The request is too long to travel through a browser.")
+	}
+	return sealed, nil
 }
+
+// maxSealed is how long a sealed value is at most, in characters.
+const maxSealed = 16 << 10
 
 // OpenState opens what SealState made, for the same purpose and bound. What it
 // says about time is the caller's to check.
@@ -42,7 +50,7 @@ func (r *Ring) OpenState(purpose, bound, sealed string, v any) error {
 	bad := problem.New(problem.Invalid, "transaction_unknown", "This page belongs to another browser, or was changed on the way.").
 		WithHint("Start again from the app you came from.")
 	b, err := base64.RawURLEncoding.DecodeString(sealed)
-	if err != nil || len(sealed) > 16<<10 {
+	if err != nil || len(sealed) > maxSealed {
 		return bad
 	}
 	for _, k := range r.Nonces() {

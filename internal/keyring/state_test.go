@@ -48,7 +48,7 @@ func TestState(t *testing.T) {
 		"longer":           {"signin", "browser one", s + "AAAA"},
 		"no base64":        {"signin", "browser one", "!" + s[1:]},
 		"padded":           {"signin", "browser one", s + "="},
-		"oversize":         {"signin", "browser one", seal(carried{Pad: strings.Repeat("x", 16<<10)})},
+		"oversize":         {"signin", "browser one", strings.Repeat(s, 16<<10/len(s)+1)},
 	}
 	for i := range b {
 		c := append([]byte{}, b...)
@@ -61,6 +61,9 @@ func TestState(t *testing.T) {
 		if problem.CodeOf(err) != "transaction_unknown" || got.Next != "untouched" {
 			t.Errorf("%s: %v, %+v", name, err, got)
 		}
+	}
+	if _, err := r.ring.SealState("signin", "browser one", carried{Pad: strings.Repeat("x", 12<<10)}); problem.CodeOf(err) != "request_too_long" {
+		t.Errorf("what could not be opened is sealed: %v", err)
 	}
 	large := seal(carried{Pad: strings.Repeat("x", 10<<10)})
 	r.ok(r.ring.OpenState("signin", "browser one", large, &got))

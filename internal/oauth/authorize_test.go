@@ -185,6 +185,29 @@ func TestStateComesBackByteForByte(t *testing.T) {
 			t.Errorf("%.20q: %s, reference of %d bytes", state, name, len(ref))
 		}
 		r.redirected(r.resume(ref), "http://127.0.0.1:49152/cb?", state)
+		// Pushed, it is no longer.
+		name, ref = r.bring(r.app, r.pushed(r.app, r.request(r.app, "state", state))).page(t)
+		if name != "sign_in" || len(ref) > 9<<10 {
+			t.Errorf("%.20q, pushed: %s, reference of %d bytes", state, name, len(ref))
+		}
+		r.redirected(r.resume(ref), "http://127.0.0.1:49152/cb?", state)
+	}
+}
+
+// What is too long to be carried is said where the answer goes, before anybody has
+// proved anything in vain.
+func TestRequestsThatAreTooLong(t *testing.T) {
+	t.Parallel()
+	r := onSQLite(t)
+	value := `{"value":"` + strings.Repeat("v", 2500) + `"}`
+	claims := `{"userinfo":{"name":` + value + `,"email":` + value + `,"preferred_username":` + value + `}}`
+	long := []string{"state", strings.Repeat("s", 4096), "claims", claims}
+	if q := r.redirected(r.authorize(r.request(r.app, long...), in(r.ses)), "http://127.0.0.1:49152/cb?", long[1]); q.Get("error") != "invalid_request" {
+		t.Errorf("%.300v", q)
+	}
+	r.expect("pushed", 400, "invalid_request", r.push(r.app, r.request(r.app, long...)))
+	if q := r.redirected(r.authorize(r.request(r.app, "claims", claims), in(r.ses)), "http://127.0.0.1:49152/cb?", "s t&ate=%"); q.Get("code") == "" {
+		t.Errorf("the control: %.300v", q)
 	}
 }
 

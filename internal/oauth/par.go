@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"crypto/hmac"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"strings"
@@ -121,14 +122,15 @@ func (s *Server) pushedRequest(ctx context.Context, a *authRequest, uri string) 
 		return errRequestURI
 	}
 	var gone *once.Gone
-	if _, err := s.State.OnceValue(ctx, once.Pushed, once.KeyOf(once.Pushed, ref)); err == nil {
+	key := once.KeyOf(once.Pushed, ref)
+	if _, err := s.State.OnceValue(ctx, once.Pushed, key); err == nil {
 		return errRequestURI
 	} else if !errors.As(err, &gone) {
 		return err
 	}
 	started := a.in.Started
 	a.in, a.prompts = p.Request.interaction(), p.Prompts
-	a.in.Started, a.in.Pushed, a.in.Client = started, ref, a.client.ID
+	a.in.Started, a.in.Pushed, a.in.Client = started, base64.RawURLEncoding.EncodeToString(key[:]), a.client.ID
 	if err := s.registered(a); err != nil {
 		return err
 	}
@@ -142,8 +144,12 @@ func spendPushed(in grant.Interaction) []once.Spend {
 	if in.Pushed == "" {
 		return nil
 	}
+	key := once.KeyOf(once.Pushed, in.Pushed) // an earlier release carried the reference itself
+	if b, err := base64.RawURLEncoding.DecodeString(in.Pushed); err == nil && len(b) == len(key) {
+		key = once.Key(b)
+	}
 	return []once.Spend{{
-		Purpose: once.Pushed, Key: once.KeyOf(once.Pushed, in.Pushed), Mark: true,
+		Purpose: once.Pushed, Key: key, Mark: true,
 		Until: in.Started.Add(grant.InteractionLifetime + PushedLifetime + time.Minute),
 	}}
 }
