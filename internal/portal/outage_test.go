@@ -17,9 +17,7 @@ import (
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	pg, dsn := pgtest.Shared(t), pgtest.Start(t)
-	r := newRigOn(t, func(ctx context.Context, now func() time.Time) (*store.Store, error) {
-		return postgres.Open(ctx, postgres.Options{DSN: dsn, Migrate: true, Now: now})
-	})
+	r := newRigOnPostgres(t, dsn)
 	b := r.browser()
 	b.setUp()
 	before := map[string]answer{}
@@ -56,4 +54,18 @@ func TestDatabaseAway(t *testing.T) {
 			t.Errorf("%s after it: %d, to %q", path, a.status, a.location)
 		}
 	}
+}
+
+// newRigOnPostgres is a rig on a database of PostgreSQL.
+func newRigOnPostgres(t *testing.T, dsn string) *rig {
+	t.Helper()
+	return newRigOn(t, func(ctx context.Context, now func() time.Time) (*store.Store, error) {
+		return postgres.Open(ctx, postgres.Options{DSN: dsn, Migrate: true, Now: now})
+	})
+}
+
+// engines runs a test on a rig on each database.
+func engines(t *testing.T, test func(t *testing.T, r *rig)) {
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, newRig(t)) })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, newRigOnPostgres(t, pgtest.Start(t))) })
 }

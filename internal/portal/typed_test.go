@@ -239,7 +239,10 @@ func TestALockIsNoWeapon(t *testing.T) {
 
 func TestGuessingCodes(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	engines(t, guessingCodes)
+}
+
+func guessingCodes(t *testing.T, r *rig) {
 	dana := r.browser()
 	a := dana.setUpTyped()
 	r.clock.move(30 * time.Second)
@@ -294,7 +297,10 @@ func count(all []audit.Kind, k audit.Kind) (n int) {
 // One code, many at once: one sign-in.
 func TestACodeIsUsedOnceByRace(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	engines(t, aCodeIsUsedOnce)
+}
+
+func aCodeIsUsedOnce(t *testing.T, r *rig) {
 	dana := r.browser()
 	a := dana.setUpTyped()
 	r.clock.move(30 * time.Second)
