@@ -493,7 +493,7 @@ func TestNotWitnessed(t *testing.T) {
 	})
 }
 
-// TestBroadTokens: the definition, and that the client of one is named once.
+// TestBroadTokens: the definition.
 func TestBroadTokens(t *testing.T) {
 	many := strings.Fields("a b c d e f g h i j k l m")
 	admin := func(s string) bool { return s == "admin" }
