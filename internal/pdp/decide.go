@@ -29,40 +29,72 @@ type subject struct {
 // is refused before any policy is asked (mechanisms A11).
 var errHolder = problem.New(problem.Unauthenticated, "invalid_token", "The access token does not count here, or is of another subject.")
 
-// decide answers a question.
-func (s *Server) decide(ctx context.Context, c *Caller, q question, ref string) (answer, error) {
+// round is one request: its questions are answered by the same policies, and what a token
+// says is established once for all that show it.
+type round struct {
+	*Server
+	caller  Caller
+	set     *policy.Set
+	ref     string
+	holders map[string]shownBy // by token
+}
+
+// shownBy is whose a token is, or why it does not count.
+type shownBy struct {
+	holder *Holder
+	err    error
+}
+
+// begin begins the answer to a request.
+func (s *Server) begin(ctx context.Context, c Caller, ref string) (*round, error) {
 	set, _, err := s.Policies(ctx)
-	if err != nil {
-		return answer{}, err
+	return &round{Server: s, caller: c, set: set, ref: ref, holders: map[string]shownBy{}}, err
+}
+
+// holder finds whose a token is.
+func (r *round) holder(ctx context.Context, token string) (*Holder, error) {
+	x, ok := r.holders[token]
+	if !ok {
+		h, err := r.Holder(ctx, token)
+		if problem.Refusal(err) && problem.From(err).Kind == problem.Unauthenticated {
+			err = errHolder
+		}
+		x = shownBy{&h, err}
+		r.holders[token] = x
 	}
-	who, err := s.subject(ctx, c, q)
+	return x.holder, x.err
+}
+
+// decide answers a question.
+func (r *round) decide(ctx context.Context, q question) (answer, error) {
+	who, err := r.subject(ctx, q)
 	if errors.Is(err, errHolder) {
-		return unanswered(errHolder, ref), nil
+		return unanswered(errHolder, r.ref), nil
 	}
 	if err != nil {
 		return answer{}, err
 	}
-	return s.decided(ctx, c, set, who, q, ref)
+	return r.decided(ctx, who, q)
 }
 
 // decided answers a question about a subject that was found. One that the caller may not
 // ask is answered like one about an action that nothing permits.
-func (s *Server) decided(ctx context.Context, c *Caller, set *policy.Set, who subject, q question, ref string) (a answer, err error) {
-	place, _ := set.Place(policy.Action(q.action))
-	at := where(c, place, who.holder)
+func (r *round) decided(ctx context.Context, who subject, q question) (a answer, err error) {
+	place, _ := r.set.Place(policy.Action(q.action))
+	at := where(&r.caller, place, who.holder)
 	if at == nil || !slices.Contains(place.Resources, q.kind) || !slices.Contains(place.Kinds, who.kind) {
-		return s.refused(ref), nil
+		return r.refused(r.ref), nil
 	}
 	on := policy.Resource{Type: q.kind, ID: q.id}
-	if on.Owner, err = s.owner(ctx, q, who); err != nil {
+	if on.Owner, err = r.owner(ctx, q, who); err != nil {
 		return answer{}, err
 	}
 	if who.id == "" {
 		in := policy.Input{Principal: policy.Entity{Kind: who.kind, ID: absent}, Action: place.Action, Resource: on}
-		in.Context.Now, in.Context.Risk = s.Now(), policy.UnknownRisk
-		return s.answer(set, in, set.Decide(in, nil).Problem(s.Ladder), who, ref), nil
+		in.Context.Now, in.Context.Risk = r.Now(), policy.UnknownRisk
+		return r.answer(in, r.set.Decide(in, nil).Problem(r.Ladder), who), nil
 	}
-	return s.judge(ctx, c, set, s.intent(place.Action, at, on, who), who, ref)
+	return r.judge(ctx, r.intent(place.Action, at, on, who), who)
 }
 
 // refused is the answer to what is nothing of the caller's.
@@ -97,31 +129,28 @@ func kindOf(t string) string {
 
 // subject finds whom a question is about: the holder of the token, or somebody by the
 // subject that tokens name.
-func (s *Server) subject(ctx context.Context, c *Caller, q question) (who subject, err error) {
+func (r *round) subject(ctx context.Context, q question) (who subject, err error) {
 	who.kind = kindOf(q.subjectType)
 	if q.token == "" {
 		if who.kind == policy.KindPerson {
-			who.id, err = found(s.People.PersonBySubject(ctx, q.subject))
+			who.id, err = found(r.People.PersonBySubject(ctx, q.subject))
 		}
 		return who, err
 	}
-	h, err := s.Holder(ctx, q.token)
+	h, err := r.holder(ctx, q.token)
 	if err != nil {
-		if problem.Refusal(err) && problem.From(err).Kind == problem.Unauthenticated {
-			err = errHolder
-		}
 		return who, err
 	}
 	t := h.Claims
-	if len(t.Audience) != 1 || c.serves(t.Audience[0]) == nil || h.Kind != who.kind || t.Subject != q.subject {
+	if len(t.Audience) != 1 || r.caller.serves(t.Audience[0]) == nil || h.Kind != who.kind || t.Subject != q.subject {
 		return who, errHolder
 	}
 	shown := assurance.Shown{
 		ACR: t.ACR, AuthTime: t.AuthTime.Time(), Person: h.Kind == policy.KindPerson,
 		Present: t.Present(), Machine: assurance.MachineRung(t.MachineRung()),
 	}
-	who.holder, who.id, who.present = &h, h.Actor, shown.Present
-	who.state = s.Ladder.Shows(shown, s.Now())
+	who.holder, who.id, who.present = h, h.Actor, shown.Present
+	who.state = r.Ladder.Shows(shown, r.Now())
 	return who, nil
 }
 
@@ -178,53 +207,53 @@ func (s *Server) intent(action policy.Action, at *resource.Resource, on policy.R
 
 // judge decides, and records the answer unless the same one was recorded in this minute.
 // If it cannot be recorded, there is no answer.
-func (s *Server) judge(ctx context.Context, c *Caller, set *policy.Set, in act.Intent, who subject, ref string) (answer, error) {
-	dec, facts, err := s.Do.Judge(ctx, in)
+func (r *round) judge(ctx context.Context, in act.Intent, who subject) (answer, error) {
+	dec, facts, err := r.Do.Judge(ctx, in)
 	if errors.Is(err, problem.NotFound) { // erased, or ended, since it was looked up
-		return s.refused(ref), nil
+		return r.refused(r.ref), nil
 	}
 	if err != nil {
 		return answer{}, err
 	}
-	p := dec.Problem(s.Ladder)
+	p := dec.Problem(r.Ladder)
 	x := note{
-		caller: c.Client, kind: who.kind, actor: who.id, client: in.Refs.Client, action: string(in.Action), thing: in.Elsewhere.On.Type,
+		caller: r.caller.Client, kind: who.kind, actor: who.id, client: in.Refs.Client, action: string(in.Action), thing: in.Elsewhere.On.Type,
 		own: in.Elsewhere.On.Owner == who.id, version: dec.PolicyVersion, outcome: dec.Outcome, code: dec.Code, ask: dec.Ask,
 	}
-	if !s.noted.first(x, s.Now()) {
-		s.Counted(string(audit.AccessDecided.Name()) + " " + dec.Outcome.String())
-		return s.answer(set, facts.Input, p, who, ref), nil
+	if !r.noted.first(x, r.Now()) {
+		r.Counted(string(audit.AccessDecided.Name()) + " " + dec.Outcome.String())
+		return r.answer(facts.Input, p, who), nil
 	}
-	_, err = s.Do.Do(ctx, in) // decides again: what is recorded is what is answered
+	_, err = r.Do.Do(ctx, in) // decides again: what is recorded is what is answered
 	p = problem.From(err)
 	if err != nil && (p == nil || p.Kind != problem.StepUp && p.Kind != problem.Denied) {
-		s.noted.forget(x)
+		r.noted.forget(x)
 		return answer{}, err
 	}
-	s.records.Add(1)
-	return s.answer(set, facts.Input, p, who, ref), nil
+	r.records.Add(1)
+	return r.answer(facts.Input, p, who), nil
 }
 
 // answer says a decision as AuthZEN does; p is nil if it is allowed. Only a person whose
 // own sign-in it is, or would be, is told which proof would do (mechanisms G3, A26).
-func (s *Server) answer(set *policy.Set, in policy.Input, p *problem.Error, who subject, ref string) answer {
+func (r *round) answer(in policy.Input, p *problem.Error, who subject) answer {
 	if p == nil {
-		s.stats[policy.Allow].Add(1)
+		r.stats[policy.Allow].Add(1)
 		return answer{Decision: true}
 	}
-	a := answer{Context: &reason{Ref: ref}}
+	a := answer{Context: &reason{Ref: r.ref}}
 	ch := p.Challenge
 	if p.Kind == problem.StepUp && ch != nil && (who.holder == nil || who.present) {
-		s.stats[policy.StepUp].Add(1)
+		r.stats[policy.StepUp].Add(1)
 		a.Context.ACRValues, a.Context.MaxAge = strings.Join(ch.ACRValues, " "), int64(ch.MaxAge/time.Second)
 		if ch.Public != "" {
 			a.Context.Words = map[string]string{"en": ch.Public}
 		}
 		return a
 	}
-	s.stats[policy.Deny].Add(1)
-	if r := set.MachineNeeds(in); r != assurance.None {
-		a.Context.ClientAssurance = assurance.MachineName(r)
+	r.stats[policy.Deny].Add(1)
+	if rung := r.set.MachineNeeds(in); rung != assurance.None {
+		a.Context.ClientAssurance = assurance.MachineName(rung)
 	}
 	return a
 }

@@ -35,14 +35,14 @@ func (p *place) document() *document {
 		return p.doc
 	}
 	resp, err := p.http.Get(p.issuer + "/v1/openapi.json")
-	ok(p.T, err)
+	ok(p.TB, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	ok(p.T, err)
+	ok(p.TB, err)
 	var doc struct {
 		Paths map[string]map[string]operation
 	}
-	ok(p.T, json.Unmarshal(text, &doc))
+	ok(p.TB, json.Unmarshal(text, &doc))
 	d := &document{ops: map[string]operation{}, schema: jsonschema.NewCompiler(), at: map[string]bool{}}
 	for path, methods := range doc.Paths {
 		for method, op := range methods {
@@ -50,9 +50,9 @@ func (p *place) document() *document {
 		}
 	}
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	ok(p.T, err)
+	ok(p.TB, err)
 	d.schema.DefaultDraft(jsonschema.Draft2020)
-	ok(p.T, d.schema.AddResource(documentURL, v))
+	ok(p.TB, d.schema.AddResource(documentURL, v))
 	p.doc = d
 	return d
 }
@@ -88,7 +88,7 @@ func (p *place) documented(r *http.Request, sent []byte, g got) {
 	d.at[r.Method+" "+r.URL.Path+" "+strconv.Itoa(g.status)] = true
 	path, method := r.URL.Path, strings.ToLower(r.Method)
 	if len(op.RequestBody.Content) > 0 {
-		err := d.fits(p.T, sent, "paths", path, method, "requestBody", "content", "application/json", "schema")
+		err := d.fits(p.TB, sent, "paths", path, method, "requestBody", "content", "application/json", "schema")
 		if g.status == http.StatusOK && err != nil {
 			p.Errorf("%s took what the document does not describe: %s: %v", path, sent, err)
 		}
@@ -99,7 +99,7 @@ func (p *place) documented(r *http.Request, sent []byte, g got) {
 		p.Errorf("%s %s: the document has no %d of %q", method, path, g.status, media)
 		return
 	}
-	if err := d.fits(p.T, []byte(g.text), "paths", path, method, "responses", strconv.Itoa(g.status), "content", media, "schema"); err != nil {
+	if err := d.fits(p.TB, []byte(g.text), "paths", path, method, "responses", strconv.Itoa(g.status), "content", media, "schema"); err != nil {
 		p.Errorf("%s %s: %s is not what the document says: %v", method, path, g.text, err)
 	}
 	for name := range says.Headers {

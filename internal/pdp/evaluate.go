@@ -41,7 +41,11 @@ func (s *Server) evaluation(w http.ResponseWriter, r *http.Request, c Caller, o 
 	if err != nil {
 		return err
 	}
-	a, err := s.decide(r.Context(), &c, q, web.RecordOf(r).Ref())
+	x, err := s.begin(r.Context(), c, web.RecordOf(r).Ref())
+	if err != nil {
+		return err
+	}
+	a, err := x.decide(r.Context(), q)
 	if err != nil {
 		return err
 	}
@@ -74,9 +78,13 @@ func (s *Server) evaluations(w http.ResponseWriter, r *http.Request, c Caller, o
 	case len(items) > maxItems:
 		return problem.Newf(problem.Invalid, "invalid_request", "There are more than %d evaluations.", maxItems)
 	}
+	x, err := s.begin(r.Context(), c, web.RecordOf(r).Ref())
+	if err != nil {
+		return err
+	}
 	out := make([]answer, 0, len(items))
 	for _, raw := range items {
-		a, err := s.item(r.Context(), &c, o, raw, web.RecordOf(r).Ref())
+		a, err := x.item(r.Context(), o, raw)
 		if err != nil {
 			return err
 		}
@@ -106,10 +114,10 @@ func semanticOf(o object) (string, error) {
 
 // item answers one of several. One that cannot be read is refused in its place, and the
 // others are answered.
-func (s *Server) item(ctx context.Context, c *Caller, top object, raw json.RawMessage, ref string) (answer, error) {
+func (r *round) item(ctx context.Context, top object, raw json.RawMessage) (answer, error) {
 	var own object
 	if err := json.Unmarshal(raw, &own); err != nil || own == nil {
-		return unanswered(wrong("An evaluation is an object."), ref), nil
+		return unanswered(wrong("An evaluation is an object."), r.ref), nil
 	}
 	whole := object{}
 	for _, name := range [...]string{"subject", "action", "resource", "context"} {
@@ -121,9 +129,9 @@ func (s *Server) item(ctx context.Context, c *Caller, top object, raw json.RawMe
 	}
 	q, err := ask(whole, false)
 	if err != nil {
-		return unanswered(err, ref), nil
+		return unanswered(err, r.ref), nil
 	}
-	return s.decide(ctx, c, q, ref)
+	return r.decide(ctx, q)
 }
 
 func unanswered(err error, ref string) answer {
@@ -141,13 +149,13 @@ func (s *Server) searchAction(w http.ResponseWriter, r *http.Request, c Caller, 
 	if err := onePage(o); err != nil {
 		return err
 	}
-	set, _, err := s.Policies(r.Context())
+	x, err := s.begin(r.Context(), c, "")
 	if err != nil {
 		return err
 	}
 	names := []string{}
 	for i := range c.Resources {
-		for _, p := range set.Places(c.Resources[i].URI) {
+		for _, p := range x.set.Places(c.Resources[i].URI) {
 			if name := string(p.Action); !slices.Contains(names, name) {
 				names = append(names, name)
 			}
@@ -161,7 +169,7 @@ func (s *Server) searchAction(w http.ResponseWriter, r *http.Request, c Caller, 
 		Page    map[string]string `json:"page"`
 		Results []found           `json:"results"`
 	}{map[string]string{"next_token": ""}, []found{}}
-	who, err := s.subject(r.Context(), &c, q)
+	who, err := x.subject(r.Context(), q)
 	if errors.Is(err, errHolder) {
 		return web.JSON(w, http.StatusOK, out)
 	}
@@ -169,7 +177,7 @@ func (s *Server) searchAction(w http.ResponseWriter, r *http.Request, c Caller, 
 		return err
 	}
 	for _, q.action = range names {
-		a, err := s.decided(r.Context(), &c, set, who, q, "")
+		a, err := x.decided(r.Context(), who, q)
 		if err != nil {
 			return err
 		}

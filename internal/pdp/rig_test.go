@@ -97,7 +97,7 @@ permit (principal is Person, action == Action::"own", resource) when { resource.
 // place is a whole server on a port, with resource servers that are its clients and
 // somebody who can sign in.
 type place struct {
-	*testing.T
+	testing.TB
 	issuer string
 	st     *server.State
 	srv    *server.Server
@@ -118,11 +118,11 @@ func ok(t testing.TB, err error) {
 	}
 }
 
-func open(t *testing.T) *place {
+func open(t testing.TB) *place {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ok(t, err)
 	p := &place{
-		T: t, issuer: fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port), http: &http.Client{Timeout: 15 * time.Second},
+		TB: t, issuer: fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port), http: &http.Client{Timeout: 15 * time.Second},
 		groups: map[string]string{}, secret: map[string]string{},
 	}
 	dir := t.TempDir()
@@ -169,14 +169,14 @@ func open(t *testing.T) *place {
 
 // run is a test on the same place.
 func (p *place) run(name string, f func(*testing.T)) {
-	was := p.T
-	defer func() { p.T = was }()
-	was.Run(name, func(t *testing.T) { p.T = t; f(t) })
+	was := p.TB
+	defer func() { p.TB = was }()
+	was.(*testing.T).Run(name, func(t *testing.T) { p.TB = t; f(t) })
 }
 
 func (p *place) seed(kind audit.Kind, c interface{ Change() }) {
 	p.Helper()
-	ok(p.T, p.st.Seed(p.Context(), kind, c))
+	ok(p.TB, p.st.Seed(p.Context(), kind, c))
 }
 
 // join makes somebody a member of a group.
@@ -199,7 +199,7 @@ func (p *place) person(sub, username string, groups ...string) {
 func (p *place) server(name, uri string) {
 	p.Helper()
 	self, err := p.st.Store.ResourceByURI(p.Context(), p.issuer+"/v1")
-	ok(p.T, err)
+	ok(p.TB, err)
 	v := secret.New(secret.ClientSecret)
 	p.secret[name] = v.Reveal()
 	svc := client.Service{ID: id.New(id.Service), Subject: id.Random(id.Service), Name: name, Purpose: "serves " + uri, ReviewBy: time.Now().Add(time.Hour), CreatedAt: time.Now()}
@@ -223,7 +223,7 @@ func (p *place) publish(schema, rules string, exceptions ...policy.Exception) {
 	src.Schema, src.Exceptions = schema, exceptions
 	src.Files = append(src.Files, policy.File{Name: "own.cedar", Text: rules})
 	_, err := policy.Compile(src)
-	ok(p.T, err)
+	ok(p.TB, err)
 	p.n++
 	p.seed(audit.PolicyPublished, ruleset.Publish{Version: ruleset.Version{N: p.n, Hash: src.Hash(), Source: src, Of: ruleset.NoVersion}})
 }
@@ -239,7 +239,7 @@ type got struct {
 func (p *place) post(as, path, body string, header ...string) got {
 	p.Helper()
 	r, err := http.NewRequest(http.MethodPost, p.issuer+path, strings.NewReader(body))
-	ok(p.T, err)
+	ok(p.TB, err)
 	r.Header.Set("Content-Type", "application/json")
 	if as != "" {
 		r.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(as+":"+p.secret[as])))
@@ -257,15 +257,15 @@ func (p *place) send(r *http.Request) got {
 	var sent []byte
 	if r.GetBody != nil {
 		body, err := r.GetBody()
-		ok(p.T, err)
+		ok(p.TB, err)
 		sent, err = io.ReadAll(body)
-		ok(p.T, err)
+		ok(p.TB, err)
 	}
 	resp, err := p.http.Do(r)
-	ok(p.T, err)
+	ok(p.TB, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	ok(p.T, err)
+	ok(p.TB, err)
 	g := got{resp.StatusCode, resp.Header, string(text)}
 	p.documented(r, sent, g)
 	return g
@@ -278,9 +278,9 @@ func (p *place) token(uri string, scopes ...string) string {
 	c := actor.Client{Issuer: p.issuer, ID: p.app.ClientID, Secret: p.secret["app"], Redirect: p.app.RedirectURIs[0], HTTP: p.http}
 	req := c.NewRequest(uri, scopes...)
 	q, err := p.dana.Authorize(req.Query)
-	ok(p.T, err)
+	ok(p.TB, err)
 	t, err := c.Redeem(req, q.Get("code"))
-	ok(p.T, err)
+	ok(p.TB, err)
 	return t.Access
 }
 
@@ -289,7 +289,7 @@ func (p *place) machine(name, uri string) string {
 	p.Helper()
 	g := p.form(name, "/oauth/token", "grant_type=client_credentials&scope=use&resource="+uri)
 	var t actor.Tokens
-	ok(p.T, json.Unmarshal([]byte(g.text), &t))
+	ok(p.TB, json.Unmarshal([]byte(g.text), &t))
 	if t.Access == "" {
 		p.Fatalf("%d %s", g.status, g.text)
 	}
