@@ -76,7 +76,6 @@ type announced struct {
 	GrantTypes   []string        `json:"grant_types"`
 	ResponseType []string        `json:"response_types"`
 	AuthMethod   string          `json:"token_endpoint_auth_method"`
-	Scope        string          `json:"scope"`
 	JWKS         json.RawMessage `json:"jwks"`
 	JWKSURI      string          `json:"jwks_uri"`
 	SoftwareID   string          `json:"software_id"`

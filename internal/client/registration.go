@@ -26,7 +26,6 @@ type Registration struct {
 	RedirectURIs []string        `json:"r"`
 	AuthMethod   AuthMethod      `json:"m"`
 	GrantTypes   []GrantType     `json:"g"`
-	Scopes       []string        `json:"s,omitempty"` // that it asked for; none: whatever it may
 	SecretHash   []byte          `json:"h,omitempty"` // of client_secret_*
 	JWKS         json.RawMessage `json:"k,omitempty"`
 	JWKSURI      string          `json:"u,omitempty"`
@@ -73,11 +72,6 @@ func ParseRegistration(data []byte, now time.Time) (Registration, error) {
 	if r.Demands.Signed && len(r.JWKS) == 0 && r.JWKSURI == "" {
 		return bad("A client whose requests must be signed needs its public keys, and private_key_jwt.")
 	}
-	for _, s := range strings.Fields(a.Scope) {
-		if ScopeToken(s) && !slices.Contains(r.Scopes, s) && len(r.Scopes) < MaxScopes {
-			r.Scopes = append(r.Scopes, s)
-		}
-	}
 	var why error
 	if r.RedirectURIs, why = goodRedirects(a.RedirectURIs); len(r.RedirectURIs) == 0 {
 		return Registration{}, invalid("invalid_redirect_uri", "No redirect URI is left that can be used: https, http on a loopback address, or a private-use scheme such as com.example.app.").Because(why)
@@ -98,11 +92,11 @@ func (r *Registration) WithSecret() (v secret.Value, has bool) {
 }
 
 // Client is the client that a registration makes, under its client_id. It has no
-// ID yet; what it may ask for is not its to say, only to narrow: Scopes.
+// ID yet; what it may ask for is not its to say.
 func (r Registration) Client(clientID string) Client {
 	c := Client{
 		ClientID: clientID, Name: r.Name, AuthMethod: r.AuthMethod, JWKS: r.JWKS, RedirectURIs: r.RedirectURIs, GrantTypes: r.GrantTypes,
-		Scopes: r.Scopes, ManagedBy: string(FromItself), CreatedAt: r.At,
+		ManagedBy: string(FromItself), CreatedAt: r.At,
 		Origin: Origin{Source: FromItself, Group: r.Fingerprint()},
 	}
 	c.JWKSURI = r.JWKSURI

@@ -905,7 +905,16 @@ func TestRegistrationFlood(t *testing.T) {
 		r.Errorf("%d of 100 were told to wait; %s then %s", throttled, before, r.rows())
 	}
 	r.clock.move(time.Minute)
-	r.registers(nativeApp)
+	short := r.registers(nativeApp)
+	// What it may ask for is not its to say, and takes no room in its name.
+	scopes := ""
+	for i := range 200 {
+		scopes += fmt.Sprintf(" mcp:tools.%d", i)
+	}
+	long := r.registers(strings.Replace(nativeApp, "{", `{"scope":"`+scopes+`",`, 1))
+	if len(asString(long["client_id"])) != len(asString(short["client_id"])) || long["scope"] != nil {
+		r.Errorf("with many scopes: %v", long)
+	}
 	for name, body := range map[string]string{"nothing": "", "not JSON": "client_name=x", "too long": `{"x":"` + strings.Repeat("x", 8<<10) + `"}`} {
 		if a := r.send(0, "POST", "/oauth/register", "application/json", strings.NewReader(body)); a.status != 400 || a.json(r)["error"] != "invalid_client_metadata" {
 			r.Errorf("%s: %d %s", name, a.status, a.body)
