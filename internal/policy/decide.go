@@ -11,13 +11,16 @@ import (
 const maxChallenges = 2
 
 // Decide answers one question. Facts that no policy may overrule come first,
-// then the climb (mechanisms A6). can is nil outside the server.
+// then what is somebody's right, then the climb (mechanisms A6). can is nil outside the server.
 func (s *Set) Decide(in Input, can Attainable) Decision {
 	if s == nil || s.eval == nil {
 		return refused("", CodeError, Reason{Policy: "none", Text: "No policy is loaded."})
 	}
 	if r, code := factual(in); code != "" {
 		return refused(s.version, code, r)
+	}
+	if r, ok := byRight(&in); ok {
+		return Decision{Outcome: Allow, Reasons: []Reason{r}, PolicyVersion: s.version}
 	}
 	in.Waived = s.waivers(&in, in.Context.Now)
 	d := s.climb(in, can)

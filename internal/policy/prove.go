@@ -53,6 +53,9 @@ func (s *Set) Prove(n Never) Proof {
 		}
 	}
 	for _, a := range n.Actions {
+		if Rightful(a) {
+			p.Unproven = fmt.Sprintf("%s: nobody can be kept from it by policies", a)
+		}
 		for _, kind := range Kinds() {
 			if len(n.Kinds) > 0 && !slices.Contains(n.Kinds, kind) {
 				continue
