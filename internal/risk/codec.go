@@ -22,7 +22,7 @@ func (h *History) MarshalBinary() ([]byte, error) {
 	b = append(b, form)
 	b = putTime(b, h.began, h.faded, h.whereAt, h.counted)
 	b = putFloat(b, h.events, h.usual, h.spread)
-	for _, w := range []window{h.hour, h.novel, h.failed, h.asked} {
+	for _, w := range []window{h.hour, h.novel, h.failed, {}} { // the last held what prompts hold now
 		b = putTime(putFloat(b, w.n), w.at)
 	}
 	for i := range h.hours {
@@ -63,7 +63,7 @@ func (h *History) UnmarshalBinary(b []byte) error {
 	var n History
 	n.began, n.faded, n.whereAt, n.counted = r.time(), r.time(), r.time(), r.time()
 	n.events, n.usual, n.spread = r.float(), r.float(), r.float()
-	for _, w := range []*window{&n.hour, &n.novel, &n.failed, &n.asked} {
+	for _, w := range []*window{&n.hour, &n.novel, &n.failed, {}} {
 		w.n, w.at = r.float(), r.time()
 	}
 	for i := range n.hours {

@@ -15,7 +15,6 @@ const (
 	Use     Did = iota // something was used or asked for, with what was proved earlier
 	SignIn             // the actor proved itself anew in this event
 	Failure            // a proof was wrong
-	Prompt             // the actor was asked for a proof that nobody here began, and did not answer
 )
 
 // Place is where a network is, as the operator's map says; zero if it is not known.

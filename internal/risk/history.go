@@ -45,7 +45,6 @@ type History struct {
 	spread  float32 // … and the mean of its square
 	counted time.Time
 	failed  window
-	asked   window // prompts that nobody answered
 	prompts []prompt
 	probed  time.Time // when too much of it was refused
 }
@@ -125,15 +124,11 @@ const trial = 24 * time.Hour
 // Learn remembers an event. Uses and sign-ins are learned only after they were
 // allowed: what was refused teaches nothing about the actor. proved says that a
 // person proved themselves for it; else what it was seen with is new for a day
-// more. Failures and unanswered prompts count for an hour.
+// more. Failures count for an hour.
 func (h *History) Learn(e Event, proved bool) {
 	at := e.At.Truncate(time.Second)
-	switch e.Did {
-	case Failure:
+	if e.Did == Failure {
 		h.failed.add(1, at)
-		return
-	case Prompt:
-		h.asked.add(1, at)
 		return
 	}
 	if h.began.IsZero() {
@@ -181,7 +176,7 @@ func (h *History) Merge(o *History) {
 	for _, p := range o.prompts {
 		h.asks(p)
 	}
-	if o.began.IsZero() && o.failed.n == 0 && o.asked.n == 0 {
+	if o.began.IsZero() && o.failed.n == 0 {
 		return
 	}
 	if h.began.IsZero() || !o.began.IsZero() && o.began.Before(h.began) {
@@ -202,7 +197,7 @@ func (h *History) Merge(o *History) {
 	if h.whereAt.Before(o.whereAt) {
 		h.where, h.whereAt = o.where, o.whereAt
 	}
-	for _, w := range []struct{ mine, other *window }{{&h.hour, &o.hour}, {&h.novel, &o.novel}, {&h.failed, &o.failed}, {&h.asked, &o.asked}} {
+	for _, w := range []struct{ mine, other *window }{{&h.hour, &o.hour}, {&h.novel, &o.novel}, {&h.failed, &o.failed}} {
 		if w.other.now(w.mine.at) > w.mine.n {
 			*w.mine = *w.other
 		}

@@ -16,6 +16,10 @@ import (
 // recent is how old a proof may be at band medium and high (policies/default).
 const recent = 15 * time.Minute
 
+// promptLife is how long a prompt waits for its person, as a step-up does, before it
+// counts as one that nobody answered.
+const promptLife = 10 * time.Minute
+
 // rates are what a run over made-up days gives.
 type rates struct {
 	personDays, prompted int // days on which somebody had to prove themselves once more
@@ -67,11 +71,13 @@ func measure(s risk.Settings, c population.Config, places bool) rates {
 		if over[x.Case] {
 			continue
 		}
-		if x.Did == risk.Failure || x.Did == risk.Prompt {
+		if x.Prompt {
+			h.Asked(x.At.String(), x.At, x.At.Add(promptLife), "")
+			continue
+		}
+		if x.Did == risk.Failure {
 			h.Learn(x.Event, false)
-			if x.Did == risk.Failure {
-				crowd.Failed(x.Network, strconv.Itoa(x.Actor), x.At)
-			}
+			crowd.Failed(x.Network, strconv.Itoa(x.Actor), x.At)
 			continue
 		}
 		a := s.Score(h, x.Event, crowd.Failing(x.Network, strconv.Itoa(x.Actor), x.At), nil)

@@ -95,10 +95,8 @@ func TestSignals(t *testing.T) {
 			e.At = e.At.Add(time.Hour)
 		}, 0, nil, "", risk.Low},
 		{"prompts", func(h *risk.History, e *risk.Event) {
-			for range 5 {
-				f := *e
-				f.Did = risk.Prompt
-				h.Learn(f, false)
+			for i := range 5 {
+				h.Asked(fmt.Sprint(i), e.At.Add(-time.Minute), e.At, "")
 			}
 		}, 0, nil, "prompts+50", risk.Medium},
 		{"a network from which others are tried", func(_ *risk.History, e *risk.Event) { e.Network = "192.0.2.0/24" }, 8, nil, "new_network+15 network_attacks+45", risk.High},
@@ -179,6 +177,10 @@ func TestHistory(t *testing.T) {
 			t.Fatalf("%+v\n%+v", a, b)
 		}
 		most = max(most, len(b))
+		if x.Prompt {
+			h.Asked(x.At.String(), x.At, x.At.Add(promptLife), risk.Low)
+			continue
+		}
 		h.Learn(x.Event, x.Did == risk.SignIn)
 	}
 	if most > 4<<10 || most < 500 {

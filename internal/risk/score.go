@@ -224,7 +224,7 @@ func (c *scoring) pressure(h *History, e Event, failing int) {
 	if n := h.failed.now(e.At); n >= 4 {
 		c.add(Failures, float64(n)/12, "%.0f proofs of this account were wrong in the last hour.", n)
 	}
-	if n := h.asked.now(e.At) + h.ignored(e.At, e.Transaction); n >= 2 {
+	if n := h.ignored(e.At, e.Transaction); n >= 2 {
 		c.add(Prompts, float64(n)/5, "%.0f prompts in the last hour that nobody answered, or with a no.", n)
 	}
 	if !h.probed.IsZero() && e.At.Sub(h.probed) < span {

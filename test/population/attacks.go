@@ -113,8 +113,8 @@ func (w *world) bombs(l *life, at time.Time, foe risk.Event) {
 	n := 4 + w.r.IntN(12)
 	for i := range n {
 		e := foe
-		e.At, e.Did = at.Add(time.Duration(i)*time.Minute), risk.Prompt
-		w.foe(Bombing, l.actor, e)
+		e.At = at.Add(time.Duration(i) * time.Minute)
+		w.out = append(w.out, Happening{Event: e, Prompt: true, Actor: l.actor, Attack: Bombing, Case: w.cases})
 	}
 	w.signsIn(Bombing, l, at.Add(time.Duration(n)*time.Minute), foe)
 }

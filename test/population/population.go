@@ -45,6 +45,7 @@ var Attacks = []Attack{StolenToken, NearbyProxy, Stuffing, Spraying, Bombing, De
 // Happening is one event with what the scorer must not see.
 type Happening struct {
 	risk.Event
+	Prompt bool   // it is no event: the actor was asked for a proof that nobody here began, and does not answer
 	Actor  int    // from 0; those below Config.People are people
 	Attack Attack // "" is somebody's normal day
 	Case   int    // which attack it belongs to, from 1; 0 is none
@@ -336,7 +337,7 @@ func (w *world) emit(l *life, at time.Time, did risk.Did, d device, inOffice boo
 		}
 		if !fresh && w.chance(0.001) {
 			ask := h
-			ask.Did, ask.Things, ask.At = risk.Prompt, nil, at.Add(time.Minute)
+			ask.Prompt, ask.Things, ask.At = true, nil, at.Add(time.Minute)
 			w.out = append(w.out, ask)
 		}
 	}
