@@ -31,7 +31,7 @@ type Grant struct {
 	Details   []resource.Element
 	CreatedAt time.Time
 	ExpiresAt time.Time
-	UsedAt    time.Time // coarse
+	UsedAt    time.Time // last, to the hour: see Used
 	Node      lineage.Node
 }
 
@@ -128,6 +128,15 @@ type Remember struct{ Consent }
 type Touch struct {
 	ID string
 	At time.Time
+}
+
+// usedEvery is how much newer a use is than the one remembered before it is, too.
+const usedEvery = time.Hour
+
+// Used is the change that remembers a use of the grant; ok is false where the last one
+// that is remembered is less than an hour older.
+func (g *Grant) Used(at time.Time) (t Touch, ok bool) {
+	return Touch{ID: g.ID, At: at}, at.Sub(g.UsedAt) >= usedEvery
 }
 
 // Family is a refresh family (mechanisms D3).

@@ -204,13 +204,16 @@ func (g refreshGrant) decide(t *tokenRequest, pr *presentation, given []string, 
 	}
 	switch pr.verdict {
 	case grant.Current:
+		if used, late := pr.grant.Used(now); late {
+			eff.Changes = []act.Change{used}
+		}
 		if f.Static {
 			pr.next = pr.token
 			return eff, nil
 		}
 		salt := grant.Salt()
 		pr.next = pr.token.Next(key, salt)
-		eff.Changes = []act.Change{f.Rotation(pr.token, pr.next, salt, t.network, t.client.Native, now)}
+		eff.Changes = append(eff.Changes, f.Rotation(pr.token, pr.next, salt, t.network, t.client.Native, now))
 	case grant.Replayed:
 		if pr.next, ok = f.Newest(pr.token, key); !ok {
 			return eff, problem.New(problem.Unavailable, "refresh_inconsistent", "The refresh token cannot be renewed right now.")

@@ -328,6 +328,38 @@ func TestRefreshLifetimes(t *testing.T) {
 	})
 }
 
+// TestLastUse: a refresh says when the grant was used last, to the hour, whether its
+// token is rotated or not.
+func TestLastUse(t *testing.T) {
+	t.Parallel()
+	engines(t, 1, func(r *rig) {
+		began := r.clock.now()
+		rotated := r.granted(r.app)
+		static := r.tokens(r.post("/oauth/token", r.asserted(form("grant_type", "authorization_code", "code", r.code(r.jwt), "code_verifier", r.verifier))))
+		used := func(when string, want time.Duration) {
+			r.Helper()
+			rotated = r.tokens(r.refresh(r.app, rotated.RefreshToken))
+			r.tokens(r.post("/oauth/token", r.asserted(form("grant_type", "refresh_token", "refresh_token", static.RefreshToken))))
+			grants := got(r.nodes[0].store.GrantsOf(t.Context(), r.person.ID))(r)
+			if len(grants) != 2 {
+				r.Fatalf("%d grants", len(grants))
+			}
+			for _, g := range grants {
+				if at := g.UsedAt.Sub(began).Round(time.Minute); at != want {
+					r.Errorf("%s: used %v after it began, want %v", when, at, want)
+				}
+			}
+		}
+		used("at once", 0)
+		r.clock.move(59 * time.Minute)
+		used("within the hour", 0)
+		r.clock.move(2 * time.Minute)
+		used("after it", 61*time.Minute)
+		r.clock.move(30 * time.Minute)
+		used("and again", 61*time.Minute)
+	})
+}
+
 func TestRefreshNarrowsOnly(t *testing.T) {
 	t.Parallel()
 	r := onSQLite(t)

@@ -123,7 +123,7 @@ func (r *rows) person(ctx context.Context, id string) (*account.Person, error) {
 	})
 }
 
-// grant reads a grant: it never changes but by ending.
+// grant reads a grant: it never changes but by ending, and by when it was used last.
 func (r *rows) grant(ctx context.Context, id string) (*grant.Grant, error) {
 	return read(r, "grant", id, func(g *grant.Grant) lineage.Node { return g.Node }, func() (grant.Grant, error) {
 		return r.s.Grants.Grant(ctx, id)
