@@ -209,7 +209,7 @@ func TestAssuranceIsRecorded(t *testing.T) {
 					t.Fatalf("%s: %v", k, err)
 				}
 			})
-			want := audit.Shown{Device: "known", TokenAge: 7 * time.Minute, TokenBound: true, HasToken: true, ProvedAgo: 2 * time.Minute}
+			want := audit.Shown{Device: "known", TokenAge: 7 * time.Minute, HasToken: true, ProvedAgo: 2 * time.Minute}
 			if l.Assurance != "phr" || l.Proofs != "passkey" || l.Shown != want || len(l.Reasons) == 0 || l.Reasons[0] != "policy.publish" || l.Refused != fails {
 				t.Errorf("%s: %+v", k, l)
 			}

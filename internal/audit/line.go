@@ -43,11 +43,10 @@ type Line struct {
 
 // Shown is what a decision saw of a person and of what they came with.
 type Shown struct {
-	Device     string        // managed, known or unknown; "" where nothing is recorded
-	ProvedAgo  time.Duration // when the highest rung was reached, before the act; below 0: nothing was proved
-	HasToken   bool          // they came with an access token,
-	TokenAge   time.Duration // of this age,
-	TokenBound bool          // bound to a key that was shown
+	Device    string        // managed, known or unknown; "" where nothing is recorded
+	ProvedAgo time.Duration // when the highest rung was reached, before the act; below 0: nothing was proved
+	HasToken  bool          // they came with an access token,
+	TokenAge  time.Duration // of this age
 }
 
 // shown reads what a part keeps of what was seen.
@@ -64,7 +63,7 @@ func shown(part []byte) (s Shown) {
 		s.ProvedAgo = -1
 	}
 	if t := said.Saw.Token; t != nil {
-		s.HasToken, s.TokenAge, s.TokenBound = true, time.Duration(t.Age)*time.Millisecond, t.Bound
+		s.HasToken, s.TokenAge = true, time.Duration(t.Age)*time.Millisecond
 	}
 	return s
 }
