@@ -56,14 +56,6 @@ func HandleOf(subject string) []byte {
 	return b[:]
 }
 
-// SubjectOf is the person's subject that a user handle names; "" if it is none.
-func SubjectOf(handle []byte) string {
-	if len(handle) != 16 {
-		return ""
-	}
-	return id.Encode(id.Person, [16]byte(handle))
-}
-
 // holder adapts Holder to the library.
 type holder struct{ Holder }
 
