@@ -113,7 +113,7 @@ func (s *Server) invitation(w http.ResponseWriter, r *http.Request) error {
 		Ceremony: view.Ceremony{Options: "/invite/options", Finish: "/invite/finish", Hidden: hidden},
 	}
 	if m.By == "" {
-		m.By = "an administrator"
+		m.By = "An administrator"
 	}
 	if in.admin {
 		m.Role = "administrator"

@@ -250,6 +250,7 @@ func TestWaysBackIn(t *testing.T) {
 	stopped(t, d, ola, codes)
 	twoAdministrators(t, d, dana, sam, ola)
 	temporaryPass(t, d, dana, ola)
+	fromTheHost(t, d)
 }
 
 // begins a recovery with a code, without JavaScript.
@@ -444,4 +445,29 @@ func temporaryPass(t *testing.T, d *deployment, dana, ola *somebody) {
 	} else {
 		resp.Body.Close()
 	}
+}
+
+// fromTheHost makes another administrator with a link that only whoever is root on the
+// server's machine gets, and that works once.
+func fromTheHost(t *testing.T, d *deployment) {
+	t.Helper()
+	link, err := d.state.RecoverAdmin(t.Context(), "kim")
+	check(t, err)
+	kim := d.browser()
+	kim.key = kim.AddAuthenticator(chrome.AuthenticatorOptions{})
+	kim.Navigate(link)
+	kim.WaitText("Create account with a passkey")
+	kim.Inspect("administrator recovered from the host")
+	kim.press("Create account with a passkey")
+	kim.WaitText("Add a second passkey")
+	kim.ClickText("Continue with one passkey")
+	kim.WaitText("Make recovery codes")
+	kim.ClickText("Continue without codes")
+	kim.WaitText("Hello, kim")
+	kim.open("/admin/recoveries")
+	kim.WaitText("Recoveries")
+	kim.Inspect("recoveries of a recovered administrator")
+	again := d.browser()
+	again.Navigate(link)
+	again.WaitText("This invitation was already used")
 }
