@@ -89,13 +89,26 @@ func (d *Doer) scores(in *Intent) bool {
 	return d.Risk != nil && in.From.Asked && in.Refs.Actor != "" && (in.Refs.Kind == policy.KindPerson || in.Refs.Kind == policy.KindService || in.Refs.Kind == policy.KindAgent)
 }
 
+// through are the nodes that an actor acts with: not what of others the act is about,
+// whose compromise would otherwise speak against whoever comes to their help.
+func through(in *Intent, f *Facts) []lineage.Node {
+	r := &in.Refs
+	if len(r.Target) == 0 || f.Input.Resource.Owner == r.Actor {
+		return f.Nodes
+	}
+	with := append([]string{r.Actor, r.Session, r.Grant, r.Family, r.Client, r.Resource}, slices.Concat(r.Credential, r.Under, r.Resources)...)
+	return slices.DeleteFunc(slices.Clone(f.Nodes), func(n lineage.Node) bool {
+		return slices.Contains(r.Target, n.ID) && !slices.Contains(with, n.ID)
+	})
+}
+
 // origin is where an intent comes from with all that it touches.
 func origin(in *Intent, f *Facts) Origin {
 	o := in.From
 	o.Things = slices.Clone(o.Things)
 	o.Things = append(o.Things, string(in.Action))
-	for i := range f.Nodes {
-		o.Through = append(o.Through, f.Nodes[i].ID)
+	for _, n := range through(in, f) {
+		o.Through = append(o.Through, n.ID)
 	}
 	o.Transaction = Transaction(in.For, in.Refs.Session, in.From.Device)
 	for _, s := range in.Refs.Scopes {
@@ -198,11 +211,11 @@ func (d *Doer) probed(ctx context.Context, in *Intent, f *Facts, at time.Time) {
 		what = append(append(what, "\x00"), more...)
 	}
 	var nodes []string
-	for i := range f.Nodes {
-		switch f.Nodes[i].Kind {
+	for _, n := range through(in, f) {
+		switch n.Kind {
 		case lineage.Client, lineage.Resource, lineage.Group: // others are below them, too
 		default:
-			nodes = append(nodes, f.Nodes[i].ID)
+			nodes = append(nodes, n.ID)
 		}
 	}
 	if !d.Risk.Refused(in.Refs.Actor, nodes, strings.Join(what, "\x00"), at) {

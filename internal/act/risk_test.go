@@ -255,6 +255,40 @@ func TestWhence(t *testing.T) {
 	}
 }
 
+// TestWhatIsSaidOfOthersIsTheirs: a report of somebody's account counts for them, and not
+// for whoever does something about it; one of the session that somebody ends counts where
+// it is the session that they are in.
+func TestWhatIsSaidOfOthersIsTheirs(t *testing.T) {
+	r := newRig(t)
+	p, boss := r.person("dana"), r.person("sam")
+	theirs, own := r.session(p.ID, r.proof(p.ID)), r.session(boss.ID, r.proof(boss.ID))
+	d := r.scored()
+	for _, x := range []struct{ id, kind, about, thing string }{{"sig_1", "account_compromised", risk.AboutPerson, p.ID}, {"sig_2", "session_hijacked", risk.AboutSession, theirs.ID}} {
+		r.seed(profile.Told{Report: profile.Report{ID: x.id, Kind: x.kind, About: x.about, Thing: x.thing, Points: 60, Source: x.id, Name: "EDR", At: r.time(), Until: r.time().Add(time.Hour)}})
+	}
+	for _, tc := range []struct {
+		name   string
+		who    account.Person
+		ses    session.Session
+		target string
+		want   string
+	}{
+		{"nothing of anybody's", boss, own, "", risk.Low},
+		{"the account", boss, own, p.ID, risk.Low},
+		{"their session", boss, own, theirs.ID, risk.Low},
+		{"the owner, their session", p, theirs, theirs.ID, risk.High},
+		{"the owner, themselves", p, theirs, p.ID, risk.High},
+	} {
+		in := reads(tc.who, tc.ses, "")
+		if in.Action, in.Refs.Owner = policy.SessionEnd, ""; tc.target != "" {
+			in.Refs.Target = []string{tc.target}
+		}
+		if now, _ := r.band(d, in); now != tc.want {
+			t.Errorf("%s: %s, not %s", tc.name, now, tc.want)
+		}
+	}
+}
+
 // TestAskedOfSomebodyCountsForNobody: what a resource server asks about somebody without a
 // token of theirs, and is refused, is neither probing of theirs nor theirs to be looked at.
 func TestAskedOfSomebodyCountsForNobody(t *testing.T) {
