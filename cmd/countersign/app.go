@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -128,7 +127,7 @@ func (a *app) open() (*clilogin.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &clilogin.Profile{Store: store, Name: a.profile, ClientID: clientID, App: "countersign"}
+	p := &clilogin.Profile{Store: store, Name: a.profile, ClientID: clientID, App: "countersign", Now: a.now}
 	if a.debug {
 		p.HTTP = &http.Client{Transport: &tracer{out: a.err, next: http.DefaultTransport}}
 	}
@@ -142,8 +141,6 @@ func (a *app) prompter(noBrowser bool) clilogin.Prompter {
 	}
 	return &terminal{app: a, noBrowser: noBrowser}
 }
-
-func (a *app) now() time.Time { return time.Now() }
 
 func (a *app) version() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Say which release this is", Args: cobra.NoArgs, RunE: a.do(func(context.Context, []string) error {

@@ -1,7 +1,8 @@
 // Package ladder walks the risk ladder of the default policies from outside: the
 // whole server in this process behind a proxy that says where requests come from, a
-// real Chromium, and the real command line. Its clock begins in the past and is moved
-// by hand until it is right: the command line knows no other.
+// real Chromium, and the real command line. The server's clock is moved by hand: from the
+// past until it is right, because the command line knows no other; or ahead, together with
+// that of a command that was built with another clock and is the same in all else.
 package ladder
 
 import (
@@ -47,6 +48,27 @@ import (
 // the address that it is given to the file named here.
 const openVariable = "COUNTERSIGN_LADDER_OPENED"
 
+// clockVariable says how far ahead the clock of the command line is, where it was built
+// with clockFile.
+const (
+	clockVariable = "COUNTERSIGN_LADDER_AHEAD"
+	clockFile     = `package main
+
+import (
+	"os"
+	"time"
+)
+
+func (a *app) now() time.Time {
+	ahead, err := time.ParseDuration(os.Getenv("` + clockVariable + `"))
+	if err != nil {
+		panic(err)
+	}
+	return time.Now().Add(ahead)
+}
+`
+)
+
 type tests func() int
 
 func (f tests) Run() int { return f() }
@@ -67,6 +89,7 @@ const (
 	next    = "198.51.101.7" // another network of the same country
 	abroad  = "203.0.113.9"
 	further = "192.0.2.9"
+	away    = "198.18.7.9"
 )
 
 // deployment is a running server.
@@ -190,7 +213,7 @@ func atlas(t *testing.T, dir string) string {
 	t.Helper()
 	w, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: "Test-Country", IncludeReservedNetworks: true})
 	check(t, err)
-	for prefix, country := range map[string]string{home: "NO", next: "NO", abroad: "BR", further: "JP"} {
+	for prefix, country := range map[string]string{home: "NO", next: "NO", abroad: "BR", further: "JP", away: "NZ"} {
 		_, n, err := net.ParseCIDR(prefix + "/24")
 		check(t, err)
 		check(t, w.Insert(n, mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String(country)}}))
@@ -290,7 +313,7 @@ func (d *deployment) terminal() *terminal { return &terminal{d, d.t.TempDir()} }
 
 func (c *terminal) env(more ...string) []string {
 	without := []string{"COUNTERSIGN_", "XDG_", "BROWSER=", "SSH_", "CI=", "HOME=", "DISPLAY="}
-	return program.Environment(without, append([]string{"HOME=" + c.home, "COUNTERSIGN_INTERACTIVE=1", "NO_COLOR=1", "SSL_CERT_FILE=" + c.ca}, more...)...)
+	return program.Environment(without, append([]string{clockVariable + "=" + time.Duration(c.ahead.Load()).String(), "HOME=" + c.home, "COUNTERSIGN_INTERACTIVE=1", "NO_COLOR=1", "SSL_CERT_FILE=" + c.ca}, more...)...)
 }
 
 // run runs a command that opens no browser.

@@ -6,11 +6,13 @@ package program
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,9 +35,43 @@ var built struct {
 // returns the path of the program. Run removes it.
 func Build(t testing.TB, name string) string {
 	t.Helper()
+	return build(t, name, name)
+}
+
+// BuildWith is Build with files of cmd/<name> replaced: by name, with what stands in them
+// instead. One program of each name is built so.
+func BuildWith(t testing.TB, name string, files map[string]string) string {
+	t.Helper()
+	at, err := exec.Command("go", "list", "-f", "{{.Dir}}", module+"/cmd/"+name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	replace := map[string]string{}
+	for file, text := range files {
+		path := filepath.Join(dir, file)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(strings.TrimSpace(string(at)), file)] = path
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(path, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return build(t, name, name+"-replaced", "-overlay", path)
+}
+
+// build compiles cmd/<name> to a file, unless it was.
+func build(t testing.TB, name, to string, flags ...string) string {
+	t.Helper()
 	built.Lock()
 	defer built.Unlock()
-	if path := built.paths[name]; path != "" {
+	if path := built.paths[to]; path != "" {
 		return path
 	}
 	if built.dir == "" {
@@ -45,13 +81,13 @@ func Build(t testing.TB, name string) string {
 		}
 		built.dir, built.remove, built.paths = dir, remove, map[string]string{}
 	}
-	path := filepath.Join(built.dir, name)
-	cmd := exec.Command("go", "build", "-o", path, module+"/cmd/"+name)
+	path := filepath.Join(built.dir, to)
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags, []string{module + "/cmd/" + name})...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", name, err, said)
 	}
-	built.paths[name] = path
+	built.paths[to] = path
 	return path
 }
 
