@@ -50,6 +50,9 @@ type bundle struct {
 	hc   *http.Client
 	with Policies
 
+	keep    *keep  // nil: nowhere
+	content string // of what is held, if it is kept; run's alone, and recall's before
+
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	ready  chan struct{} // closed at the first good bundle
@@ -107,11 +110,18 @@ func (t *Token) tellsOwner(on Resource) bool {
 }
 
 func newBundle(v *Verifier) *bundle {
-	return &bundle{v: v, hc: v.toward(v.cfg.Issuer + "/v1"), with: v.cfg.Policies, ready: make(chan struct{}), wake: make(chan struct{}, 1), began: time.Now()}
+	return &bundle{v: v, with: v.cfg.Policies, ready: make(chan struct{}), wake: make(chan struct{}, 1), began: time.Now()}
 }
 
-func (b *bundle) start() {
-	ctx, cancel := context.WithCancel(context.Background())
+// start holds what was kept, if New did not, and begins to read.
+func (b *bundle) start(ctx context.Context) {
+	if b.keep != nil && b.held.Load() == nil {
+		if err := b.recall(ctx); err != nil {
+			b.v.log.Warn("the policies that were kept are not used", "err", err)
+		}
+	}
+	b.hc = b.v.toward(b.v.cfg.Issuer + "/v1")
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	b.cancel = cancel
 	b.wg.Go(func() { b.run(ctx) })
 }
@@ -266,6 +276,7 @@ func (b *bundle) take(ctx context.Context, body []byte, was *heldPolicies) error
 		return errors.New("it is not of now")
 	}
 	if was != nil && head.Epoch == was.epoch && head.Policy == was.version && head.Hash == was.hash {
+		b.keeps(doc.Head, head)
 		return nil
 	}
 	if was != nil {
@@ -281,7 +292,22 @@ func (b *bundle) take(ctx context.Context, body []byte, was *heldPolicies) error
 		return err
 	}
 	b.held.Store(next)
+	if doc.Content != "" {
+		b.content = doc.Content
+	}
+	b.keeps(doc.Head, head)
 	return nil
+}
+
+// keeps keeps what was just taken.
+func (b *bundle) keeps(jws string, head *jose.BundleHead) {
+	if b.keep == nil {
+		b.content = ""
+		return
+	}
+	if err := b.keep.write(b.v.meta, b.v.keys.set.Load(), jws, head.Hash, b.content, b.v.now()); err != nil {
+		b.v.log.Warn("keep the policies", "err", err)
+	}
 }
 
 // verify checks a head, whichever spelling of the audience the issuer uses.

@@ -180,6 +180,16 @@ func (f *feed) judge(t *Token) (ended bool, age time.Duration, synced bool) {
 	return false, time.Since(f.good), f.synced
 }
 
+// began reports whether the feed ever had a snapshot.
+func (f *feed) began() bool {
+	select {
+	case <-f.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // The reasons why a stream ended that are not the network's.
 var (
 	errFrame = errors.New("a frame was not the next good one")

@@ -54,6 +54,15 @@ type Config struct {
 	// for what they can decide: pep.Engine() of package pep. It needs Client. nil: each
 	// Authorize asks the issuer.
 	Policies Policies
+	// Keep is a folder for this server alone, in which the policies held are kept, with
+	// the issuer's metadata and keys; it is made if it is not there. With it New begins
+	// although the issuer does not answer, and Authorize decides, by the policies that
+	// were last in force, what the action's stated outage answer lets it, up to 24 hours
+	// after the issuer said so. Whoever writes to the folder decides with it: protect it
+	// like the key in Client. What has ended is not kept: until the feed is heard, tokens
+	// are introspected, and if that fails only routes with OutageAllow accept them.
+	// "": New fails. It needs Policies.
+	Keep string
 	// HTTP reaches the issuer; nil is one with a time limit of 10 s. Redirects
 	// are never followed. Its Timeout does not apply to the feed.
 	HTTP *http.Client
@@ -83,6 +92,7 @@ type Verifier struct {
 	feed      *feed   // nil with NoFeed
 	bundle    *bundle // nil without Policies
 	asker     *asker  // nil without Client
+	alone     bool    // it began without the issuer, with what was kept
 	log       *slog.Logger
 	now       func() time.Time
 }
@@ -120,12 +130,19 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	if cfg.Policies != nil && !cfg.Client.confidential() {
 		return nil, errors.New("countersign: Policies needs Client with a key or secret, by which the issuer knows whose they are")
 	}
-	var err error
-	if v.meta, err = Discover(ctx, cfg.Issuer, cfg.HTTP); err != nil {
-		return nil, err
+	if cfg.Keep != "" && cfg.Policies == nil {
+		return nil, errors.New("countersign: Keep keeps policies, and needs Policies")
 	}
-	v.keys = &keyCache{url: v.meta.JWKSURI, hc: plainClient(cfg.HTTP), now: v.now}
-	if err := v.keys.load(ctx); err != nil {
+	if cfg.Policies != nil {
+		v.bundle = newBundle(v)
+		if cfg.Keep != "" {
+			var err error
+			if v.bundle.keep, err = newKeep(cfg.Keep, cfg.Issuer, cfg.Audience); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := v.meet(ctx); err != nil {
 		return nil, err
 	}
 	if !cfg.Client.confidential() {
@@ -139,9 +156,8 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	v.source = NewTokenSource(&MemoryStore{}, v.client.CredentialsRenewal(cfg.Issuer+"/v1", feedScope))
 	v.source.now = v.now
 	v.asker = &asker{hc: v.toward(cfg.Issuer + pathAccess), began: time.Now()}
-	if cfg.Policies != nil {
-		v.bundle = newBundle(v)
-		v.bundle.start()
+	if v.bundle != nil {
+		v.bundle.start(ctx)
 	}
 	if !cfg.NoFeed {
 		v.feed = newFeed(v)
@@ -443,7 +459,11 @@ func (v *Verifier) standing(ctx context.Context, t *Token, sensitive bool, onOut
 	case ended:
 		return errRevoked
 	case !synced:
-		return v.introspect(ctx, t)
+		err := v.introspect(ctx, t)
+		if v.alone && !v.feed.began() && onOutage == OutageAllow && !sensitive && silent(ctx, err) {
+			return nil // it began cut off, and is
+		}
+		return err
 	case age <= staleAfter, age <= outageAfter && !sensitive:
 		return nil
 	case age <= outageAfter || onOutage == OutageIntrospect || onOutage == OutageAllow && sensitive:

@@ -69,6 +69,8 @@ type issuer struct {
 	status int    // of none; 0 is 503
 	asked  atomic.Int64
 	served atomic.Int64
+	down   atomic.Bool  // it answers nothing but 503
+	ahead  atomic.Int64 // of the clock of tokens
 }
 
 func ok(t testing.TB, err error) {
@@ -89,7 +91,13 @@ func newIssuer(t testing.TB) *issuer {
 		return s
 	}
 	mux := http.NewServeMux()
-	srv := httptest.NewServer(mux)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if i.down.Load() {
+			http.Error(w, "{}", http.StatusServiceUnavailable)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
 	t.Cleanup(srv.Close)
 	i.url = srv.URL
 	put := func(w http.ResponseWriter, v any) {
@@ -97,7 +105,7 @@ func newIssuer(t testing.TB) *issuer {
 		_ = json.NewEncoder(w).Encode(v)
 	}
 	mux.HandleFunc("/.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
-		put(w, map[string]string{"issuer": i.url, "token_endpoint": i.url + "/token", "jwks_uri": i.url + "/jwks"})
+		put(w, map[string]string{"issuer": i.url, "token_endpoint": i.url + "/token", "introspection_endpoint": i.url + "/introspect", "jwks_uri": i.url + "/jwks"})
 	})
 	mux.HandleFunc("/jwks", func(w http.ResponseWriter, _ *http.Request) {
 		put(w, &jose.JWKSet{Keys: []jose.JWK{{Key: key.Public(), KeyID: "k", Algorithm: jose.ES256}}})
@@ -183,8 +191,8 @@ func (i *issuer) say(text string) {
 	i.mu.Unlock()
 }
 
-func (i *issuer) point(edit ...func(*countersign.Config)) *countersign.Verifier {
-	i.Helper()
+// config is of a resource server.
+func (i *issuer) config(edit ...func(*countersign.Config)) countersign.Config {
 	cfg := countersign.Config{
 		Issuer: i.url, Audience: aud, AllowBearer: true, NoFeed: true, Policies: pep.Engine(),
 		Client: countersign.ClientAuth{ID: "deploy-api", Secret: "s"},
@@ -192,7 +200,12 @@ func (i *issuer) point(edit ...func(*countersign.Config)) *countersign.Verifier 
 	for _, e := range edit {
 		e(&cfg)
 	}
-	v, err := countersign.New(i.Context(), cfg)
+	return cfg
+}
+
+func (i *issuer) point(edit ...func(*countersign.Config)) *countersign.Verifier {
+	i.Helper()
+	v, err := countersign.New(i.Context(), i.config(edit...))
 	ok(i, err)
 	i.Cleanup(v.Close)
 	return v
@@ -215,9 +228,9 @@ var machine = holder{sub: "svc_0123456789ABCDEFGHJKMNPQRS"}
 
 func (i *issuer) token(h holder) string {
 	i.Helper()
-	now := time.Now()
+	now := time.Now().Add(time.Duration(i.ahead.Load()))
 	c := jose.AccessTokenClaims{
-		Issuer: i.url, Subject: h.sub, Audience: jose.Audience{aud}, ClientID: "app", JTI: "rec_1", Scope: "use",
+		Issuer: i.url, Subject: h.sub, Audience: jose.Audience{aud}, ClientID: "app", JTI: "rec_1", Scope: "use", Lineage: []string{"AAAAAAAAAAAA"},
 		IssuedAt: jose.Date(now), ExpiresAt: jose.Date(now.Add(5 * time.Minute)), ACR: h.acr, Actor: h.act,
 	}
 	if h.acr != "" {
