@@ -102,6 +102,7 @@ type Config struct {
 	Factors    Factors
 	Imports    Imports
 	Policies   ruleset.Store
+	Book       *ruleset.Book // the server's own: sets are compiled once
 	Rollouts   Rollouts
 	State      State
 	Log        Log
@@ -135,7 +136,6 @@ type Config struct {
 // API serves /v1.
 type API struct {
 	Config
-	book     *ruleset.Book
 	mux      *http.ServeMux
 	huma     huma.API
 	ops      []operation
@@ -149,13 +149,13 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Rollouts == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.ClientAddr == nil || c.Tree == nil ||
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Book == nil || c.Rollouts == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.ClientAddr == nil || c.Tree == nil ||
 		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil || c.Reports == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
 	adoptHuma()
 	a := &API{
-		Config: c, mux: http.NewServeMux(), book: &ruleset.Book{Store: c.Policies, Rollouts: c.Rollouts},
+		Config: c, mux: http.NewServeMux(),
 		verified: newGenerations[*jose.AccessTokenClaims](tokenLife, verifiedCap), seen: newGenerations[struct{}](replayLife, replayCap),
 		learned: newGenerations[struct{}](tokenLife, verifiedCap),
 	}

@@ -221,11 +221,11 @@ func (a *API) readReadiness(ctx context.Context, _ *call, in *readinessIn) (*rea
 	if err != nil {
 		return nil, err
 	}
-	inForce, err := a.book.Set(ctx, r.Base)
+	inForce, err := a.Book.Set(ctx, r.Base)
 	if err != nil {
 		return nil, err
 	}
-	candidate, err := a.book.Candidate(ctx, r.N)
+	candidate, err := a.Book.Candidate(ctx, r.N)
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +318,7 @@ func (a *API) stepRollout(ctx context.Context, c *call, n int64, verb ruleset.Ve
 	if err != nil {
 		return nil, err
 	}
-	check, err := a.book.Step(ctx, &r, verb, a.now())
+	check, err := a.Book.Step(ctx, &r, verb, a.now())
 	if err != nil {
 		return nil, err
 	}
