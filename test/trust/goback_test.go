@@ -54,6 +54,7 @@ func TestGoingBack(t *testing.T) {
 		"sqlite, replayed": {false, true}, "sqlite, unknown": {false, false}, "postgres, replayed": {true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			dsn := ""
 			if c.postgres {
 				dsn = pgtest.Start(t)

@@ -19,6 +19,7 @@ func TestGoingBackWitness(t *testing.T) {
 	beside(t)
 	for name, postgres := range map[string]bool{"sqlite": false, "postgres": true} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			dsn := ""
 			if postgres {
 				dsn = pgtest.Start(t)
