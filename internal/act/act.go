@@ -60,8 +60,18 @@ type Facts struct {
 	// Rollout is the one that runs, nil if none does. It moves in the same way, and is
 	// shared: nobody changes it.
 	Rollout *policy.Rollout
+	// Device is the one that the grant was given out on, for use there; "" if that is not
+	// known.
+	Device  string
+	Managed []Managed // devices of the actor's that are the operator's, among those that the act may be on
 	Guard   []Version
 	Risk    risk.Assessment // zero if none was scored
+}
+
+// Managed is a device that is the operator's before Until.
+type Managed struct {
+	Device string
+	Until  time.Time
 }
 
 // Expiry is when a referenced session, grant or family stops being usable.

@@ -56,6 +56,8 @@ type Doer struct {
 	// Zone names the operator's zone that a network is in, "" if it is in none; nil: there
 	// are none.
 	Zone func(netip.Prefix) string
+	// ManagesDevices says that policies may ask for a device that is the operator's.
+	ManagesDevices bool
 	// Slow holds an answer back, or until ctx ends; nil: by the clock of the machine.
 	Slow func(ctx context.Context, long time.Duration)
 	Now  func() time.Time // nil: time.Now

@@ -21,6 +21,7 @@ type Origin struct {
 	Shown   bool     // a device could be shown; false where nothing can show one
 	Device  string   // id of the device that was shown, "" if none was
 	New     bool     // … which the act itself gives out
+	Managed bool     // … which is the operator's; Do fills it in
 	Things  []string // what it touches beside the act's action and scopes
 	// Known says that it was learned already, as a part of the same use: it is scored, and
 	// teaches nothing more.
@@ -105,6 +106,7 @@ func through(in *Intent, f *Facts) []lineage.Node {
 // origin is where an intent comes from with all that it touches.
 func origin(in *Intent, f *Facts) Origin {
 	o := in.From
+	o.Managed = o.Shown && f.Input.Context.DeviceManaged // of a token nobody knows where it is now
 	o.Things = slices.Clone(o.Things)
 	o.Things = append(o.Things, string(in.Action))
 	for _, n := range through(in, f) {

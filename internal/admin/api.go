@@ -56,6 +56,8 @@ type Access interface {
 	SessionsOf(ctx context.Context, person string) ([]session.Session, error)
 	Session(ctx context.Context, id string) (session.Session, error)
 	Device(ctx context.Context, id string) (session.Device, error)
+	// DevicesOf is that of session.Store.
+	DevicesOf(ctx context.Context, person string) ([]session.Known, error)
 	Grant(ctx context.Context, id string) (grant.Grant, error)
 	GrantsOf(ctx context.Context, person string) ([]grant.Grant, error)
 }
@@ -168,6 +170,7 @@ func New(c Config) (*API, error) {
 	a.resources()
 	a.issuers()
 	a.sessions()
+	a.devices()
 	a.recoveries()
 	a.reviews()
 	a.factors()

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -159,6 +160,15 @@ func (a *API) showPerson(ctx context.Context, id string) (*personOut, error) {
 	}
 	v, err := a.viewPerson(ctx, p)
 	return &personOut{Tagged{tag(p.Node)}, v}, err
+}
+
+// tokenPerson is a person by id, or by what tokens call them.
+func (a *API) tokenPerson(ctx context.Context, ref string) (account.Person, error) {
+	p, err := a.Directory.Person(ctx, ref)
+	if errors.Is(err, problem.NotFound) {
+		p, err = a.Directory.PersonBySubject(ctx, ref)
+	}
+	return p, err
 }
 
 // reasoned reads the reason of an act: words for people.

@@ -229,6 +229,9 @@ func (a *API) endSession(ctx context.Context, c *call, in *endSessionIn) (*ended
 		for _, n := range e.nodes {
 			list = append(list, lineage.End{ID: n, Why: "ended"})
 		}
+		if e.kind == audit.DeviceEnded && e.owner != "" { // it goes on for others, and is not the operator's for this one
+			list = append(list, session.Unmanage{Device: in.ID, Person: e.owner})
+		}
 		return list, nil
 	}
 	out, err := a.carryOut(ctx, c, ch)

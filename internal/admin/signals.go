@@ -165,10 +165,7 @@ func (a *API) subject(ctx context.Context, about SignalAbout, r *profile.Report)
 	r.Thing = about.ID
 	switch about.Type {
 	case risk.AboutPerson:
-		p, err := a.Directory.Person(ctx, about.ID)
-		if errors.Is(err, problem.NotFound) {
-			p, err = a.Directory.PersonBySubject(ctx, about.ID)
-		}
+		p, err := a.tokenPerson(ctx, about.ID)
 		r.Thing, r.Person = p.ID, p.ID
 		return []string{p.ID}, err
 	case risk.AboutService:

@@ -162,6 +162,9 @@ const (
 	SignalReported  Kind = 0x0870 // of risk, from outside
 	SignalWithdrawn Kind = 0x0871
 
+	DeviceManaged   Kind = 0x0876 // an operator called it its own
+	DeviceUnmanaged Kind = 0x0877 // and took that back
+
 	PolicyRecovered Kind = 0x0850 // the operator of the host put an earlier version back
 	PolicyReplayed  Kind = 0x0858 // recorded decisions were read, to try policies on them
 
@@ -364,6 +367,8 @@ var kinds = map[Kind]kindInfo{
 	SecretLeaked:         {"secret.leaked", Authority, critical, "{who} <reported|was not allowed to report> that [{what}|a secret] leaked[, of {client}][, so {done}]"},
 	SignalReported:       {"signal.reported", Access, plain, "{who} <reported|was not allowed to report> a signal of risk[: {signal_kind}][, about {whom}]"},
 	SignalWithdrawn:      {"signal.withdrawn", Access, plain, "{who} <withdrew|was not allowed to withdraw> a signal of risk[: {signal_kind}][, about {whom}]"},
+	DeviceManaged:        {"device.managed", Authority, critical, "[{service}|{who}|someone] <called|was not allowed to call> a device[, {name},][ of {whom}| of {who}] a managed one[ until {until}]"},
+	DeviceUnmanaged:      {"device.unmanaged", Authority, plain, "[{service}|{who}|someone] <took|was not allowed to take> back that a device[, {name},][ of {whom}| of {who}] is a managed one"},
 	EmailChanged:         {"email.changed", Identity, plain, "{who} <changed|was not allowed to change> the e-mail address[ of {whom}]"},
 	EmailAsked:           {"email.asked", Access, plain, "{who} <asked|was not allowed to ask> for a link that proves an e-mail address"},
 	EmailLinked:          {"email.linked", Access, plain, "a link that proves an e-mail address was made[ for {who}]"},

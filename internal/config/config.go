@@ -41,6 +41,7 @@ type Config struct {
 	Recovery   Recovery   `yaml:"recovery,omitempty"`
 	Witness    Witness    `yaml:"witness,omitempty"`
 	Risk       Risk       `yaml:"risk,omitempty"`
+	Devices    Devices    `yaml:"devices,omitempty"`
 
 	DeviceAuthorization DeviceAuthorization `yaml:"device_authorization,omitempty"`
 	Backchannel         Backchannel         `yaml:"backchannel_authentication,omitempty"`

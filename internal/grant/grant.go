@@ -21,6 +21,7 @@ type Grant struct {
 	Person    string
 	Client    string // cli_…
 	Session   string
+	Device    string   // dev_…, that the person gave it out on, for use there; "" if that is not known, or it went elsewhere
 	Consent   string   // cns_…; "" for first-party clients
 	Resources []string // resource ids, the first is the default
 	Scopes    []string // granted, conditional ones included
@@ -68,6 +69,7 @@ const ReuseGrace = 10 * time.Second
 type Code struct {
 	Person      string             `json:"person"`
 	Session     string             `json:"session"`
+	Device      string             `json:"device,omitempty"` // as in Grant
 	Client      string             `json:"client"`
 	Consent     string             `json:"consent,omitempty"`
 	RedirectURI string             `json:"redirect_uri"`

@@ -92,6 +92,9 @@ var table = map[audit.Kind]rule{
 	audit.DeviceSeen:       {to: actor, often: true, title: "New device", text: "Your account was used on a new device[, {name}]."},
 	audit.DeviceEnded:      {to: object, often: true, only: byOther, title: "A device was signed out", text: "A device of yours[, {name},] was signed out by {actor}."},
 	audit.SessionSeen:      noOne,
+	audit.DeviceManaged: {to: object, often: true, admins: true, title: "A device of yours is a managed one", text: "{actor} called a device that you sign in from[, {name},] a managed one[ until {until}], " +
+		"so the most sensitive changes can be made there. If you do not have such a device, tell an administrator."},
+	audit.DeviceUnmanaged: {to: object, often: true, admins: true, title: "A device of yours is not a managed one any more", text: "{actor} took back that a device that you sign in from[, {name},] is a managed one."},
 
 	// Ways to sign in: each change is told on every channel (security, invariant 9).
 	audit.FactorEnrolled: {to: object, admins: true, title: "A way to sign in was added", text: "[{with}|A way to sign in][, {name},] was added to your account."},

@@ -153,6 +153,7 @@ func (s *Server) redeem(ctx context.Context, t *tokenRequest, red *redemption, r
 			Kind: policy.KindPerson, Actor: c.Person, Client: c.Client, Resource: resourceID(res),
 			Scopes: atResource(scopes, res, c.Elevated), Credential: credentials(c.Proofs), Under: under(c),
 		},
+		From:   act.Origin{Device: c.Device},
 		Proofs: c.Proofs, Details: judgedAt(red.details, res),
 		Spend: []once.Spend{{Purpose: red.value.Purpose, Key: red.key, Ref: red.grant.ID}},
 	}}
@@ -189,7 +190,7 @@ func (s *Server) redeem(ctx context.Context, t *tokenRequest, red *redemption, r
 func (s *Server) openGrant(red *redemption, t *tokenRequest) {
 	c, now := red.code, red.now.UTC()
 	red.grant = grant.Grant{
-		ID: id.New(id.Grant), Person: c.Person, Client: c.Client, Session: c.Session, Consent: c.Consent,
+		ID: id.New(id.Grant), Person: c.Person, Client: c.Client, Session: c.Session, Device: c.Device, Consent: c.Consent,
 		Resources: c.Resources, Scopes: c.Scopes, Pair: c.Pair, ACR: c.ACR, Proofs: c.Proofs, Claims: c.Claims, Details: c.Details,
 		CreatedAt: now, ExpiresAt: now.Add(grant.FamilyLifetime), UsedAt: now,
 	}

@@ -487,6 +487,9 @@ func (s *Server) issueCode(w http.ResponseWriter, r *http.Request, a *authReques
 		if err != nil {
 			return act.Effect{}, err
 		}
+		if f.Input.Context.DeviceKnown { // here the answer goes to the browser that gives it
+			c.Device = in.From.Device
+		}
 		data, err := json.Marshal(c)
 		if err != nil {
 			return act.Effect{}, err

@@ -81,10 +81,14 @@ const (
 	AssertReplayed Action = "assertion.replayed" // an assertion was presented again, by whom it was not made for
 	RefreshMisused Action = "refresh.misused"    // a refresh token was presented by another client or key
 
-	WebhookRead     Action = "webhook.read"
-	WebhookWrite    Action = "webhook.write"
-	DeliveryResend  Action = "delivery.resend"
-	LeakReport      Action = "leak.report"
+	WebhookRead    Action = "webhook.read"
+	WebhookWrite   Action = "webhook.write"
+	DeliveryResend Action = "delivery.resend"
+	LeakReport     Action = "leak.report"
+	DeviceRead     Action = "device.read"     // which devices somebody signs in from
+	DeviceManage   Action = "device.manage"   // one of them is the operator's
+	DeviceUnmanage Action = "device.unmanage" // or is not any more
+
 	SignalReport    Action = "signal.report" // of risk, from outside
 	SignalRead      Action = "signal.read"
 	SignalWithdraw  Action = "signal.withdraw"

@@ -138,12 +138,8 @@ func self(ses session.Session, target []string) act.Refs {
 
 // Origin is what the risk of what somebody does in this browser is judged by. The
 // device is the one of its cookie; whoever took the session's alone shows none.
-// Where no risk is scored none is looked up.
 func (s *Server) Origin(r *http.Request) act.Origin {
 	o := act.Origin{Asked: true, Shown: true, Network: grant.NetworkOf(s.ClientAddr(r))}
-	if s.Do.Risk == nil {
-		return o
-	}
 	if dev := s.cookie(r, cookieDevice, secret.Device); !dev.IsZero() {
 		if d, err := s.Store.DeviceBySecret(r.Context(), dev.Hash()); err == nil { // else it shows none
 			o.Device = d.ID

@@ -303,6 +303,9 @@ func (s *Server) end(w http.ResponseWriter, r *http.Request, v *visitor) error {
 		for _, id := range ids {
 			eff.Changes = append(eff.Changes, lineage.End{ID: id, Why: "ended_by_owner"})
 		}
+		if n.Kind == view.DeviceNode { // whoever parts with a device parts with what was said of it
+			eff.Changes = append(eff.Changes, session.Unmanage{Device: ref, Person: v.person.ID})
+		}
 		return eff, nil
 	}
 	if ok, err := s.perform(w, r, in, endURL(ref), "session"); !ok {

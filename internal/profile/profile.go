@@ -233,7 +233,7 @@ func (p *Profiles) Miss(actor, network string, at time.Time) {
 // event is an origin in the terms of risk. Loopback is no network: it says that
 // whoever asks is on this machine, or that a proxy does not say who asks.
 func (p *Profiles) event(o act.Origin, at time.Time) risk.Event {
-	x := risk.Event{At: at, Network: o.Network, NoDevice: !o.Shown, Device: o.Device, Things: o.Things, TokenAge: o.TokenAge, Transaction: o.Transaction}
+	x := risk.Event{At: at, Network: o.Network, NoDevice: !o.Shown, Device: o.Device, Managed: o.Managed, Things: o.Things, TokenAge: o.TokenAge, Transaction: o.Transaction}
 	if o.SignIn {
 		x.Did = risk.SignIn
 	}

@@ -164,7 +164,7 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 	s.Names, s.Sealer = s.Store.RecordKeys(kek), kek
 	s.Do = &act.Doer{
 		Store: floored{s.Store, s.clock}, Policy: policy.Builtin(), Ladder: assurance.Default(), Writer: audit.NewWriter(), Keys: s.Names, Now: s.now,
-		Reviews: review.Book{Store: s.Store},
+		Reviews: review.Book{Store: s.Store}, ManagesDevices: s.Config.Devices.Managed,
 	}
 	s.book = &ruleset.Book{Store: s.Store, Rollouts: s.Store}
 	s.cost = make(chan struct{}, 1)

@@ -117,4 +117,7 @@ type Store interface {
 	// DeviceBySecret gives the device of a browser's cookie.
 	DeviceBySecret(context.Context, secret.Hash) (Device, error)
 	Device(ctx context.Context, id string) (Device, error)
+	// DevicesOf lists the devices that a person has signed in from and that have not
+	// ended, newest first, at most 500.
+	DevicesOf(ctx context.Context, person string) ([]Known, error)
 }

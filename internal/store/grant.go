@@ -18,10 +18,10 @@ func (s *Store) grantChange(u *unit, c act.Change) bool {
 		if err != nil {
 			panic("store: an assurance pair cannot be written as JSON: " + err.Error()) // a plain struct of ours
 		}
-		u.then(`INSERT INTO access_grant (id, person, client, session, consent, resources, scopes, pair, acr, proofs, created_at, expires_at, used_at, claims, details)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		u.then(`INSERT INTO access_grant (id, person, client, session, consent, resources, scopes, pair, acr, proofs, created_at, expires_at, used_at, claims, details, device)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 			c.ID, c.Person, c.Client, c.Session, c.Consent, text(c.Resources), text(c.Scopes), string(pair), c.ACR, text(c.Proofs),
-			orNow(c.CreatedAt, u.at).UnixMicro(), micros(c.ExpiresAt), micros(c.UsedAt), members(c.Claims), text(c.Details))
+			orNow(c.CreatedAt, u.at).UnixMicro(), micros(c.ExpiresAt), micros(c.UsedAt), members(c.Claims), text(c.Details), c.Device)
 	case grant.Remember:
 		u.touched = append(u.touched, c.ID)
 		u.then(`INSERT INTO node (id, kind, version) VALUES ($1, $2, 1) ON CONFLICT (id) DO UPDATE SET version = node.version + 1`,
@@ -40,14 +40,14 @@ details = excluded.details, details_for = excluded.details_for`,
 }
 
 const grantSQL = `SELECT g.person, g.client, g.session, g.consent, g.resources, g.scopes, g.pair, g.acr, g.proofs, g.created_at,
-COALESCE(g.expires_at, 0), COALESCE(g.used_at, 0), g.claims, g.details, ` + nodeCols + ` FROM access_grant g JOIN node n ON n.id = g.id `
+COALESCE(g.expires_at, 0), COALESCE(g.used_at, 0), g.claims, g.details, g.device, ` + nodeCols + ` FROM access_grant g JOIN node n ON n.id = g.id `
 
 func scanGrant(row Row) (grant.Grant, error) {
 	var g grant.Grant
 	var n nodeRow
 	var resources, scopes, pair, proofs, claims, details string
 	var created, expires, used int64
-	if err := row.Scan(n.dest(&g.Person, &g.Client, &g.Session, &g.Consent, &resources, &scopes, &pair, &g.ACR, &proofs, &created, &expires, &used, &claims, &details)...); err != nil {
+	if err := row.Scan(n.dest(&g.Person, &g.Client, &g.Session, &g.Consent, &resources, &scopes, &pair, &g.ACR, &proofs, &created, &expires, &used, &claims, &details, &g.Device)...); err != nil {
 		return grant.Grant{}, err
 	}
 	g.ID, g.CreatedAt, g.ExpiresAt, g.UsedAt, g.Node = n.id, moment(created), moment(expires), moment(used), n.node()

@@ -70,6 +70,11 @@ SELECT x.epoch, x.size FROM cosignature x LEFT JOIN checkpoint c ON c.epoch = x.
 		[]string{`DELETE FROM risk_report WHERE id IN (SELECT id FROM risk_report WHERE until <= $1 LIMIT $2)`},
 	},
 	{
+		"marks of devices that are over", 30 * 24 * time.Hour, // until then people see that one ran out
+		`SELECT COUNT(*) FROM (SELECT 1 FROM managed_device WHERE until <= $1 LIMIT $2) due`,
+		[]string{`DELETE FROM managed_device WHERE (device, person) IN (SELECT device, person FROM managed_device WHERE until <= $1 LIMIT $2)`},
+	},
+	{
 		"reviews that are over", review.Life,
 		`SELECT COUNT(*) FROM (SELECT 1 FROM review WHERE over_at < $1 LIMIT $2) due`,
 		[]string{`DELETE FROM review WHERE id IN (SELECT id FROM review WHERE over_at < $1 LIMIT $2)`},

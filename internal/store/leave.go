@@ -50,7 +50,8 @@ func (s *Store) leave(u *unit, c Leave) {
 	u.thawSelf()
 	u.then(`UPDATE deployment SET epoch_at = $1`, now)
 	u.endIssued(whyRestored)
-	u.endRollout() // it may have taken itself back since the backup
+	u.endRollout()                       // it may have taken itself back since the backup
+	u.then(`DELETE FROM managed_device`) // what was taken back since cannot be told from what was not
 	u.then(`UPDATE once SET expires_at = $1 WHERE used_at IS NULL AND expires_at > $2`, now, now)
 	u.then(`UPDATE factor SET step = $1 WHERE kind = $2 AND step < $3`, now/stepTime, string(factor.KindTOTP), now/stepTime)
 	u.then(`DELETE FROM deployment_fact WHERE name IN ($1, $2)`, FactSeen, FactReplayed)

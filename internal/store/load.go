@@ -75,7 +75,7 @@ type loader struct {
 }
 
 func (l *loader) load(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{l.nodes, l.principal, l.remembered, l.scopes, l.targets, l.factors} {
+	for _, step := range []func(context.Context) error{l.nodes, l.principal, l.remembered, l.managed, l.scopes, l.targets, l.factors} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -241,7 +241,8 @@ func (l *loader) remembered(ctx context.Context) error {
 			return err
 		}
 		l.moving = append(l.moving, e)
-		proofs, err := need(ctx, l.r, "session", scanString, `SELECT proofs FROM session WHERE id = $1`, id)
+		proofs, err := need(ctx, l.r, "session", l.proofsOn(new(string)), `SELECT s.proofs, s.device, COALESCE(m.until, 0) FROM session s
+LEFT JOIN managed_device m ON m.device = s.device AND m.person = s.person WHERE s.id = $1`, id)
 		if err != nil {
 			return err
 		}
@@ -257,8 +258,8 @@ func (l *loader) remembered(ctx context.Context) error {
 	}
 	if id := l.refs.Grant; id != "" {
 		var expires int64
-		proofs, err := need(ctx, l.r, "grant", func(row Row) (p string, err error) { err = row.Scan(&p, &expires); return },
-			`SELECT proofs, COALESCE(expires_at, 0) FROM access_grant WHERE id = $1`, id)
+		proofs, err := need(ctx, l.r, "grant", l.proofsOn(&f.Device, &expires), `SELECT g.proofs, g.device, COALESCE(m.until, 0), COALESCE(g.expires_at, 0) FROM access_grant g
+LEFT JOIN managed_device m ON m.device = g.device AND m.person = g.person WHERE g.id = $1`, id)
 		if err != nil {
 			return err
 		}
@@ -280,6 +281,43 @@ func (l *loader) remembered(ctx context.Context) error {
 	}
 	if l.refs.Kind == policy.KindService {
 		f.Proofs = nil
+	}
+	return nil
+}
+
+// proofsOn scans the proofs of what lives on a device, and until when that is the
+// operator's, which the version of the device guards.
+func (l *loader) proofsOn(device *string, more ...any) func(Row) (string, error) {
+	return func(row Row) (proofs string, err error) {
+		var until int64
+		err = row.Scan(append([]any{&proofs, device, &until}, more...)...)
+		l.isManaged(*device, until)
+		return proofs, err
+	}
+}
+
+func (l *loader) isManaged(device string, until int64) {
+	if until != 0 {
+		l.facts.Managed = append(l.facts.Managed, act.Managed{Device: device, Until: moment(until)})
+	}
+}
+
+// managed says which devices are the operator's where neither a session nor a grant is
+// presented: at a sign-in, and when a code is redeemed.
+func (l *loader) managed(ctx context.Context) error {
+	if l.refs.Kind != policy.KindPerson || l.refs.Session != "" || l.refs.Grant != "" {
+		return nil
+	}
+	for i := range l.facts.Nodes {
+		n := &l.facts.Nodes[i]
+		if n.Kind != lineage.Device {
+			continue
+		}
+		until, _, err := one(ctx, l.r, scanInt, `SELECT until FROM managed_device WHERE device = $1 AND person = $2`, n.ID, l.refs.Actor)
+		if err != nil {
+			return err
+		}
+		l.isManaged(n.ID, until)
 	}
 	return nil
 }

@@ -72,6 +72,7 @@ func (s *Store) forget(u *unit, id string) {
 	u.then(`DELETE FROM factor WHERE person = $1`, id)
 	u.then(`DELETE FROM profile WHERE actor = $1`, id)
 	u.then(`DELETE FROM risk_report WHERE person = $1`, id)
+	u.then(`DELETE FROM managed_device WHERE person = $1`, id)
 	u.then(`DELETE FROM once WHERE bound = $1 AND purpose IN (32, 33)`, id)
 	u.then(`DELETE FROM recovery_confirmation WHERE recovery IN (SELECT id FROM recovery WHERE person = $1)`, id)
 	u.then(`DELETE FROM recovery WHERE person = $1`, id)

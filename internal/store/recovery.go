@@ -33,6 +33,7 @@ func (s *Store) recoveryChange(u *unit, c act.Change) bool {
 		u.endWhere(`ended_at IS NULL AND id IN (SELECT id FROM session WHERE person = $3
 UNION ALL SELECT id FROM access_grant WHERE person = $3 UNION ALL SELECT id FROM refresh_family WHERE person = $3)`, c.Why, c.Person)
 		u.unvouch(`CAST($2 AS TEXT)`, c.Person)
+		u.disown(`person = $1 OR source = $1`, c.Person)
 	case recovery.BurnCodes:
 		u.then(`DELETE FROM once WHERE purpose = $1 AND bound = $2 AND used_at IS NULL`, int64(once.RecoveryCode), c.Person)
 	default:

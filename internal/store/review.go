@@ -39,6 +39,7 @@ VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9, $10, $11, '', '')`,
 			string(c.State), c.By, c.Note, u.at.UnixMicro(), micros(c.Until), c.ID)
 		if c.State == review.Refused {
 			u.unvouch(`(SELECT actor FROM review WHERE id = $2)`, c.ID)
+			u.disown(`(SELECT actor FROM review WHERE id = $1) IN (person, source)`, c.ID)
 		}
 	default:
 		return false

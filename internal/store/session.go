@@ -23,6 +23,11 @@ func (s *Store) sessionChange(u *unit, c act.Change) bool {
 	case session.SignOut:
 		u.bump(c.ID)
 		u.then(`UPDATE session SET signed_out_at = $1 WHERE id = $2 AND signed_out_at IS NULL`, orNow(c.At, u.at).UnixMicro(), c.ID)
+	case session.Manage:
+		u.manage(c.Managed)
+	case session.Unmanage:
+		u.bump(c.Device)
+		u.then(`DELETE FROM managed_device WHERE device = $1 AND person = $2`, c.Device, c.Person)
 	default:
 		return false
 	}

@@ -63,6 +63,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"review races", testReviewRaces},
 		{"proofs on probation", testProbationProofs},
 		{"sessions", testSessions},
+		{"managed devices", testManaged},
+		{"managed devices end", testManagedEnds},
 		{"grants", testGrants},
 		{"delegations", testDelegations},
 		{"trusted issuers", testIssuers},

@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+	"strings"
+
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/session"
+)
+
+var deviceUnknown = problem.New(problem.NotFound, "device_not_found", "The person has not signed in from such a device, or one of them has ended.")
+
+// manage says that a device is the operator's. The version of the device moves, so that
+// whoever decided on the old state decides again.
+func (u *unit) manage(m session.Managed) {
+	u.lock(m.Device, "device")
+	u.check(1, refused(deviceUnknown), `SELECT COUNT(*) FROM (SELECT 1 FROM session s JOIN node d ON d.id = s.device JOIN node p ON p.id = s.person
+WHERE s.device = $1 AND s.person = $2 AND d.ended_at IS NULL AND d.frozen_at IS NULL AND p.ended_at IS NULL AND p.frozen_at IS NULL LIMIT 1) x`, m.Device, m.Person)
+	u.then(`INSERT INTO managed_device (device, person, until, asset, source, at) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (device, person) DO UPDATE SET until = excluded.until, asset = excluded.asset, source = excluded.source, at = excluded.at`,
+		m.Device, m.Person, m.Until.UnixMicro(), m.Asset, m.By, orNow(m.At, u.at).UnixMicro())
+}
+
+// disown takes back what was said of devices, and moves their versions. where is SQL,
+// with $1.
+func (u *unit) disown(where, arg string) {
+	u.then(`UPDATE node SET version = version + 1 WHERE id IN (SELECT device FROM managed_device WHERE `+where+`)`, arg)
+	u.then(`DELETE FROM managed_device WHERE `+where, arg)
+}
+
+// disownOf does that where a person or a device ends or is frozen: nothing comes back
+// with it.
+func (u *unit) disownOf(node string) {
+	switch {
+	case strings.HasPrefix(node, id.Person):
+		u.disown(`person = $1`, node)
+	case strings.HasPrefix(node, id.Device):
+		u.disown(`device = $1`, node)
+	}
+}
+
+// DevicesOf implements session.Store.
+func (s *Store) DevicesOf(ctx context.Context, person string) ([]session.Known, error) {
+	return all(ctx, s.db, scanKnown, `SELECT d.label, d.created_at, x.seen,
+(SELECT s.network FROM session s WHERE s.person = $1 AND s.device = d.id ORDER BY s.id DESC LIMIT 1),
+COALESCE(m.until, 0), COALESCE(m.asset, ''), COALESCE(m.source, ''), COALESCE(m.at, 0), COALESCE(m.person, ''), `+nodeCols+`
+FROM (SELECT device, MAX(COALESCE(seen_at, created_at)) AS seen FROM session WHERE person = $1 GROUP BY device) x
+JOIN device d ON d.id = x.device JOIN node n ON n.id = d.id LEFT JOIN managed_device m ON m.device = d.id AND m.person = $1
+WHERE n.ended_at IS NULL ORDER BY d.id DESC LIMIT 500`, person)
+}
+
+func scanKnown(row Row) (session.Known, error) {
+	var k session.Known
+	var n nodeRow
+	var created, seen, until, at int64
+	err := row.Scan(n.dest(&k.Label, &created, &seen, &k.Network, &until, &k.Managed.Asset, &k.Managed.By, &at, &k.Managed.Person)...)
+	k.ID, k.CreatedAt, k.SeenAt, k.Node = n.id, moment(created), moment(seen), n.node()
+	if k.Managed.Person != "" {
+		k.Managed.Device, k.Managed.Until, k.Managed.At = k.ID, moment(until), moment(at)
+	}
+	return k, err
+}
