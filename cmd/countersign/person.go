@@ -35,7 +35,7 @@ func (p personItem) state() string {
 
 func (a *app) person() *cobra.Command {
 	return group("person", "Invite, import, list, help, disable and enable people",
-		a.personInvite(), a.personImport(), a.personList(), a.personRecover(), a.personPass(),
+		a.personInvite(), a.personImport(), a.personList(), a.personDevice(), a.personRecover(), a.personPass(),
 		a.personSwitch("disable", "Disable a person: their sessions and everything below end at once"),
 		a.personSwitch("enable", "Let a disabled person sign in again"))
 }

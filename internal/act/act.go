@@ -60,8 +60,8 @@ type Facts struct {
 	// Rollout is the one that runs, nil if none does. It moves in the same way, and is
 	// shared: nobody changes it.
 	Rollout *policy.Rollout
-	// Device is the one that the grant was given out on, for use there; "" if that is not
-	// known.
+	// Device is the one that the session is on or, without one, that the grant was given out
+	// on, for use there; "" if that is not known.
 	Device  string
 	Managed []Managed // devices of the actor's that are the operator's, among those that the act may be on
 	Guard   []Version

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/profile"
@@ -286,6 +289,83 @@ func TestWhatIsSaidOfOthersIsTheirs(t *testing.T) {
 		if now, _ := r.band(d, in); now != tc.want {
 			t.Errorf("%s: %s, not %s", tc.name, now, tc.want)
 		}
+	}
+}
+
+// TestManagedDevice: a device that the operator called its own is one where it is shown,
+// and below a grant that was given out on it, until its time is over; of a token that
+// somebody else brings it says nothing. Only where it is shown does it speak for whoever
+// does something unusual.
+func TestManagedDevice(t *testing.T) {
+	r := newRig(t)
+	p := r.person("dana")
+	s := r.session(p.ID, r.proof(p.ID))
+	g := grant.Grant{ID: id.New(id.Grant), Person: p.ID, Session: s.ID, Device: s.Device, CreatedAt: r.time(), ExpiresAt: r.time().Add(90 * 24 * time.Hour)}
+	r.seed(grant.Open{Grant: g})
+	until := r.time().Add(40 * 24 * time.Hour)
+	r.seed(session.Manage{Managed: session.Managed{Device: s.Device, Person: p.ID, Until: until, By: "svc_mdm"}})
+	d := r.scored()
+	d.ManagesDevices = true
+	judge := func(in act.Intent) *act.Facts {
+		t.Helper()
+		_, f, err := d.Judge(t.Context(), in)
+		r.ok(err)
+		return f
+	}
+	shown := reads(p, s, "")
+	shown.From.Shown, shown.From.Device = true, s.Device
+	alone := reads(p, s, "")
+	alone.From.Shown = true
+	below := act.Intent{Action: policy.SelfRead, Kind: audit.TokenRefused, Refs: act.Refs{Kind: policy.KindPerson, Actor: p.ID, Owner: p.ID, Grant: g.ID}, Token: policy.Token{Known: true}}
+	passed := below
+	passed.Token.Depth = 1
+	other := r.session(p.ID, r.proof(p.ID))
+	r.seed(session.Manage{Managed: session.Managed{Device: other.Device, Person: p.ID, Until: until, By: "svc_mdm"}})
+	about := shown // another device of theirs, which the act is about
+	about.From.Device, about.Refs.Target = other.Device, []string{other.Device}
+	own := shown
+	own.Refs.Target = []string{s.Device}
+	for name, c := range map[string]struct {
+		in   act.Intent
+		want bool
+	}{"shown": {shown, true}, "a session's cookie alone": {alone, false}, "below a grant": {below, true}, "by somebody else": {passed, false}, "the target's": {about, false}, "its own is the target": {own, true}} {
+		if got := judge(c.in).Input.Context; got.DeviceManaged != c.want || got.DeviceKnown != c.want || !got.DevicesUsed {
+			t.Errorf("%s: %t %t %t", name, got.DeviceKnown, got.DeviceManaged, got.DevicesUsed)
+		}
+	}
+
+	for range 40 { // so that there is something that is usual
+		r.pass(6 * time.Hour)
+		s = r.session(p.ID, r.proof(p.ID))
+		in := reads(p, s, "")
+		in.From.Network, in.From.Shown, in.From.Device = "198.51.100.0/24", true, s.Device
+		in.Proofs = append(in.Proofs, r.proof(p.ID))
+		_, err := d.Do(t.Context(), in)
+		r.ok(err)
+	}
+	elsewhere := reads(p, s, "")
+	elsewhere.From.Network, elsewhere.From.Shown, elsewhere.From.Device = "203.0.113.0/24", true, s.Device
+	before := judge(elsewhere).Risk
+	r.seed(session.Manage{Managed: session.Managed{Device: s.Device, Person: p.ID, Until: until, By: "svc_mdm"}})
+	after := judge(elsewhere).Risk
+	i := slices.IndexFunc(after.Terms, func(x risk.Term) bool { return x.Signal == risk.ManagedDevice })
+	if before.Score == 0 || after.Score != max(0, before.Score-10) || i < 0 || after.Terms[i].Words != "The device is a managed one." || after.Terms[i].Points != -10 {
+		t.Errorf("the score was %d and is %d: %+v", before.Score, after.Score, after.Terms)
+	}
+	r.pass(until.Sub(r.time()))
+	s = r.session(p.ID, r.proof(p.ID))
+	r.seed(session.Manage{Managed: session.Managed{Device: s.Device, Person: p.ID, Until: r.time().Add(time.Minute), By: "svc_mdm"}})
+	shown = reads(p, s, "")
+	shown.From.Shown, shown.From.Device = true, s.Device
+	if !judge(shown).Input.Context.DeviceManaged {
+		t.Error("a minute before its end it is not managed")
+	}
+	r.pass(time.Minute)
+	if got := judge(shown).Input.Context; got.DeviceManaged || !got.DeviceKnown {
+		t.Error("at its end it is managed")
+	}
+	if judge(below).Input.Context.DeviceManaged {
+		t.Error("a grant outlives the mark")
 	}
 }
 

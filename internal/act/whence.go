@@ -22,8 +22,8 @@ func (d *Doer) whence(in *Intent, f *Facts) {
 	}
 	c.DevicesUsed = d.ManagesDevices
 	device := in.device(f)
-	held := in.Refs.Session != "" || in.Refs.Grant != "" // then it is among what that descends from
-	c.DeviceKnown = device != "" && (!held || slices.ContainsFunc(f.Nodes, func(n lineage.Node) bool {
+	held := in.Refs.Session != "" || in.Refs.Grant != "" // then it is theirs, and no other
+	c.DeviceKnown = device != "" && (!held || device == f.Device && slices.ContainsFunc(f.Nodes, func(n lineage.Node) bool {
 		return n.Kind == lineage.Device && n.ID == device && n.Live()
 	}))
 	c.DeviceManaged = c.DeviceKnown && slices.ContainsFunc(f.Managed, func(m Managed) bool {
@@ -32,7 +32,7 @@ func (d *Doer) whence(in *Intent, f *Facts) {
 }
 
 // device is the one that an act is on: a browser shows it, and in a session it is only
-// that of the session, which is among the nodes; of a grant it is the one that it was
+// that of the session; of a grant it is the one that it was
 // given out on. A device that the act itself gives out was never there before, and of a
 // token that somebody else brings it says nothing where they are.
 func (in *Intent) device(f *Facts) string {

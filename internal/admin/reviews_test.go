@@ -138,7 +138,7 @@ func TestExplain(t *testing.T) {
 	for _, who := range []*login{mira, l} {
 		got := r.want(who.do("GET", "/v1/explanations/"+strings.ToLower(ref), nil), 200, "")
 		item := got.items()[0]
-		if len(got.items()) != 1 || item["reason"] != "deny" || item["code"] != "denied" || item["request_ref"] != ref || item["token_age"] == nil || item["device"] != "unknown" ||
+		if len(got.items()) != 1 || item["reason"] != "deny" || item["code"] != "denied" || item["request_ref"] != ref || item["token_age"] == nil || item["device"] != "known" ||
 			item["policies"].([]any)[0] != "admin.read" || !strings.Contains(item["why"].([]any)[0].(string), "administrator") {
 			t.Errorf("explained to %s: %s", who.person.Username, got.text)
 		}

@@ -249,7 +249,7 @@ func (r *rig) login(p account.Person, scope string, edit ...func(*jose.AccessTok
 		ExpiresAt: r.time().Add(session.Lifetime), IdleUntil: r.time().Add(session.IdleLifetime),
 	}
 	l.grant = grant.Grant{
-		ID: id.New(id.Grant), Person: p.ID, Client: r.cli.ID, Session: l.session.ID, Resources: []string{r.self}, Scopes: strings.Fields(scope),
+		ID: id.New(id.Grant), Person: p.ID, Client: r.cli.ID, Session: l.session.ID, Device: device.ID, Resources: []string{r.self}, Scopes: strings.Fields(scope),
 		ACR: "phr", Proofs: proofs, CreatedAt: r.time(), ExpiresAt: r.time().Add(24 * time.Hour),
 	}
 	r.seed("", session.Open{Session: l.session, SecretHash: secret.New(secret.Session).Hash(), NewDevice: &device, DeviceHash: secret.New(secret.Device).Hash()},

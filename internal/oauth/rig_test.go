@@ -97,6 +97,7 @@ type rig struct {
 	first, plain             client.Client
 	ledger                   resource.Resource // made when it is needed: see exchange_test.go
 	serial                   int
+	sits                     string // the device that the browser shows, "" for none
 	webSecret, svcSecret     string
 	rsSecret                 string
 	jwtKey                   crypto.Signer
@@ -257,7 +258,9 @@ func (p pages) Binding(_ http.ResponseWriter, r *http.Request) (string, error) {
 	return "browser " + r.Header.Get(headerBrowser), nil
 }
 
-func (p pages) Origin(*http.Request) act.Origin { return act.Origin{} }
+func (p pages) Origin(*http.Request) act.Origin {
+	return act.Origin{Shown: p.r.sits != "", Device: p.r.sits}
+}
 
 func (p pages) Fail(w http.ResponseWriter, _ *http.Request, e *problem.Error) {
 	w.WriteHeader(web.StatusOf(e))

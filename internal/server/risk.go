@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/places"
 	"github.com/countersign-dev/countersign/internal/profile"
 )
@@ -52,4 +53,20 @@ func (s *Server) tendPlaces(ctx context.Context) {
 			s.log.Info("the map of places was read again")
 		}
 	})
+}
+
+// lookAtDevices warns when the most sensitive needs a managed device and no administrator
+// has one: it is refused to everybody then. Nothing waits for it.
+func (s *Server) lookAtDevices(ctx context.Context) {
+	if !s.Config.Devices.Managed {
+		return
+	}
+	n, err := s.Store.ManagedIn(ctx, group.Administrators, s.now())
+	switch {
+	case err != nil && ctx.Err() == nil:
+		s.log.Warn("look for managed devices", "err", err)
+	case err == nil && n == 0:
+		s.log.Warn("devices.managed is on and no administrator has a managed device, so the most sensitive changes are refused to all of them",
+			"fix", "switch it off, start again, and mark one: countersign person device manage")
+	}
 }

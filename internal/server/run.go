@@ -91,7 +91,7 @@ func (s *Server) Run(ctx context.Context, l Listeners) error {
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context){
 		s.hub.Run, s.notices.Run, s.housekeeping, s.countRefusals, s.reloadKeys, s.tendReserve, s.tendAnchor, s.tellRefused,
-		s.watchLog, s.showLog, s.tendClock, s.tendPlaces, s.tendRollout,
+		s.watchLog, s.showLog, s.tendClock, s.tendPlaces, s.lookAtDevices, s.tendRollout,
 	} {
 		wg.Go(func() { loop(loops) })
 	}

@@ -241,7 +241,7 @@ func (l *loader) remembered(ctx context.Context) error {
 			return err
 		}
 		l.moving = append(l.moving, e)
-		proofs, err := need(ctx, l.r, "session", l.proofsOn(new(string)), `SELECT s.proofs, s.device, COALESCE(m.until, 0) FROM session s
+		proofs, err := need(ctx, l.r, "session", l.proofsOn(&f.Device), `SELECT s.proofs, s.device, COALESCE(m.until, 0) FROM session s
 LEFT JOIN managed_device m ON m.device = s.device AND m.person = s.person WHERE s.id = $1`, id)
 		if err != nil {
 			return err
@@ -258,7 +258,11 @@ LEFT JOIN managed_device m ON m.device = s.device AND m.person = s.person WHERE 
 	}
 	if id := l.refs.Grant; id != "" {
 		var expires int64
-		proofs, err := need(ctx, l.r, "grant", l.proofsOn(&f.Device, &expires), `SELECT g.proofs, g.device, COALESCE(m.until, 0), COALESCE(g.expires_at, 0) FROM access_grant g
+		device := &f.Device
+		if l.refs.Session != "" { // which says where it is
+			device = new(string)
+		}
+		proofs, err := need(ctx, l.r, "grant", l.proofsOn(device, &expires), `SELECT g.proofs, g.device, COALESCE(m.until, 0), COALESCE(g.expires_at, 0) FROM access_grant g
 LEFT JOIN managed_device m ON m.device = g.device AND m.person = g.person WHERE g.id = $1`, id)
 		if err != nil {
 			return err

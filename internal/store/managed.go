@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -48,6 +49,13 @@ COALESCE(m.until, 0), COALESCE(m.asset, ''), COALESCE(m.source, ''), COALESCE(m.
 FROM (SELECT device, MAX(COALESCE(seen_at, created_at)) AS seen FROM session WHERE person = $1 GROUP BY device) x
 JOIN device d ON d.id = x.device JOIN node n ON n.id = d.id LEFT JOIN managed_device m ON m.device = d.id AND m.person = $1
 WHERE n.ended_at IS NULL ORDER BY d.id DESC LIMIT 500`, person)
+}
+
+// ManagedIn counts the devices of a group's people that are the operator's at a time.
+func (s *Store) ManagedIn(ctx context.Context, group string, at time.Time) (int64, error) {
+	return need(ctx, s.db, "device", scanInt, `SELECT COUNT(*) FROM managed_device m JOIN membership x ON x.person = m.person JOIN people_group g ON g.id = x.grp
+JOIN node p ON p.id = m.person JOIN node d ON d.id = m.device
+WHERE g.name = $1 AND m.until > $2 AND p.ended_at IS NULL AND p.frozen_at IS NULL AND d.ended_at IS NULL AND d.frozen_at IS NULL`, group, at.UnixMicro())
 }
 
 func scanKnown(row Row) (session.Known, error) {

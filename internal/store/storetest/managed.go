@@ -54,8 +54,8 @@ func testManaged(t *testing.T, db Database) {
 			if len(list) != len(facts.Managed) || len(list) == 1 && facts.Managed[0] != list[0] {
 				t.Errorf("%s, %s: %+v", what, name, facts.Managed)
 			}
-			if name == "grant" && facts.Device != v.Device {
-				t.Errorf("%s: the grant is of device %q", what, facts.Device)
+			if (name == "grant" || name == "session") && facts.Device != v.Device {
+				t.Errorf("%s: it is on device %q", what, facts.Device)
 			}
 		}
 	}
@@ -155,7 +155,15 @@ func testManagedEnds(t *testing.T, db Database) {
 		}
 	}
 	// What somebody said who was in other hands.
-	boss := r.person("boss")
+	admins := r.group("administrators")
+	boss := r.person("boss", admins.ID)
+	at, _ := r.session(boss.ID)
+	mark := r.managed(at, "svc_mdm")
+	for after, want := range map[time.Time]int64{r.at: 1, mark.Until: 0} {
+		if got := must(r.s.ManagedIn(r.ctx, "administrators", after))(t); got != want {
+			t.Errorf("at %s administrators have %d managed devices", after, got)
+		}
+	}
 	r.managed(theirs, boss.ID)
 	version := node(t, r, theirs.Device).Version
 	r.do(lineage.Freeze{ID: boss.ID, Why: "disabled"})
