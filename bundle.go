@@ -305,7 +305,7 @@ func (b *bundle) keeps(jws string, head *jose.BundleHead) {
 		b.content = ""
 		return
 	}
-	if err := b.keep.write(b.v.meta, b.v.keys.set.Load(), jws, head.Hash, b.content, b.v.now()); err != nil {
+	if err := b.keep.write(b.v.meta, b.v.keys.set.Load(), jws, head, b.content, b.v.now()); err != nil {
 		b.v.log.Warn("keep the policies", "err", err)
 	}
 }

@@ -36,8 +36,8 @@ type kept struct {
 // keep is the file in which one resource server's is.
 type keep struct {
 	path string
-	keys *keySet // that were kept last
-	hash string
+	keys *keySet         // that were kept last
+	head jose.BundleHead // and the head, but for its time
 	at   time.Time
 }
 
@@ -72,22 +72,23 @@ func (k *keep) read(issuer string) (*kept, *jose.JWKSet, error) {
 }
 
 // write keeps a bundle, whole or not at all, unless the same was kept a moment ago.
-func (k *keep) write(m *Metadata, keys *keySet, head, hash, content string, now time.Time) error {
-	if k.keys == keys && k.hash == hash && now.Sub(k.at) < keepEvery && !now.Before(k.at) {
+func (k *keep) write(m *Metadata, keys *keySet, jws string, head *jose.BundleHead, content string, now time.Time) error {
+	same := k.head.Epoch == head.Epoch && k.head.Policy == head.Policy && k.head.Hash == head.Hash
+	if k.keys == keys && same && now.Sub(k.at) < keepEvery && !now.Before(k.at) {
 		return nil
 	}
 	set, err := json.Marshal(keys.JWKSet)
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(kept{keepFormat, m, set, head, content})
+	text, err := json.Marshal(kept{keepFormat, m, set, jws, content})
 	if err != nil {
 		return err
 	}
 	if err := replaceFile(k.path, text); err != nil {
 		return err
 	}
-	k.keys, k.hash, k.at = keys, hash, now
+	k.keys, k.head, k.at = keys, *head, now
 	return nil
 }
 

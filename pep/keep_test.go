@@ -151,6 +151,18 @@ func TestKeptIsVerified(t *testing.T) {
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, good) {
 		t.Errorf("what is older is kept: %v", err)
 	}
+	// A newer version that says the same is kept at once.
+	i.publish(2, 6, dana)
+	for end := time.Now().Add(time.Minute); v.PolicyStatus().Version != 6; time.Sleep(5 * time.Millisecond) {
+		if v.RefreshPolicies(); time.Now().After(end) {
+			t.Fatal("it does not hear of the next version")
+		}
+	}
+	v.Close()
+	i.down.Store(true)
+	if s := i.point(keep).PolicyStatus(); s.Version != 6 {
+		t.Errorf("it begins with %+v", s)
+	}
 }
 
 // between is what stands in a text behind a mark, up to the next quote or brace.
