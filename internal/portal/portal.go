@@ -284,5 +284,6 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.requestRoutes(handle)
 	s.noticeRoutes(handle)
 	s.rolloutRoutes(handle)
+	s.exceptionsRoutes(handle)
 	s.adminRoutes(handle)
 }

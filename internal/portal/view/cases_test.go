@@ -353,6 +353,21 @@ func cases() []testCase {
 		}}},
 		{"kind-off", dana(PathPeople), KindChange{Name: "passwords", On: true, Form: form, Back: PathKinds}},
 		{"kind-on", dana(PathPeople), KindChange{Name: "authenticator apps", Form: form, Back: PathKinds}},
+		{"exceptions-none", dana(PathExceptions), Exceptions{}},
+		{"exceptions", dana(PathExceptions), Exceptions{
+			Version: 7, By: "Dana Okafor", PublishedAt: ago(20 * day), InForce: []WaivedRule{
+				{ID: "journey", Whom: "Sam Lindqvist", Kind: "person", RuleID: "risk.high", Rule: "Much here is unusual. This needs a phishing-resistant sign-in from the last 15 minutes.", Instead: "a two-factor sign-in from the last hour", Why: "The key was lost on a journey; the new one comes on Friday.", Owner: "security", Until: in(2 * day), State: WaivedSoon},
+				{ID: "night-shift", Whom: "on call", Kind: "group", RuleID: "admin.write", Rule: "Changing the deployment needs an administrator's phishing-resistant sign-in from the last 15 minutes.", Instead: "a phishing-resistant sign-in from the last 2 hours", Why: "The night shift works from the emergency room.", Owner: "Operations", Until: in(40 * day)},
+				{ID: "importer", Whom: "svc_01J9Z3KQ4X8M2N6P7R5T9V1W3Y", Kind: "service", Gone: true, RuleID: "signal.service", Rule: "A service reports what is suspicious with a token that is bound to its key.", Instead: "one factor", Why: "Until the importer can hold a key.", Owner: "data", Until: in(60 * day)},
+			}, Ended: []WaivedRule{
+				{ID: "audit-week", Whom: "an erased person", Kind: "person", Gone: true, RuleID: "policy.publish", Rule: "Publishing policies needs an administrator's phishing-resistant sign-in from the last 5 minutes.", Instead: "a phishing-resistant sign-in from the last hour", Why: "The week of the audit.", Owner: "security", Until: ago(9 * day), State: WaivedOver},
+			},
+			Rollout: &RolloutExceptions{Number: 3, For: "pilots, platform-engineers-of-a-long-name", PageURL: "/admin/rollout?n=3"},
+		}},
+		{"exceptions-rollout", dana(PathExceptions), Exceptions{Version: 7, PublishedAt: ago(day), Rollout: &RolloutExceptions{Number: 4, PageURL: "/admin/rollout?n=4", Items: []WaivedRule{
+			{ID: "an-exception-with-an-id-that-is-as-long-as-ids-of-exceptions-are", Whom: "everybody-on-call-in-all-regions-of-the-world", Kind: "group", RuleID: "an-id-of-a-policy-that-is-as-long-as-ids-of-policies-can-be-at-m", Rule: "Much here is unusual.", Instead: "a two-factor sign-in from the last hour", Why: "Keys come late.", Owner: "security", Until: in(30 * day), State: WaivedLater},
+		}}}},
+		{"exceptions-broken", dana(PathExceptions), Exceptions{Version: 7, PublishedAt: ago(day), Rollout: &RolloutExceptions{Number: 4, For: "pilots", Broken: true, PageURL: "/admin/rollout?n=4"}}},
 		{"rollout-none", dana(PathRollout), Rollout{None: true}},
 		{"rollout", with(dana(PathRollout), Notice{Good, "Resumed.", "The new policies decide for that wave again, once its time has come.", ""}), Rollout{
 			Number: 3, Note: "deploys need a passkey", StartedAt: ago(2 * day), UndoURL: "/r/1", Looked: 42, NotReady: 2, MoreURL: "/admin/rollout?after=1", Waves: []Wave{
@@ -475,6 +490,7 @@ func evil() []testCase {
 		PasteLink{Headline: hostile, Form: bad, Link: inp},
 		RecoveryCodes{Account: hostile, Codes: []string{hostile}, Next: link},
 		OwnRecovery{Make: bad, Open: []OpenRecovery{{What: hostile, By: hostile, Stop: &bad}}, Past: []PastRecovery{{What: hostile, How: hostile}}},
+		Exceptions{By: hostile, InForce: []WaivedRule{{ID: hostile, Whom: hostile, RuleID: hostile, Rule: hostile, Instead: hostile, Why: hostile, Owner: hostile}}, Rollout: &RolloutExceptions{For: hostile, PageURL: "javascript:alert(1)"}},
 		Recoveries{Told: hostile, Items: []OpenRecovery{{Account: hostile, What: hostile, URL: "javascript:alert(1)"}}},
 		OpenForm{Form: bad, Username: inp, Code: inp, Reason: inp},
 		RecoveryDetail{OpenRecovery: OpenRecovery{Account: hostile, What: hostile, Reason: hostile, By: hostile}, Confirmers: []string{hostile}, Told: []string{hostile}, CancelLink: hostile, Confirm: &bad, Code: inp, Cancel: &bad},

@@ -19,8 +19,9 @@ const (
 	PathApps     = "/admin/apps"    // that nobody registered
 	PathKinds    = "/admin/factors" // which ways to sign in people may use
 
-	PathReviews    = "/admin/reviews" // of what was refused
-	PathRollout    = "/admin/rollout" // of policies, in waves
+	PathReviews    = "/admin/reviews"    // of what was refused
+	PathRollout    = "/admin/rollout"    // of policies, in waves
+	PathExceptions = "/admin/exceptions" // to rules
 	PathRecoveries = "/admin/recoveries"
 	PathPass       = "/admin/pass" // for helpers, too
 )
@@ -46,6 +47,7 @@ var sections = []section{
 	{path: PathRecoveries, text: "Recoveries", admin: true},
 	{path: PathApps, text: "Apps", admin: true},
 	{path: PathNotices, text: "Notices", admin: true},
+	{path: PathExceptions, text: "Exceptions", admin: true},
 	{path: PathRollout, text: "Rollout", admin: true},
 	{path: PathAudit, text: "Audit log", admin: true},
 }
