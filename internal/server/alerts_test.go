@@ -68,22 +68,33 @@ func TestOldCheckpointIsFound(t *testing.T) {
 		t.Errorf("of a new log: %s", how)
 	}
 	sequencing(t, s, func(c store.Counts) bool { return c.Signed > 0 && c.Signed == c.Records })
+	_, signed, err := s.Store.LastSigned(t.Context())
+	check(t, err)
+	seen := make(chan struct{})
 	s.seq = s.Store.Sequencer(store.SequencerOptions{ // numbers, and does not come to sign
-		Origin: "id.example.com/log/1", Log: s.log, Poll: 10 * time.Millisecond, Every: time.Hour,
-		Sign: func(string, uint64, [32]byte) ([]byte, error) { return []byte("note"), nil },
+		Origin: "id.example.com/log/1", Log: s.log, Poll: 10 * time.Millisecond, Every: time.Millisecond,
+		Sign: func(string, uint64, [32]byte) ([]byte, error) {
+			select {
+			case <-seen:
+			case <-time.After(time.Minute): // it was not seen, and the test has failed
+			}
+			return []byte("note"), nil
+		},
 	})
 	check(t, s.Seed(t.Context(), audit.RefusalsCounted))
 	sequencing(t, s, func(c store.Counts) bool {
 		if c.Records == c.Signed {
 			return false
 		}
+		s.now = func() time.Time { return signed.Add(behindFor) }
 		if how := behind(t, s); how != "" {
 			t.Errorf("of a record of this moment: %s", how)
 		}
-		s.now = func() time.Time { return time.Now().Add(behindFor + time.Minute) }
+		s.now = func() time.Time { return signed.Add(behindFor + time.Second) }
 		if how := behind(t, s); how != "no checkpoint was signed for long" {
 			t.Errorf("of a checkpoint that is old: %q", how)
 		}
+		close(seen)
 		return true
 	})
 }
