@@ -140,6 +140,7 @@ func testClear(t *testing.T, db Database) {
 	}
 	k := r.passkey(p.ID)
 	v, _ := r.session(p.ID, k.ID)
+	r.managed(v, p.ID)
 	c, sv := r.service(p.ID, "robot")
 	g, f := r.grant(p.ID, c.ID, v.ID, k.ID)
 	res := r.resource(oldIssuer + "/v1")
