@@ -242,10 +242,13 @@ func (s *Server) issue(ctx context.Context, t *tokenRequest, p *pendingIssue) (*
 	if errors.Is(err, errMoved) {
 		return nil, err
 	}
-	if problem.Refusal(err) { // a refusal is recorded by now
+	switch {
+	case problem.Refusal(err): // it is recorded by now
 		if t.rows.old && s.moved(ctx, t.client.Client) {
 			return nil, errMoved
 		}
+		t.acted = true
+	case errors.Is(err, problem.Unavailable): // it was waited for, and may have been done (act.CodeUnknown)
 		t.acted = true
 	}
 	if used, ok := act.Spent(err); ok && (used.Purpose == once.Assertion || used.Purpose == once.DPoP) {
