@@ -143,7 +143,19 @@ type TokenSource struct {
 	cur    Credential
 	flight *flight
 	dead   string // refresh token that was refused for good: not tried again
+	notNow deferral
 }
+
+// deferral is the refusal of a refresh token that stands: given again, and not asked for, until then.
+type deferral struct {
+	token string
+	err   error
+	until time.Time
+}
+
+// refusedFor is how long that is. Each refusal is on record at the issuer: a program that
+// goes on calling while it is refused asks no more often.
+const refusedFor = 5 * time.Second
 
 type flight struct {
 	done chan struct{}
@@ -254,13 +266,17 @@ func (s *TokenSource) fly(ctx context.Context, stale Credential) (Credential, er
 			return cur, nil
 		}
 		s.mu.Lock()
-		dead := cur.RefreshToken != "" && cur.RefreshToken == s.dead
+		dead, not := cur.RefreshToken != "" && cur.RefreshToken == s.dead, s.notNow
 		s.mu.Unlock()
-		if dead {
+		switch {
+		case dead:
 			return Credential{}, ErrLoginRequired
+		case not.err != nil && cur.RefreshToken == not.token && s.now().Before(not.until):
+			return Credential{}, not.err
 		}
 		next, err := s.renew(ctx, cur)
 		if err != nil {
+			s.refused(cur, err)
 			return Credential{}, err
 		}
 		next.Generation = cur.Generation + 1
@@ -274,14 +290,28 @@ func (s *TokenSource) fly(ctx context.Context, stale Credential) (Credential, er
 	if cur, lerr := s.store.Load(ctx); lerr == nil && cur.Generation > tried.Generation && cur.usable(s.now()) {
 		return cur, nil
 	}
-	var r *ResponseError
-	if errors.As(err, &r) && r.Stands {
+	if stands(err) {
 		return Credential{}, err
 	}
 	s.mu.Lock()
 	s.dead = tried.RefreshToken
 	s.mu.Unlock()
 	return Credential{}, errors.Join(ErrLoginRequired, err)
+}
+
+// stands reports whether err refuses a token for now only.
+func stands(err error) bool {
+	var r *ResponseError
+	return errors.As(err, &r) && r.Stands
+}
+
+// refused remembers a refusal for now.
+func (s *TokenSource) refused(cur Credential, err error) {
+	if stands(err) {
+		s.mu.Lock()
+		s.notNow = deferral{cur.RefreshToken, err, s.now().Add(refusedFor)}
+		s.mu.Unlock()
+	}
 }
 
 func (f *flight) wait(ctx context.Context) (Credential, error) {

@@ -518,11 +518,14 @@ func TestDPoPKeyIsKept(t *testing.T) {
 }
 
 // TestRefusedForNow: an invalid_grant that says that the grant stands is no end: the
-// token is tried again later; what would do is read of it, and only of it.
+// token is tried again later, but not with each call that needs it; what would do is read
+// of it, and only of it.
 func TestRefusedForNow(t *testing.T) {
 	i := newIssuer(t)
 	c := &TokenClient{Metadata: must(Discover(t.Context(), i.URL, nil)), Auth: ClientAuth{ID: "rs", Secret: "s3cret"}, Key: newKey(t)}
 	source := NewTokenSource(NewMemoryStore(Credential{RefreshToken: i.NewRefresh()}), c.RefreshRenewal(""))
+	now := time.Now()
+	source.now = func() time.Time { return now }
 	for name, tc := range map[string]struct {
 		answer any
 		stands bool
@@ -549,6 +552,11 @@ func TestRefusedForNow(t *testing.T) {
 		if re.Stands != tc.stands || acr != tc.acr || age != tc.age || re.Review != tc.review {
 			t.Errorf("%s: %+v, challenge %+v", name, re, re.Challenge)
 		}
+		asked := i.refreshN
+		if _, again := source.Credential(t.Context()); tc.stands && (i.refreshN != asked || again == nil || again.Error() != err.Error()) {
+			t.Errorf("%s: asked again at once, and told %v", name, again)
+		}
+		now = now.Add(refusedFor)
 	}
 	i.notNow = nil
 	if _, err := source.Credential(t.Context()); err != nil {
