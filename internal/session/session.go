@@ -118,6 +118,6 @@ type Store interface {
 	DeviceBySecret(context.Context, secret.Hash) (Device, error)
 	Device(ctx context.Context, id string) (Device, error)
 	// DevicesOf lists the devices that a person has signed in from and that have not
-	// ended, newest first, at most 500.
+	// ended, newest first, at most 500: of more, first those that are the operator's.
 	DevicesOf(ctx context.Context, person string) ([]Known, error)
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,14 +42,17 @@ func (u *unit) disownOf(node string) {
 	}
 }
 
-// DevicesOf implements session.Store.
+// DevicesOf implements session.Store. Of too many, those that were said to be the
+// operator's stay, so that whoever takes it back finds them.
 func (s *Store) DevicesOf(ctx context.Context, person string) ([]session.Known, error) {
-	return all(ctx, s.db, scanKnown, `SELECT d.label, d.created_at, x.seen,
+	list, err := all(ctx, s.db, scanKnown, `SELECT d.label, d.created_at, x.seen,
 (SELECT s.network FROM session s WHERE s.person = $1 AND s.device = d.id ORDER BY s.id DESC LIMIT 1),
 COALESCE(m.until, 0), COALESCE(m.asset, ''), COALESCE(m.source, ''), COALESCE(m.at, 0), COALESCE(m.person, ''), `+nodeCols+`
 FROM (SELECT device, MAX(COALESCE(seen_at, created_at)) AS seen FROM session WHERE person = $1 GROUP BY device) x
 JOIN device d ON d.id = x.device JOIN node n ON n.id = d.id LEFT JOIN managed_device m ON m.device = d.id AND m.person = $1
-WHERE n.ended_at IS NULL ORDER BY d.id DESC LIMIT 500`, person)
+WHERE n.ended_at IS NULL ORDER BY CASE WHEN m.device IS NULL THEN 1 ELSE 0 END, d.id DESC LIMIT 500`, person)
+	slices.SortFunc(list, func(a, b session.Known) int { return strings.Compare(b.ID, a.ID) })
+	return list, err
 }
 
 // ManagedIn counts the devices of a group's people that are the operator's at a time.

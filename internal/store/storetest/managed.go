@@ -109,6 +109,29 @@ func testManaged(t *testing.T, db Database) {
 	}
 }
 
+// testManyDevices: who signs in where no cookie is kept has a device of each sign-in, and
+// what was said of the first can be taken back still.
+func testManyDevices(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	many := r.person("many")
+	oldest, _ := r.session(many.ID)
+	r.managed(oldest, "svc_mdm")
+	for range 5 {
+		var opens []act.Change
+		for range 100 {
+			d := session.Device{ID: id.New(id.Device), Label: "Chrome on Linux", CreatedAt: start}
+			x := oldest
+			x.ID, x.Device = id.New(id.Session), d.ID
+			opens = append(opens, session.Open{Session: x, SecretHash: hash(), NewDevice: &d, DeviceHash: hash()})
+		}
+		r.do(opens...)
+	}
+	if list := must(r.s.DevicesOf(r.ctx, many.ID))(t); len(list) != 500 || list[499].ID != oldest.Device || list[0].ID <= list[1].ID || r.manages(many.ID) != 1 {
+		t.Errorf("of 501 devices %d are listed, and %d are managed", len(list), r.manages(many.ID))
+	}
+}
+
 // testManagedEnds: what was said of a device ends with the person or the device, and
 // where either was in other hands, and nothing brings it back.
 func testManagedEnds(t *testing.T, db Database) {

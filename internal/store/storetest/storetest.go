@@ -64,6 +64,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"proofs on probation", testProbationProofs},
 		{"sessions", testSessions},
 		{"managed devices", testManaged},
+		{"managed devices of many", testManyDevices},
 		{"managed devices end", testManagedEnds},
 		{"grants", testGrants},
 		{"delegations", testDelegations},
