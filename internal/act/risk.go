@@ -97,7 +97,7 @@ func through(in *Intent, f *Facts) []lineage.Node {
 	if len(r.Target) == 0 || f.Input.Resource.Owner == r.Actor {
 		return f.Nodes
 	}
-	with := append([]string{r.Actor, r.Session, r.Grant, r.Family, r.Client, r.Resource}, slices.Concat(r.Credential, r.Under, r.Resources)...)
+	with := append([]string{r.Actor, r.Session, f.Device, r.Grant, r.Family, r.Client, r.Resource}, slices.Concat(r.Credential, r.Under, r.Resources)...)
 	return slices.DeleteFunc(slices.Clone(f.Nodes), func(n lineage.Node) bool {
 		return slices.Contains(r.Target, n.ID) && !slices.Contains(with, n.ID)
 	})

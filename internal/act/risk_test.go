@@ -265,8 +265,9 @@ func TestWhatIsSaidOfOthersIsTheirs(t *testing.T) {
 	r := newRig(t)
 	p, boss := r.person("dana"), r.person("sam")
 	theirs, own := r.session(p.ID, r.proof(p.ID)), r.session(boss.ID, r.proof(boss.ID))
+	third := r.session(boss.ID, r.proof(boss.ID))
 	d := r.scored()
-	for _, x := range []struct{ id, kind, about, thing string }{{"sig_1", "account_compromised", risk.AboutPerson, p.ID}, {"sig_2", "session_hijacked", risk.AboutSession, theirs.ID}} {
+	for _, x := range []struct{ id, kind, about, thing string }{{"sig_1", "account_compromised", risk.AboutPerson, p.ID}, {"sig_2", "session_hijacked", risk.AboutSession, theirs.ID}, {"sig_3", "device_compromised", risk.AboutDevice, third.Device}} {
 		r.seed(profile.Told{Report: profile.Report{ID: x.id, Kind: x.kind, About: x.about, Thing: x.thing, Points: 60, Source: x.id, Name: "EDR", At: r.time(), Until: r.time().Add(time.Hour)}})
 	}
 	for _, tc := range []struct {
@@ -281,6 +282,8 @@ func TestWhatIsSaidOfOthersIsTheirs(t *testing.T) {
 		{"their session", boss, own, theirs.ID, risk.Low},
 		{"the owner, their session", p, theirs, theirs.ID, risk.High},
 		{"the owner, themselves", p, theirs, p.ID, risk.High},
+		{"another device", boss, own, third.Device, risk.Low},
+		{"the device that they are on", boss, third, third.Device, risk.High},
 	} {
 		in := reads(tc.who, tc.ses, "")
 		if in.Action, in.Refs.Owner = policy.SessionEnd, ""; tc.target != "" {
