@@ -44,7 +44,11 @@ type keep struct {
 // newKeep makes the folder, and names the file by issuer and audience: several resource
 // servers may share a folder.
 func newKeep(dir, issuer, audience string) (*keep, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = guarded(dir)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("countersign: Keep: %w", err)
 	}
 	sum := sha256.Sum256([]byte(issuer + "\n" + audience))

@@ -59,7 +59,8 @@ type Config struct {
 	// although the issuer does not answer, and Authorize decides, by the policies that
 	// were last in force, what the action's stated outage answer lets it, up to 24 hours
 	// after the issuer said so. Whoever writes to the folder decides with it: protect it
-	// like the key in Client. What has ended is not kept: until the feed is heard, tokens
+	// like the key in Client; New refuses one that everybody can write to, or that belongs
+	// to another user than this one and root. What has ended is not kept: until the feed is heard, tokens
 	// are introspected, and if that fails only routes with OutageAllow accept them.
 	// "": New fails. It needs Policies.
 	Keep string

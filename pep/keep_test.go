@@ -2,6 +2,8 @@ package pep_test
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -169,6 +171,34 @@ func TestKeptIsVerified(t *testing.T) {
 func between(text []byte, mark string) []byte {
 	_, rest, _ := bytes.Cut(text, []byte(mark))
 	return rest[:bytes.IndexAny(rest, `"}`)]
+}
+
+// TestKeepIsGuarded: where everybody may write, or another user, nothing is kept, and
+// nothing read.
+func TestKeepIsGuarded(t *testing.T) {
+	i := newIssuer(t)
+	dir, keep := keeping(t)
+	i.ready(i.point(keep)).Close()
+	for name, spoil := range map[string]func() error{
+		"everybody's":  func() error { return os.Chmod(dir, 0o777) },
+		"a shared one": func() error { return os.Chmod(dir, 0o777|fs.ModeSticky) },
+		"a stranger's": func() error {
+			if os.Geteuid() != 0 {
+				return os.Chmod(dir, 0o702) // only root gives a folder away
+			}
+			return errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, 4242, 4242))
+		},
+	} {
+		ok(t, spoil())
+		if v, err := i.starts(keep); err == nil || !strings.Contains(err.Error(), "Keep") {
+			t.Errorf("%s: %v, %v", name, v, err)
+		}
+	}
+	ok(t, os.Chmod(dir, 0o770))
+	if os.Geteuid() == 0 {
+		ok(t, os.Chown(dir, 0, 0))
+	}
+	i.point(keep)
 }
 
 // TestEndedIsNotKept: whether a token has ended is asked until the feed was heard; where
