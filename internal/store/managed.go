@@ -14,9 +14,13 @@ import (
 var deviceUnknown = problem.New(problem.NotFound, "device_not_found", "The person has not signed in from such a device, or one of them has ended.")
 
 // manage says that a device is the operator's. The version of the device moves, so that
-// whoever decided on the old state decides again.
+// whoever decided on the old state decides again. The person's moves before it, in the
+// order of disown: who is stopped at the same time is so before it, or takes it along.
 func (u *unit) manage(m session.Managed) {
-	u.lock(m.Device, "device")
+	for _, id := range []string{m.Person, m.Device} {
+		u.must(1, refused(deviceUnknown), bumpSQL, id)
+		u.touched = append(u.touched, id)
+	}
 	u.check(1, refused(deviceUnknown), `SELECT COUNT(*) FROM (SELECT 1 FROM session s JOIN node d ON d.id = s.device JOIN node p ON p.id = s.person
 WHERE s.device = $1 AND s.person = $2 AND d.ended_at IS NULL AND d.frozen_at IS NULL AND p.ended_at IS NULL AND p.frozen_at IS NULL LIMIT 1) x`, m.Device, m.Person)
 	u.then(`INSERT INTO managed_device (device, person, until, asset, source, at) VALUES ($1, $2, $3, $4, $5, $6)

@@ -1,11 +1,15 @@
 package storetest
 
 import (
+	"context"
+	"errors"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/lineage"
@@ -129,6 +133,34 @@ func testManyDevices(t *testing.T, db Database) {
 	}
 	if list := must(r.s.DevicesOf(r.ctx, many.ID))(t); len(list) != 500 || list[499].ID != oldest.Device || list[0].ID <= list[1].ID || r.manages(many.ID) != 1 {
 		t.Errorf("of 501 devices %d are listed, and %d are managed", len(list), r.manages(many.ID))
+	}
+}
+
+// testManagedRaces: a mark that is made while the person is stopped, or what they had
+// ends, is not there afterwards, whichever was first.
+func testManagedRaces(t *testing.T, db Database) {
+	rs := nodes(t, db)
+	r := rs[0]
+	for i := range 20 {
+		dana := r.person("dana" + strconv.Itoa(i))
+		v, _ := r.session(dana.ID)
+		m := session.Managed{Device: v.Device, Person: dana.ID, Until: r.at.Add(time.Hour), By: "svc_mdm", At: start}
+		stop := act.Change(lineage.Freeze{ID: dana.ID, Why: "disabled"})
+		for n, err := range race(2, func(n int) error {
+			c := []act.Change{session.Manage{Managed: m}, stop}[n]
+			for {
+				if err := rs[n%len(rs)].s.Commit(context.Background(), rs[n%len(rs)].write(audit.DeviceManaged, "", nil, c)); !errors.Is(err, act.ErrStale) {
+					return err
+				}
+			}
+		}) {
+			if err != nil && (n == 1 || problem.CodeOf(err) != "device_not_found") {
+				t.Fatal(err)
+			}
+		}
+		if r.manages(dana.ID) != 0 {
+			t.Fatalf("round %d: somebody who is disabled has a managed device", i)
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"sessions", testSessions},
 		{"managed devices", testManaged},
 		{"managed devices of many", testManyDevices},
+		{"races for managed devices", testManagedRaces},
 		{"managed devices end", testManagedEnds},
 		{"grants", testGrants},
 		{"delegations", testDelegations},
