@@ -23,9 +23,12 @@ import (
 // refuses it.
 func (s *Server) consent(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.visitor(r)
-	if err != nil {
+	if problem.Refusal(err) {
 		http.Redirect(w, r, "/signin?"+r.URL.RawQuery, http.StatusSeeOther)
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	tx := r.URL.Query().Get("tx")
 	p, err := s.Oauth.Pending(w, r, tx, &v.ses)

@@ -2,6 +2,8 @@ package portal_test
 
 import (
 	"context"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,17 @@ func TestDatabaseAway(t *testing.T) {
 		}
 		if a := b.post(path, "id", "x"); a.status != 503 || len(a.cookies) > 0 {
 			t.Errorf("POST %s: %d, to %q, cookies %v", path, a.status, a.location, a.cookies)
+		}
+	}
+	// The rest may do without storage, but concludes nothing either.
+	for _, pattern := range r.patterns {
+		method, path, _ := strings.Cut(pattern, " ")
+		ask := func() answer { return b.get(path) }
+		if method == "POST" {
+			ask = func() answer { return b.post(path, "id", "x") }
+		}
+		if a := ask(); strings.HasPrefix(a.location, "/signin") || slices.ContainsFunc(a.cookies, func(c *http.Cookie) bool { return strings.HasSuffix(c.Name, "cs_session") }) {
+			t.Errorf("%s: %d, to %q, cookies %v", pattern, a.status, a.location, a.cookies)
 		}
 	}
 	check(t, pg.Join(t.Context(), dsn))

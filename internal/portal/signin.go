@@ -244,9 +244,12 @@ func (s *Server) refusedQuietly(a policy.Action, err error) {
 // for a page of ours (next, with why in words of ours).
 func (s *Server) stepUp(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.visitor(r)
-	if err != nil {
+	if problem.Refusal(err) {
 		http.Redirect(w, r, "/signin?"+r.URL.RawQuery, http.StatusSeeOther)
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	tx, next := r.URL.Query().Get("tx"), r.URL.Query().Get("next")
 	m, done, err := s.stepUpPage(w, r, v, tx, next, r.URL.Query().Get("why"))
@@ -497,10 +500,13 @@ func (s *Server) switchAccount(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if v, err := s.visitor(r); err == nil {
+	switch v, err := s.visitor(r); {
+	case err == nil:
 		if err := s.signOutHere(r.Context(), v.ses, ""); err != nil {
 			return err
 		}
+	case !problem.Refusal(err):
+		return err // there may be a session that lives on, and so does its cookie
 	}
 	s.clearCookie(w, cookieSession)
 	q := url.Values{}
