@@ -332,7 +332,9 @@ func (d *Doer) set(ctx context.Context, version int64) (*policy.Set, error) {
 }
 
 // refuse records a refusal with whom it concerns, has somebody look at it where
-// that is called for, changes nothing else, and gives the problem.
+// that is called for, changes nothing else, and gives the problem. What it rests on is
+// re-checked as for what is allowed: facts from a cache may be old, and nothing else would
+// ever notice.
 func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decision, rec audit.Record, eff Effect, p *problem.Error) error {
 	if in.Quiet {
 		if d.Refused != nil {
@@ -353,7 +355,7 @@ func (d *Doer) refuse(ctx context.Context, in Intent, f *Facts, dec policy.Decis
 	if look != nil {
 		look.At, look.Record, look.Ref = rec.At, rec.ID, web.RefOf(ctx)
 	}
-	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Changes: d.again(look), Row: row, Met: in.met(&dec)}); err != nil {
+	if err := d.commit(ctx, Write{At: rec.At, Record: rec.ID, Guard: f.Guard, Changes: d.again(look), Row: row, Met: in.met(&dec)}); err != nil {
 		return fmt.Errorf("%s: record the refusal: %w", in.Action, err)
 	}
 	d.probed(ctx, &in, f, rec.At)
