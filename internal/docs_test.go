@@ -286,6 +286,25 @@ func TestReadmeShowsBothCommands(t *testing.T) {
 	}
 }
 
+// TestReadmeExportsBesideTheRepository: the first minutes are spent in a clone, where policies
+// are written only to a directory that the repository does not have.
+func TestReadmeExportsBesideTheRepository(t *testing.T) {
+	exports := 0
+	for _, l := range code(documents(t)["README.md"]) {
+		dir, ok := strings.CutPrefix(l, "countersign policy export ./")
+		if !ok {
+			continue
+		}
+		exports++
+		if _, err := os.Stat(filepath.Join("..", dir)); err == nil {
+			t.Errorf("%s: the repository has a %s, and the command refuses to write there", l, dir)
+		}
+	}
+	if exports == 0 {
+		t.Error("README.md exports no policies")
+	}
+}
+
 // TestDecisionsAreListed keeps the list of decisions whole.
 func TestDecisionsAreListed(t *testing.T) {
 	docs := documents(t)

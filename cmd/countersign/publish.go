@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -166,7 +167,11 @@ func writePolicies(dir string, src policy.Source) error {
 			return &failure{exit: exitError, code: "bad_answer", message: "The server's policies have a file of a name that cannot be written: " + clean(f.Name)}
 		}
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return usage("There is a %s already: name a directory that is not there yet.", clean(dir))
+	}
+	if err != nil {
 		return usage("The directory cannot be made: %v.", err)
 	}
 	for _, f := range files {

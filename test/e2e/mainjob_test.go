@@ -260,7 +260,7 @@ func (n *newcomer) decides() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	_, step, _ := strings.Cut(string(readme), "`policies/notes.cedar`,\n\n```cedar\n")
+	_, step, _ := strings.Cut(string(readme), "`my-policies/notes.cedar`,\n\n```cedar\n")
 	rule, _, ok := strings.Cut(step, "```")
 	dir := filepath.Join(n.home, "policies")
 	n.must("policy", "export", dir)
