@@ -53,12 +53,12 @@ func (s *Set) Prove(n Never) Proof {
 		}
 	}
 	for _, a := range n.Actions {
-		if Rightful(a) {
-			p.Unproven = fmt.Sprintf("%s: nobody can be kept from it by policies", a)
-		}
 		for _, kind := range Kinds() {
 			if len(n.Kinds) > 0 && !slices.Contains(n.Kinds, kind) {
 				continue
+			}
+			if rightOf(a, kind) && p.Unproven == "" {
+				p.Unproven = fmt.Sprintf("%s: no policies keep a %s from it", a, kind)
 			}
 			var err error
 			for _, who := range s.subjects(kind) {

@@ -1,6 +1,10 @@
 package policy
 
-import "github.com/countersign-dev/countersign/internal/assurance"
+import (
+	"slices"
+
+	"github.com/countersign-dev/countersign/internal/assurance"
+)
 
 // right is who may always do something: no set of policies forbids it, asks more for
 // it, or lacks it.
@@ -27,9 +31,11 @@ var rights = map[Action][]right{
 // its id.
 const RightReason = "right:"
 
-// Rightful reports whether an action is a right of somebody, so that policies speak of
-// it for others only.
-func Rightful(a Action) bool { return len(rights[a]) > 0 }
+// rightOf reports whether an action is a right of a kind of principal, so that policies
+// speak of it for others only.
+func rightOf(a Action, kind string) bool {
+	return slices.ContainsFunc(rights[a], func(r right) bool { return r.kind == kind })
+}
 
 // byRight is why an input is allowed whatever the policies say; ok is false if it is
 // not. Nothing is given by right: with scopes, policies decide.

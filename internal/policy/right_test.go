@@ -91,11 +91,11 @@ func TestNobodyIsKeptFromSayingNo(t *testing.T) {
 	}
 	for _, a := range declared(t) {
 		verb := string(a)[strings.LastIndex(string(a), ".")+1:]
-		if slices.Contains(no, verb) && !Rightful(a) && notRights[a] == "" {
+		if slices.Contains(no, verb) && len(rights[a]) == 0 && notRights[a] == "" {
 			t.Errorf("%s says no, or ends something: is it a right?", a)
 		}
 		own := Input{Principal: person, Action: a, Resource: of(dana), Context: signedIn}
-		if !Rightful(a) {
+		if len(rights[a]) == 0 {
 			if got := allowed(own); len(got) > 0 && a != SelfRead {
 				t.Errorf("%s is allowed under %v", a, got)
 			}
@@ -134,5 +134,9 @@ func TestNobodyIsKeptFromSayingNo(t *testing.T) {
 	}
 	if p := sets["all"].Prove(Never{Actions: []Action{DeviceDeny}, Holds: func(*Input) bool { return true }}); p.Unproven == "" {
 		t.Errorf("it is proved that nobody may say no: %+v", p)
+	}
+	others := Never{Actions: []Action{SessionEnd, DeviceDeny}, Kinds: []string{KindAgent, KindService}, Holds: func(*Input) bool { return true }}
+	if p := sets["all"].Prove(others); p.Unproven != "" || p.Counter != nil {
+		t.Errorf("it is a right of nobody but people, and of others not proved: %+v", p)
 	}
 }
