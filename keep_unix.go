@@ -16,7 +16,7 @@ func guarded(dir string) error {
 		return err
 	}
 	if mode := info.Mode().Perm(); mode&0o002 != 0 {
-		return fmt.Errorf("everybody can write to %s (mode %04o); run: chmod o-w %s", dir, mode, dir)
+		return fmt.Errorf("everybody can write to %s (mode %04o): run chmod o-w %s, or name a folder in it, which is made", dir, mode, dir)
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is of another user (%d)", dir, st.Uid)
