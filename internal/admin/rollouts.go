@@ -187,7 +187,7 @@ func (a *API) listRollouts(ctx context.Context, _ *call, in *PageParams) (*pageO
 
 // readRollout reads one. It names people to those who may read people.
 func (a *API) readRollout(ctx context.Context, c *call, n int64) (*rolloutOut, error) {
-	people, _, err := a.Do.Judge(ctx, act.Intent{Action: policy.PersonRead, Refs: c.refs(""), Token: c.token(a.now())})
+	people, _, err := a.Do.Judge(ctx, a.intent(c, policy.PersonRead, audit.TokenRefused, ""))
 	if err != nil {
 		return nil, err
 	}

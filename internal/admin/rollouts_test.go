@@ -198,11 +198,12 @@ func TestReadinessOverTheAPI(t *testing.T) {
 func TestWhoIsNamed(t *testing.T) {
 	r, l := boss(t)
 	const auditors = `@id("auditors") @reason("r") permit (principal is Person in Group::"auditors", action == Action::"policy.read", resource);`
-	r.want(l.do("POST", "/v1/policies", spec(0, auditors, "")), 201, "")
+	const calm = `@id("calm") @reason("r") forbid (principal is Person, action == Action::"person.read", resource) when { context.risk.known && context.risk.band == "medium" };`
+	r.want(l.do("POST", "/v1/policies", spec(0, auditors+calm, "")), 201, "")
 	g := r.want(l.do("POST", "/v1/groups", object{"name": "auditors"}), 201, "")
 	auditor := r.login(r.person("eve", g.body["id"].(string)), "admin:read admin:write")
 	sam := r.login(r.person("sam", r.admins.ID), "admin:read admin:write")
-	r.want(l.do("POST", "/v1/rollouts", r.rollout(1, auditors+noClients, object{"groups": []string{"administrators"}})), 201, "")
+	r.want(l.do("POST", "/v1/rollouts", r.rollout(1, auditors+calm+noClients, object{"groups": []string{"administrators"}})), 201, "")
 	r.want(sam.do("POST", "/v1/clients", aClient("one")), 403, "denied")
 	for who, named := range map[*login]any{l: sam.person.ID, auditor: nil} {
 		a := r.want(who.do("GET", "/v1/rollouts/1", nil), 200, "")
@@ -212,4 +213,11 @@ func TestWhoIsNamed(t *testing.T) {
 		}
 	}
 	r.want(auditor.do("GET", "/v1/rollouts/1/readiness", nil), 403, "denied")
+
+	// Who may not just now, either: their risk counts here as where people are read.
+	r.scored()
+	r.reported(l.person, 40)
+	if a := r.want(l.do("GET", "/v1/rollouts/1", nil), 200, ""); waveOf(a, 1)["costs"].([]any)[0].(object)["person"] != nil {
+		t.Errorf("at medium risk: %s", a.text)
+	}
 }
