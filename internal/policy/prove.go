@@ -57,7 +57,7 @@ func (s *Set) Prove(n Never) Proof {
 			if len(n.Kinds) > 0 && !slices.Contains(n.Kinds, kind) {
 				continue
 			}
-			if rightOf(a, kind) && p.Unproven == "" {
+			if n.againstRight(a, kind) && p.Unproven == "" {
 				p.Unproven = fmt.Sprintf("%s: no policies keep a %s from it", a, kind)
 			}
 			var err error

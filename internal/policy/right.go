@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"slices"
-
-	"github.com/countersign-dev/countersign/internal/assurance"
-)
+import "github.com/countersign-dev/countersign/internal/assurance"
 
 // right is who may always do something: no set of policies forbids it, asks more for
 // it, or lacks it.
@@ -31,10 +27,22 @@ var rights = map[Action][]right{
 // its id.
 const RightReason = "right:"
 
-// rightOf reports whether an action is a right of a kind of principal, so that policies
-// speak of it for others only.
-func rightOf(a Action, kind string) bool {
-	return slices.ContainsFunc(rights[a], func(r right) bool { return r.kind == kind })
+// againstRight reports whether a statement is about a state in which an action is the right
+// of somebody of a kind, whatever policies say.
+func (n *Never) againstRight(a Action, kind string) (found bool) {
+	dims := (&memo{}).dimensions(n.Ages, nil, nil, n.Groups[:min(len(n.Groups), 10)])
+	for _, r := range rights[a] {
+		in := Input{Principal: Entity{Kind: kind, ID: "usr_somebody"}, Action: a, Context: Context{Now: proofTime, Risk: UnknownRisk, Presented: r.link}}
+		if r.own {
+			in.Resource.Owner = in.Principal.ID
+		}
+		combine(dims, in, func(in Input) bool {
+			_, right := byRight(&in)
+			found = found || right && n.Holds(&in)
+			return !found
+		})
+	}
+	return found
 }
 
 // byRight is why an input is allowed whatever the policies say; ok is false if it is

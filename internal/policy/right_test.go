@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
 )
@@ -132,11 +133,43 @@ func TestNobodyIsKeptFromSayingNo(t *testing.T) {
 	if link.Context.Presented = false; len(allowed(link)) > 0 {
 		t.Error("and without it")
 	}
-	if p := sets["all"].Prove(Never{Actions: []Action{DeviceDeny}, Holds: func(*Input) bool { return true }}); p.Unproven == "" {
-		t.Errorf("it is proved that nobody may say no: %+v", p)
+}
+
+// TestNoRightIsProvedAway: that nobody does what is somebody's right is not proved, even of
+// a set that forbids everything; of all others it is.
+func TestNoRightIsProvedAway(t *testing.T) {
+	s, err := Compile(Source{Files: []File{{Name: "a.cedar", Text: `@id("nobody") @reason("r") @climb("never") forbid (principal, action, resource);`}}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	others := Never{Actions: []Action{SessionEnd, DeviceDeny}, Kinds: []string{KindAgent, KindService}, Holds: func(*Input) bool { return true }}
-	if p := sets["all"].Prove(others); p.Unproven != "" || p.Counter != nil {
-		t.Errorf("it is a right of nobody but people, and of others not proved: %+v", p)
+	below := func(age time.Duration) func(*Input) bool {
+		return func(in *Input) bool {
+			return !in.Context.Assurance.Meets(assurance.Ask{Rung: assurance.Single, MaxAge: age}, in.Context.Now)
+		}
+	}
+	others := func(in *Input) bool { return in.Resource.Owner != in.Principal.ID }
+	for _, c := range []struct {
+		of     string
+		never  Never
+		proved bool
+	}{
+		{"anybody", Never{Actions: []Action{DeviceDeny}}, false},
+		{"agents and services", Never{Actions: []Action{SessionEnd, DeviceDeny}, Kinds: []string{KindAgent, KindService}}, true},
+		{"what is somebody else's", Never{Actions: []Action{SessionEnd}, Holds: others}, true},
+		{"what is nobody's", Never{Actions: []Action{CIBADeny}, Holds: others}, false},
+		{"who has not signed in", Never{Actions: []Action{SessionEnd, DeviceDeny}, Holds: below(0)}, true},
+		{"who did long ago", Never{Actions: []Action{SessionEnd}, Ages: []time.Duration{time.Hour}, Holds: below(time.Hour)}, false},
+		{"where much is unusual", Never{Actions: []Action{GrantEnd}, Holds: func(in *Input) bool { return in.Context.Risk.Band == RiskExtreme }}, false},
+		{"who has a link", Never{Actions: []Action{RecoveryCancel}, Kinds: []string{KindAnonymous}}, false},
+	} {
+		if c.never.Kinds == nil {
+			c.never.Kinds = []string{KindPerson, KindAgent, KindService, KindAnonymous}
+		}
+		if c.never.Holds == nil {
+			c.never.Holds = func(*Input) bool { return true }
+		}
+		if p := s.Prove(c.never); (p.Unproven == "") != c.proved || p.Counter != nil {
+			t.Errorf("of %s: %+v", c.of, p)
+		}
 	}
 }
