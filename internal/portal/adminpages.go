@@ -34,6 +34,7 @@ func (s *Server) adminRoutes(handle func(string, web.Handler)) {
 	handle("POST "+changePath, s.signedIn(s.changePosted))
 	handle("GET "+view.PathAudit, s.signedIn(s.auditLog))
 	s.kindRoutes(handle)
+	s.deviceMarkRoutes(handle)
 	s.appRoutes(handle)
 	s.reviewsRoutes(handle)
 }
@@ -90,7 +91,10 @@ func (s *Server) people(w http.ResponseWriter, r *http.Request, v *visitor) erro
 }
 
 func (s *Server) personRow(ctx context.Context, v *visitor, p account.Person, admins map[string]bool) (view.Person, error) {
-	row := view.Person{Name: p.Name, Username: p.Username, Passkeys: p.Factors, You: p.ID == v.person.ID, ActURL: withQuery(changePath, "id", p.ID)}
+	row := view.Person{
+		Name: p.Name, Username: p.Username, Passkeys: p.Factors, You: p.ID == v.person.ID,
+		ActURL: withQuery(changePath, "id", p.ID), DevicesURL: withQuery(devicesPath, "id", p.ID),
+	}
 	if admins[p.ID] {
 		row.Role = "administrator"
 	}

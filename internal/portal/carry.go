@@ -42,6 +42,8 @@ var notices = map[string]view.Notice{
 	"delivery.discarded": {Title: "Discarded."},
 	"factor.allowed":     {Title: "Switched on.", Detail: "People may use it from now on."},
 	"factor.forbidden":   {Title: "Switched off.", Detail: "Nobody signs in with it from now on."},
+	"device.managed":     {Title: "Marked.", Detail: "It counts as a managed device from now on."},
+	"device.unmanaged":   {Title: "Taken back.", Detail: "It doesn't count as a managed device any more."},
 	"email-none":         {Title: "Address removed."},
 	"ended":              {Title: "Ended.", Detail: "It stops working everywhere within seconds."},
 	"disabled":           {Title: "Disabled.", Detail: "They are signed out everywhere within seconds."},

@@ -89,6 +89,14 @@ func (s *Server) live(ctx context.Context, id string) (bool, error) {
 func (s *Server) nodes(ctx context.Context, t *tree, here string) (view.Node, error) {
 	root := view.Node{Kind: view.PersonNode, Name: t.person.Name, EndURL: endURL(t.person.ID)}
 	at := map[string]int{}
+	marks := map[string]session.Managed{}
+	known, err := s.Store.DevicesOf(ctx, t.person.ID)
+	if err != nil {
+		return root, err
+	}
+	for _, k := range known {
+		marks[k.ID] = k.Managed
+	}
 	for _, ses := range t.sessions {
 		i, ok := at[ses.Device]
 		if !ok {
@@ -98,7 +106,11 @@ func (s *Server) nodes(ctx context.Context, t *tree, here string) (view.Node, er
 			}
 			i = len(root.Children)
 			at[ses.Device] = i
-			root.Children = append(root.Children, view.Node{Kind: view.DeviceNode, Name: d.Label, StartedAt: d.CreatedAt, EndURL: endURL(d.ID)})
+			n := view.Node{Kind: view.DeviceNode, Name: d.Label, ID: d.ID, StartedAt: d.CreatedAt, EndURL: endURL(d.ID)}
+			if m := marks[d.ID]; m.Counts(s.now()) {
+				n.Managed = m.Until
+			}
+			root.Children = append(root.Children, n)
 		}
 		n := view.Node{
 			Kind: view.SessionNode, Name: browserName(ses.UserAgent), Here: ses.ID == here, Network: ses.Network,

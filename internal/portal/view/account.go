@@ -165,7 +165,9 @@ type Node struct {
 	StartedAt  time.Time
 	LastUsedAt time.Time
 	ExpiresAt  time.Time
-	EndURL     string // of the confirming page; "" if it cannot be ended here
+	ID         string    // of a device, to be read to whoever manages devices
+	Managed    time.Time // … which is managed before; zero: it is not
+	EndURL     string    // of the confirming page; "" if it cannot be ended here
 	Children   []Node
 }
 

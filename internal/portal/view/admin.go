@@ -26,6 +26,7 @@ type Person struct {
 	ExpiresAt  time.Time // Invited: of the invitation
 	ActURL     string    // of the confirming page: disable, enable or withdraw, as State says; "" for none
 	You        bool
+	DevicesURL string // of the page of their devices; "" for who is only invited
 }
 
 // People lists people and invitations.

@@ -52,11 +52,16 @@ var (
 	hardKey = Passkey{Name: "Blue security key", Model: "YubiKey 5C NFC", Hardware: true, AddedAt: ago(2 * day), Rename: form, RemoveURL: "/account/passkeys/cred_3/remove"}
 )
 
+var (
+	ours   = Device{ID: "dev_01JD3V8XQ2ZK7W5N4M9R6T1B0C", Name: "Chrome on Linux", Network: "198.51.100.0/24", StartedAt: ago(40 * day), LastUsedAt: ago(time.Hour), Until: in(60 * day), Asset: "LT-0042", By: "Device management", URL: "/d/1"}
+	theirs = Device{ID: "dev_01JE7K2M4N6P8Q0R2S4T6V8W0X", Name: "Safari on iPhone", StartedAt: ago(2 * day), LastUsedAt: ago(day), URL: "/d/2"}
+)
+
 const hostile = "<script>alert(1)</script>\"'\u202e\u200b\x00 javascript:alert(1)"
 
 func tree() Node {
 	return Node{Kind: PersonNode, Name: "Dana Okafor", EndURL: "/account/sessions/usr/end", Children: []Node{
-		{Kind: DeviceNode, Name: "dana-laptop", Network: "198.51.100.7 – Example Net", LastUsedAt: ago(time.Minute), EndURL: "/e/1", Children: []Node{
+		{Kind: DeviceNode, Name: "dana-laptop", ID: "dev_01JD3V8XQ2ZK7W5N4M9R6T1B0C", Managed: in(60 * day), Network: "198.51.100.7 – Example Net", LastUsedAt: ago(time.Minute), EndURL: "/e/1", Children: []Node{
 			{Kind: SessionNode, Name: "Firefox on Linux", Here: true, Assurance: "passkey, verified", Until: in(4 * time.Minute), Network: "198.51.100.7", StartedAt: ago(3 * time.Hour), LastUsedAt: ago(5 * time.Second), ExpiresAt: in(9 * time.Hour), EndURL: "/e/2", Children: []Node{
 				{Kind: GrantNode, Name: "Release board", Resource: "Release API", Scopes: []string{"release:read", "release:publish"}, Assurance: "passkey, verified", StartedAt: ago(2 * time.Hour), LastUsedAt: ago(20 * time.Minute), ExpiresAt: in(30 * day), EndURL: "/e/3"},
 			}},
@@ -333,11 +338,16 @@ func cases() []testCase {
 		{"email-prove", out(), EmailProve{Address: "a.very.long.address.of.somebody@a-rather-long-department.example.com", Form: form}},
 		{"email-link-used", out(), link(EmailLink, LinkUsed)},
 		{"people", dana(PathPeople), People{InviteURL: "/admin/people/invite", Items: []Person{
-			{Name: "Dana Okafor", Username: "dana@example.com", Role: "Administrator", Passkeys: 2, LastSeenAt: ago(time.Minute), You: true},
-			{Name: "Sam Lindqvist", Username: "sam@example.com", Passkeys: 1, LastSeenAt: ago(3 * day), ActURL: "/p/1"},
+			{Name: "Dana Okafor", Username: "dana@example.com", Role: "Administrator", Passkeys: 2, LastSeenAt: ago(time.Minute), You: true, DevicesURL: "/p/0/d"},
+			{Name: "Sam Lindqvist", Username: "sam@example.com", Passkeys: 1, LastSeenAt: ago(3 * day), ActURL: "/p/1", DevicesURL: "/p/1/d"},
 			{Name: "Mira Tanaka", Username: "mira@example.com", State: Invited, ExpiresAt: in(2 * day), ActURL: "/p/2"},
-			{Name: "Old Account", Username: "old@example.com", State: Disabled, Passkeys: 1, LastSeenAt: ago(90 * day), ActURL: "/p/3"},
+			{Name: "Old Account", Username: "old@example.com", State: Disabled, Passkeys: 1, LastSeenAt: ago(90 * day), ActURL: "/p/3", DevicesURL: "/p/3/d"},
 		}, Older: "/admin/people?after=1"}},
+		{"devices", with(dana(PathPeople), Notice{Good, "Marked.", "It counts as a managed device from now on.", ""}), Devices{Whose: "Sam Lindqvist", Asked: true, Items: []Device{ours, theirs}, Back: PathPeople}},
+		{"devices-none", dana(PathPeople), Devices{Whose: "Mira Tanaka", Back: PathPeople}},
+		{"device-mark", dana(PathPeople), DeviceMark{Whose: "Sam Lindqvist", Device: theirs, Manage: form, Days: 90, Back: PathPeople}},
+		{"device-marked", dana(PathPeople), DeviceMark{Whose: "Sam Lindqvist", Device: ours, Manage: form, Days: 90, Asset: Input{Value: "LT-0042"}, Unmanage: &form, Back: PathPeople}},
+		{"device-mark-wrong", dana(PathPeople), DeviceMark{Whose: "Sam Lindqvist", Device: theirs, Manage: form, Days: 365, Asset: Input{Value: "\t", Error: "What the inventory calls a device has at most 64 bytes, all of them printable."}, Back: PathPeople}},
 		{"people-none", dana(PathPeople), People{InviteURL: "/admin/people/invite"}},
 		{"invite", dana(PathPeople), Invite{Form: form, Lasts: 72 * time.Hour, Back: PathPeople}},
 		{"invite-wrong", dana(PathPeople), Invite{Form: form, Name: Input{Error: "Write a name."}, Email: Input{Value: "mira@", Error: "This isn't a whole e-mail address."}, Admin: true, Lasts: 72 * time.Hour, Back: PathPeople}},

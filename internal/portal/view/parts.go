@@ -61,7 +61,7 @@ func userName(p Page) string {
 func spaced(parts []string) string { return strings.Join(parts, " ") }
 
 func (n Node) hasMeta() bool {
-	return n.Resource != "" || len(n.Scopes) > 0 || n.Assurance != "" || n.Network != "" ||
+	return n.Resource != "" || len(n.Scopes) > 0 || n.Assurance != "" || n.Network != "" || n.ID != "" ||
 		!n.StartedAt.IsZero() || !n.LastUsedAt.IsZero() || !n.ExpiresAt.IsZero()
 }
 

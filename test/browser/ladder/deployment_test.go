@@ -115,8 +115,8 @@ func (d *deployment) now() time.Time { return time.Now().Add(time.Duration(d.ahe
 
 func (d *deployment) pass(by time.Duration) { d.ahead.Add(int64(by)) }
 
-// deploy starts a server whose clock is behind by so much.
-func deploy(t *testing.T, behind time.Duration) *deployment {
+// deploy starts a server whose clock is behind by so much; more is further configuration.
+func deploy(t *testing.T, behind time.Duration, more ...string) *deployment {
 	t.Helper()
 	chrome.Require(t)
 	d := &deployment{t: t, client: program.Build(t, "countersign")}
@@ -139,7 +139,7 @@ data_dir: %s
 keys: {kek_file: %s}
 proxy: {trusted: [127.0.0.1], header: X-Forwarded-For}
 risk: {places_file: %s}
-`, d.issuer, back.Addr(), filepath.Join(dir, "db"), dir, filepath.Join(dir, "kek"), atlas(t, dir)), nil)
+%s`, d.issuer, back.Addr(), filepath.Join(dir, "db"), dir, filepath.Join(dir, "kek"), atlas(t, dir), strings.Join(more, "")), nil)
 	check(t, err)
 	d.state, err = server.OpenState(t.Context(), cfg, server.Options{Migrate: true, Now: d.now})
 	check(t, err)
