@@ -104,7 +104,7 @@ func (a *API) explain(ctx context.Context, c *call, in *explainIn) (*explainOut,
 	}
 	if err == nil && len(items) == 0 {
 		err = problem.New(problem.NotFound, "ref_unknown", "Nothing of late that concerns you was refused under this reference.").
-			WithHint("Only what was refused or asked for proof is kept under its reference. Administrators may ask for anybody's, with admin:read.")
+			WithHint("Only what this server refused or asked proof for is kept under its reference: what an API refused by itself is in that API's log. Administrators may ask for anybody's, with admin:read.")
 	}
 	if err != nil {
 		return nil, err
