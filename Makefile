@@ -42,6 +42,8 @@ bench-long: ## the same, longer, and with scale
 trust: ## the long campaigns: kills, races, faults; FIGURES=-update-figures writes docs/trust.md
 	@scripts/tools.sh
 	@COUNTERSIGN_TRUST=full $(GO) test -count=1 -timeout 1h -run RandomPolicies -v ./internal/policy
+	@COUNTERSIGN_TRUST=full $(GO) test -count=1 -timeout 1h -run '^TestAHundredThousandRecordsInHalfAMinute$$' -v ./internal/act
+	@COUNTERSIGN_TRUST=full $(GO) test -count=1 -timeout 1h -run '^TestRates$$' -v ./internal/risk
 	@COUNTERSIGN_TRUST=full COUNTERSIGN_REQUIRE_POSTGRES=1 $(GO) test -count=1 -p 1 -timeout 3h ./internal/store/...
 	@COUNTERSIGN_TRUST=full COUNTERSIGN_REQUIRE_POSTGRES=1 $(GO) test -count=1 -p 1 -timeout 8h -v ./test/trust $(FIGURES)
 
