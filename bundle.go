@@ -116,7 +116,11 @@ func newBundle(v *Verifier) *bundle {
 // start holds what was kept, if New did not, and begins to read.
 func (b *bundle) start(ctx context.Context) {
 	if b.keep != nil && b.held.Load() == nil {
-		if err := b.recall(ctx); err != nil {
+		x, _, err := b.keep.read(b.v.cfg.Issuer)
+		if x != nil && err == nil {
+			err = b.recall(ctx, x)
+		}
+		if err != nil {
 			b.v.log.Warn("the policies that were kept are not used", "err", err)
 		}
 	}

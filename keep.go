@@ -140,7 +140,7 @@ func (v *Verifier) meet(ctx context.Context) error {
 	}
 	v.meta, v.keys = x.Metadata, v.cacheOf(x.Metadata)
 	v.keys.set.Store(&keySet{JWKSet: keys, until: v.now()}) // and are read when the issuer answers
-	if fault := v.bundle.recall(ctx); fault != nil {
+	if fault := v.bundle.recall(ctx, x); fault != nil {
 		return errors.Join(err, fault)
 	}
 	v.alone = true
@@ -154,11 +154,7 @@ func (v *Verifier) cacheOf(m *Metadata) *keyCache {
 
 // recall holds the policies that were kept, as if they came now: their head is the
 // issuer's, the content is what it names, and it is not older than they may be.
-func (b *bundle) recall(ctx context.Context) error {
-	x, _, err := b.keep.read(b.v.cfg.Issuer)
-	if x == nil || err != nil {
-		return err
-	}
+func (b *bundle) recall(ctx context.Context, x *kept) error {
 	head, err := b.verify(ctx, x.Head)
 	if err != nil {
 		return err

@@ -197,13 +197,12 @@ func (d *Doer) commit(ctx context.Context, w Write) error {
 // settled says what became of a record whose commit gave an error: nothing was
 // written, unless the store could not tell.
 func settled(err error) audit.Outcome {
-	p := problem.From(err)
 	var used *once.Used
 	var gone *once.Gone
 	switch {
 	case err == nil:
 		return audit.Committed
-	case errors.Is(err, ErrStale), errors.Is(err, ErrNotWritten), errors.As(err, &used), errors.As(err, &gone), p != nil && p.Kind != problem.Unavailable:
+	case errors.Is(err, ErrStale), errors.Is(err, ErrNotWritten), errors.As(err, &used), errors.As(err, &gone), problem.Refusal(err):
 		return audit.RolledBack
 	}
 	return audit.Doubtful

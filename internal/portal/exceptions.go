@@ -138,7 +138,7 @@ func (s *Server) whom(ctx context.Context, who string, x *view.WaivedRule) error
 		x.Whom, x.Kind = name, "group"
 		g, err := s.Store.GroupByName(ctx, name)
 		x.Gone = problem.Refusal(err) || err == nil && !g.Node.Live()
-		return passing(err)
+		return orNothing(err, nil)
 	}
 	if strings.HasPrefix(who, "svc_") {
 		v, err := s.Store.Service(ctx, who)
@@ -146,20 +146,12 @@ func (s *Server) whom(ctx context.Context, who string, x *view.WaivedRule) error
 		if problem.Refusal(err) {
 			x.Whom = who
 		}
-		return passing(err)
+		return orNothing(err, nil)
 	}
 	p, err := s.Store.Person(ctx, who)
 	x.Whom, x.Kind, x.Gone = p.Name, "person", problem.Refusal(err) || err == nil && !p.Node.Live()
 	if problem.Refusal(err) {
 		x.Whom = "an erased person"
 	}
-	return passing(err)
-}
-
-// passing is an error that says nothing of what was asked.
-func passing(err error) error {
-	if problem.Refusal(err) {
-		return nil
-	}
-	return err
+	return orNothing(err, nil)
 }

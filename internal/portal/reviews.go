@@ -122,10 +122,7 @@ func (s *Server) reviewRow(ctx context.Context, x review.Review) (view.ReviewRow
 	case policy.KindPerson:
 		row.Who, err = s.nameOf(ctx, x.Actor)
 	case policy.KindService:
-		v, e := s.Store.Service(ctx, x.Actor)
-		if row.Who, err = v.Name, e; problem.Refusal(err) {
-			row.Who, err = x.Actor, nil
-		}
+		row.Who, err = s.sayer(ctx, x.Actor)
 	}
 	return row, err
 }

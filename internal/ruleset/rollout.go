@@ -272,9 +272,11 @@ func (b *Book) Step(ctx context.Context, r *Rollout, v Verb, now time.Time) (che
 	if !v.Forward() {
 		return func(policy.Input) error { return nil }, nil
 	}
-	set, err := b.Candidate(ctx, r.N)
+	var set *policy.Set
 	if v == Finish {
 		set, err = r.provable(now)
+	} else {
+		set, err = b.Candidate(ctx, r.N)
 	}
 	if err != nil {
 		return nil, err
