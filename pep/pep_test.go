@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign"
+	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/pep"
@@ -389,6 +390,21 @@ func TestAPersonIsNoService(t *testing.T) {
 
 // TestATokenGrowsOld: who goes on asking with a token that was verified once is refused
 // when it has expired, whatever the policies say.
+// TestNobodyIsSentToConfirm: what only a confirmation would satisfy is a refusal here, as it
+// is at the server, and no challenge that nobody can follow.
+func TestNobodyIsSentToConfirm(t *testing.T) {
+	d, err := pep.Engine().Compile(`action "merge" appliesTo { principal: [Person], resource: [Cluster], context: Context }; entity Cluster;`,
+		`@id("merge") @reason("r") permit (principal is Person, action == Action::"merge", resource) when { context.approvals.confirmed || context.assurance.rung >= 4 && context.approvals.count >= 1 };`)
+	ok(t, err)
+	a := d.Decide(&countersign.Question{
+		Token: &countersign.Token{Subject: "sub", ACR: "phr", AuthTime: time.Now()}, Action: "merge", Resource: countersign.Resource{Type: "Cluster", ID: "prod"}, Now: time.Now(),
+		Assurance: assurance.Default().Shows(assurance.Shown{ACR: "phr", AuthTime: time.Now(), Person: true, Present: true}, time.Now()),
+	})
+	if a.Allowed || a.StepUp || a.Text != "" {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestATokenGrowsOld(t *testing.T) {
 	i := newIssuer(t)
 	var ahead atomic.Int64

@@ -124,6 +124,13 @@ func (a *app) faulty(faults policy.Faults) error {
 	return &failure{exit: exitError, code: "policy_invalid", message: fmt.Sprintf("The policies cannot be enforced: %d faults.", len(faults))}
 }
 
+// warn shows what keeps nobody from enforcing a set, and is to be known.
+func (a *app) warn(warnings []policy.Fault) {
+	for _, w := range warnings {
+		a.say("Warning: %s", clean(w.String()))
+	}
+}
+
 func (a *app) policyTest() *cobra.Command {
 	return &cobra.Command{
 		Use:     "test DIR",
@@ -144,7 +151,8 @@ func (a *app) policyCheck() *cobra.Command {
 		Long: `Read the policies in DIR as the server would, and prove the never statements of
 its *.policy.yaml files by trying every combination of facts that the policies can
 tell apart. A statement is proved, false with a combination that shows it, or
-unproven where the policies go beyond what can be tried.`,
+unproven where the policies go beyond what can be tried. Of policies that wait for what
+cannot happen it warns.`,
 		Example: "  countersign policy check ./policies",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.do(func(_ context.Context, args []string) error {
@@ -175,11 +183,20 @@ func (a *app) tries(args []string, verb string, run func(*bundle, trial.File) []
 			bad++
 		}
 	}
+	warnings := []policy.Fault{}
+	if verb == "check" {
+		warnings = append(warnings, b.set.Warnings()...)
+	}
 	if a.json {
-		if err := a.document("policy."+verb+"/v1", map[string]any{"version": b.set.Version(), "items": results}); err != nil {
+		said := map[string]any{"version": b.set.Version(), "items": results}
+		if len(warnings) > 0 {
+			said["warnings"] = warnings
+		}
+		if err := a.document("policy."+verb+"/v1", said); err != nil {
 			return err
 		}
 	} else {
+		a.warn(warnings)
 		for _, r := range results {
 			fmt.Fprintln(a.out, clean(strings.TrimSpace(fmt.Sprintf("%-8s %s: %s: %s", r.Result, r.File, r.Name, r.Detail))))
 		}

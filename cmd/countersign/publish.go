@@ -313,6 +313,7 @@ could not publish others. countersign policy rollback undoes it.`,
 		lines := differenceOf(v.source(), b.source)
 		if !a.json {
 			a.printDifference(lines, v.Version)
+			a.warn(b.set.Warnings())
 		}
 		if len(lines) == 0 {
 			return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already."}

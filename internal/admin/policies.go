@@ -45,6 +45,17 @@ type PolicyVersion struct {
 
 	Exceptions []PolicyException `json:"exceptions,omitempty"`
 	Floors     []PolicyFile      `json:"floors,omitempty" doc:"Statements that no exception makes false"`
+
+	Warnings []PolicyWarning `json:"warnings,omitempty" doc:"When it is published: where it waits for what cannot happen"`
+}
+
+// PolicyWarning is what whoever publishes a policy should know of it.
+type PolicyWarning struct {
+	Policy string `json:"policy" doc:"Its id"`
+	File   string `json:"file,omitempty"`
+	Line   int    `json:"line,omitempty"`
+	Code   string `json:"code" doc:"Stable name: approvals_unavailable"`
+	Text   string `json:"text" doc:"In words"`
 }
 
 // PolicySpec is a set that is to be enforced.
@@ -210,5 +221,9 @@ func (a *API) publish(ctx context.Context, c *call, v ruleset.Version) (*policyO
 		return nil, err
 	}
 	v, err = a.Policies.Ruleset(ctx, v.N)
-	return &policyOut{viewPolicy(v)}, err
+	out := viewPolicy(v)
+	for _, w := range set.Warnings() {
+		out.Warnings = append(out.Warnings, PolicyWarning{Policy: w.Policy, File: w.File, Line: w.Line, Code: w.Code, Text: w.Text})
+	}
+	return &policyOut{out}, err
 }

@@ -85,6 +85,17 @@ func TestPoliciesArePublishedAndPutBack(t *testing.T) {
 		t.Errorf("%s", e.text)
 	}
 	r.want(l.do("GET", "/v1/policies?after=x", nil), 400, "request_invalid")
+
+	// A rule that waits for what nobody can give is published with a warning, and no
+	// challenge sends anybody after it.
+	f := r.want(l.do("POST", "/v1/policies", spec(3, `@id("two.of.us") @reason("Two of us.") forbid (principal, action == Action::"client.write", resource) unless { context.approvals.confirmed };`, "")), 201, "")
+	if w, _ := f.body["warnings"].([]any); len(w) != 1 || w[0].(object)["policy"] != "two.of.us" || w[0].(object)["code"] != policy.WarnApprovals {
+		t.Errorf("%s", f.text)
+	}
+	g := r.want(l.do("POST", "/v1/clients", aClient("four")), 403, policy.CodeUnattainable)
+	if g.Header.Get("WWW-Authenticate") != "" || strings.Contains(string(g.text), "two.of.us") || b.body["warnings"] != nil {
+		t.Errorf("%v %s, %s", g.Header, g.text, b.text)
+	}
 }
 
 func TestWhoPublishesPolicies(t *testing.T) {

@@ -261,6 +261,10 @@ func (p *place) tokens(t *testing.T) {
 	if d.Decision || d.Context["acr_values"] != "phr phrh" || d.Context["max_age"] != float64(300) {
 		t.Errorf("%v", d)
 	}
+	// What nobody can give is no challenge (A7).
+	if d := ask(question("user", sub, "merge", token)); d.Decision || len(d.Context) != 1 || d.Context["ref"] == "" {
+		t.Errorf("%v", d)
+	}
 	// A token of somebody else, for another resource, of another kind, or none at all.
 	machine := p.machine("deploy-api", deploy)
 	for name, body := range map[string]string{

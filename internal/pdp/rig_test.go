@@ -57,6 +57,8 @@ action "destroy" appliesTo { principal: [Person], resource: [Cluster], context: 
 action "restart" appliesTo { principal: [Person], resource: [Cluster], context: Context };
 @audience("https://deploy.example.com")
 action "own" appliesTo { principal: [Person], resource: [Cluster], context: Context };
+@audience("https://deploy.example.com")
+action "merge" appliesTo { principal: [Person], resource: [Cluster], context: Context };
 `
 
 const rules = `
@@ -92,6 +94,8 @@ permit (principal is Person, action == Action::"restart", resource)
 when { context.assurance.rung >= 1 } unless { context.risk.known && context.risk.band == "extreme" };
 @id("own") @reason("One's own.")
 permit (principal is Person, action == Action::"own", resource) when { resource.owner == principal && context.assurance.rung >= 1 };
+@id("merge") @reason("Merging is confirmed.") @public_reason("Merging has to be confirmed")
+permit (principal is Person, action == Action::"merge", resource) when { context.approvals.confirmed };
 `
 
 // place is a whole server on a port, with resource servers that are its clients and

@@ -204,7 +204,7 @@ func TestTheFragmentAndItsAsks(t *testing.T) {
 		`when { context.assurance.sources >= 1 && context.assurance.machine >= 1 || context.assurance.rung >= 1 }`: {Rung: 1},
 	} {
 		in := asking("x", assurance.State{}, dana)
-		in.Context.Approvers = 3
+		in.Context.Approvers, in.Context.Confirmable = 3, true
 		d := made(t, whenever(condition)).Decide(in, nil)
 		if d.Outcome != StepUp || d.Ask != want {
 			t.Errorf("%s: %+v", condition, d)

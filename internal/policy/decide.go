@@ -100,10 +100,13 @@ func (s *Set) climb(in Input, can Attainable) Decision {
 		if !d.Ask.Demands() {
 			d.Ask = a // the first that policy accepts, for the page
 		}
-		if a.Approval.Need() <= in.Context.Approvers && (can == nil || can(a)) {
+		if in.Context.obtainable(a.Approval) && (can == nil || can(a)) {
 			d.Outcome, d.Code, d.Ask = StepUp, CodeStepUp, a
 			return d
 		}
+	}
+	if d.Ask.Demands() && !in.Context.obtainable(d.Ask.Approval) {
+		d.Reasons = join(d.Reasons, []Reason{{Policy: "needs:approvals", Text: "This needs " + Words(d.Ask) + ", and there is nobody who can give that here."}})
 	}
 	return d
 }
@@ -223,6 +226,15 @@ func (c *Context) approved(a assurance.Approval) bool {
 	default:
 		return false
 	}
+}
+
+// obtainable reports whether there is somebody who could sign off (A7): an ask that
+// nobody can meet is not handed out.
+func (c *Context) obtainable(a assurance.Approval) bool {
+	if a.Kind == assurance.Confirm {
+		return c.Confirmed || c.Confirmable
+	}
+	return a.Need() <= c.Approvers
 }
 
 func (c *Context) onDevice(d assurance.Device) bool {

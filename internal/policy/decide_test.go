@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/problem"
 )
 
 var t0 = time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
@@ -172,7 +174,9 @@ func TestAContradictionIsRefusedNotLooped(t *testing.T) {
 	s := setOf(func(in Input) verdict {
 		return verdict{allow: in.Context.Assurance.Pairs[0].AuthTime.Before(t0.Add(-time.Minute)) || in.Context.Confirmed}
 	}, assurance.Ask{Rung: 1}, assurance.Ask{Approval: assurance.Approval{Kind: assurance.Confirm}, Rung: 1})
-	d := s.Decide(asking("x", showing(1, 0), dana), nil)
+	in := asking("x", showing(1, 0), dana)
+	in.Context.Confirmable = true
+	d := s.Decide(in, nil)
 	if d.Outcome != StepUp { // control: confirming would do
 		t.Fatalf("%+v", d)
 	}
@@ -234,6 +238,17 @@ func TestApprovalsAreAskedForOnlyWhereSomebodyCanGiveThem(t *testing.T) {
 	}
 	confirm := assurance.Ask{Approval: assurance.Approval{Kind: assurance.Confirm}}
 	in := asking("x", showing(2, 0), dana)
+	want := []Reason{{Policy: "p", Text: "more"}, {Policy: "needs:approvals", Text: "This needs your confirmation, and there is nobody who can give that here."}}
+	for name, can := range map[string]Attainable{"outside": nil, "inside": func(assurance.Ask) bool { return true }} {
+		d := needing(confirm).Decide(in, can)
+		if d.Outcome != Deny || d.Code != CodeUnattainable || d.Ask != confirm || !slices.Equal(d.Reasons, want) {
+			t.Errorf("%s: %+v", name, d)
+		}
+		if p := d.Problem(assurance.Default()); p.Challenge != nil || p.Kind != problem.Denied || strings.Contains(p.Detail, "confirm") {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	in.Context.Confirmable = true
 	if d := needing(confirm).Decide(in, nil); d.Outcome != StepUp || d.Ask != confirm {
 		t.Errorf("%+v", d)
 	}

@@ -152,6 +152,7 @@ type Context struct {
 	Approvals     int  // valid approvals of this action, by members of the group its policy names
 	Approvers     int  // eligible persons, distinct from and independent of the requester (A7)
 	Confirmed     bool // the person on whose behalf the chain acts said yes to this action
+	Confirmable   bool // they can be asked for that yes (A7)
 	DeviceKnown   bool
 	DeviceManaged bool
 	DevicesUsed   bool // the deployment manages devices, so that policy may ask for one

@@ -71,7 +71,7 @@ func anyInput(a Action) *rapid.Generator[Input] {
 		in := asking(a, assurance.Evaluate(dana, proofs, t0), rapid.SampledFrom([]string{dana, sam, ""}).Draw(t, "owner"),
 			rapid.SampledFrom([][]string{nil, {Administrators}, {"staff"}}).Draw(t, "groups")...)
 		in.Context.DeviceKnown, in.Context.DeviceManaged = rapid.Bool().Draw(t, "known"), rapid.Bool().Draw(t, "managed")
-		in.Context.Confirmed = rapid.Bool().Draw(t, "confirmed")
+		in.Context.Confirmed, in.Context.Confirmable = rapid.Bool().Draw(t, "confirmed"), rapid.Bool().Draw(t, "confirmable")
 		in.Context.Approvals, in.Context.Approvers = rapid.IntRange(0, 2).Draw(t, "approvals"), rapid.IntRange(0, 3).Draw(t, "approvers")
 		return in
 	})
@@ -90,7 +90,11 @@ func checkClimb(t *rapid.T, s *Set, in Input, can Attainable, candidates []assur
 		t.Fatalf("the top accepts %v: %+v", accepts(top), d)
 	}
 	possible := func(a assurance.Ask) bool {
-		return a.Approval.Need() <= in.Context.Approvers && (can == nil || can(a))
+		sign := a.Approval.Need() <= in.Context.Approvers
+		if a.Approval.Kind == assurance.Confirm {
+			sign = in.Context.Confirmed || in.Context.Confirmable
+		}
+		return sign && (can == nil || can(a))
 	}
 	if d.Code == CodeInconsistent {
 		t.Fatal("a monotone policy is called inconsistent")

@@ -59,7 +59,7 @@ func random(r *rand.Rand) policy.Input {
 		Action:    policy.Action(one("self.write", "factor.enrol", "group.write", "client.write", "authorize", "token.refresh", "policy.publish", "token.issue")),
 		Resource:  policy.Resource{Type: one("", "person", "group", "factor", "resource"), ID: one("grp_1", "res_1", "x"), Owner: one("", "usr_1", "usr_2")},
 		Context: policy.Context{
-			Now: now, NoPasskey: yes(), Presented: yes(), Confirmed: yes(), Approvals: r.IntN(3), Approvers: r.IntN(3),
+			Now: now, NoPasskey: yes(), Presented: yes(), Confirmed: yes(), Confirmable: yes(), Approvals: r.IntN(3), Approvers: r.IntN(3),
 			DeviceKnown: yes(), DeviceManaged: yes(), DevicesUsed: yes(),
 			Risk: policy.Risk{Known: yes(), Band: one("low", "medium", "high", "extreme")}, Network: policy.Network{Known: yes(), Zone: one("", "far")},
 			Token:   policy.Token{Known: yes(), Age: time.Duration(r.IntN(100)) * time.Second, Bound: yes(), Depth: r.IntN(3)},

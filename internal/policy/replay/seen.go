@@ -91,6 +91,7 @@ const (
 	noPasskey         = 'n'
 	presented         = 'l' // a link was
 	confirmed         = 'c'
+	confirmable       = 'a' // could be asked to
 	deviceKnown       = 'd'
 	deviceManaged     = 'm'
 	devicesUsed       = 'v'
@@ -182,6 +183,7 @@ func world(in *policy.Input) *World {
 		{c.NoPasskey, noPasskey},
 		{c.Presented, presented},
 		{c.Confirmed, confirmed},
+		{c.Confirmable, confirmable},
 		{c.DeviceKnown, deviceKnown},
 		{c.DeviceManaged, deviceManaged},
 		{c.DevicesUsed, devicesUsed},
@@ -236,7 +238,7 @@ func (w *World) is(letter byte) bool {
 // context is what the decision saw, at a time.
 func (w *World) context(at time.Time) policy.Context {
 	c := policy.Context{
-		Now: at, NoPasskey: w.is(noPasskey), Presented: w.is(presented), Confirmed: w.is(confirmed),
+		Now: at, NoPasskey: w.is(noPasskey), Presented: w.is(presented), Confirmed: w.is(confirmed), Confirmable: w.is(confirmable),
 		Approvals: w.Approvals, Approvers: w.Approvers,
 		DeviceKnown: w.is(deviceKnown), DeviceManaged: w.is(deviceManaged), DevicesUsed: w.is(devicesUsed),
 		Risk: policy.UnknownRisk, Network: policy.Network{Known: w.is(networkKnown), Zone: w.Zone},

@@ -54,6 +54,7 @@ type Given struct {
 	Resource   Resource `yaml:"resource"`
 	At         string   `yaml:"at"` // RFC 3339; a Monday at noon if left out
 	Confirmed  bool     `yaml:"confirmed"`
+	Confirms   bool     `yaml:"confirmable"` // the person could be asked to confirm
 	Approvals  int      `yaml:"approvals"`
 	Approvers  int      `yaml:"approvers"` // people who could approve
 	Device     string   `yaml:"device"`    // known, managed
@@ -168,7 +169,7 @@ func (c *Case) question() (policy.Input, assurance.Ask, error) {
 		Action:    policy.Action(c.Action),
 		Resource:  policy.Resource{Type: g.Resource.Type, ID: g.Resource.ID, Owner: g.Resource.Owner},
 		Context: policy.Context{
-			Now: noon, Risk: policy.UnknownRisk, Confirmed: g.Confirmed, Approvals: g.Approvals, Approvers: g.Approvers,
+			Now: noon, Risk: policy.UnknownRisk, Confirmed: g.Confirmed, Confirmable: g.Confirms, Approvals: g.Approvals, Approvers: g.Approvers,
 			DeviceKnown: g.Device == "known", DeviceManaged: g.Device == "managed", DevicesUsed: g.Devices,
 			Network: policy.Network{Known: g.Zone != "", Zone: g.Zone}, NoPasskey: g.NoPasskey, Presented: g.Presented, Challenges: g.Challenges,
 			Details: policy.Details{Types: g.Details.Types, Said: g.Details.Said},

@@ -178,9 +178,9 @@ func TestFilesAreReadStrictly(t *testing.T) {
 	if f, err := Parse("x", nil); err != nil || len(f.Cases) != 0 {
 		t.Errorf("%+v %v", f, err)
 	}
-	f := read(t, `cases: [{action: a, expect: allow, given: {at: "2026-11-02T09:00:00Z", device: known, zone: office, kind: service, machine: 1}}]`)
+	f := read(t, `cases: [{action: a, expect: allow, given: {at: "2026-11-02T09:00:00Z", confirmable: true, device: known, zone: office, kind: service, machine: 1}}]`)
 	in, _, _ := f.Cases[0].question()
-	if in.Context.Now.Hour() != 9 || !in.Context.DeviceKnown || in.Context.Network.Zone != "office" || in.Context.Assurance.MachineRung != 1 {
+	if in.Context.Now.Hour() != 9 || !in.Context.Confirmable || !in.Context.DeviceKnown || in.Context.Network.Zone != "office" || in.Context.Assurance.MachineRung != 1 {
 		t.Errorf("%+v", in)
 	}
 }
