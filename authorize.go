@@ -134,38 +134,44 @@ func (v *Verifier) Authorize(ctx context.Context, t *Token, action string, on Re
 	if err := v.over(t); err != nil {
 		return err
 	}
+	by, err := v.authorize(ctx, t, action, on)
+	v.tally.decided(by, err)
+	return err
+}
+
+// authorize decides of a token that stands, and says who did.
+func (v *Verifier) authorize(ctx context.Context, t *Token, action string, on Resource) (by int, err error) {
 	var held *heldPolicies
 	var age time.Duration
 	b := v.bundle
 	if b != nil {
-		b.stats.decided.Add(1)
 		held, age = b.current()
 	}
 	if held == nil {
 		a, err := v.consult(ctx, t, action, on)
 		if err != nil {
-			return err
+			return byIssuer, err
 		}
-		return v.settled(t, a)
+		return byIssuer, v.settled(t, a)
 	}
 	act, known := held.actions[action]
 	if !known || !slices.Contains(act.Resources, on.Type) || !slices.Contains(act.Kinds, t.kind()) {
-		return v.no(t, Answer{})
+		return byPolicies, v.no(t, Answer{})
 	}
 	can := act.Held && held.decider != nil && t.Act == nil && t.tellsKind() && (!act.Groups || t.nameable()) && t.tellsOwner(on)
 	here, unanswered := whereDecided(act, can, age)
 	if here {
-		return v.judged(held, t, action, on)
+		return byPolicies, v.judged(held, t, action, on)
 	}
 	a, err := v.consult(ctx, t, action, on)
 	if err == nil {
-		return v.settled(t, a)
+		return byIssuer, v.settled(t, a)
 	}
 	b.stats.outages.Add(1)
 	if unanswered && unasked(ctx, err) {
-		return v.judged(held, t, action, on)
+		return byPolicies, v.judged(held, t, action, on)
 	}
-	return err
+	return byIssuer, err
 }
 
 // over refuses a token that has expired or ended since it was verified: no policy brings

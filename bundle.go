@@ -21,18 +21,22 @@ import (
 // PolicyStatus is the state of the policies that are held here, for metrics and health.
 type PolicyStatus struct {
 	Held     bool
+	State    string // PoliciesNone and the others; "" of a verifier without policies
 	Epoch    int64
 	Version  int64         // of the policies; 0 is the issuer's default set
+	Hash     string        // of what they say, SHA-256 in base64url
 	Lowest   int64         // that the issuer accepts, as far as was heard
 	Age      time.Duration // since the issuer last said that they are in force
 	Actions  int           // that may be asked about
 	Local    int           // of them, those decided here
 	Fetched  uint64        // times that the issuer was asked and answered well
 	Rejected uint64        // answers that were older than what was seen, or not the issuer's
+	Failed   uint64        // times that no answer came that could be looked at
 	Decided  uint64        // actions decided
 	Outages  uint64        // of them, those that the issuer alone decides and could not be asked about
-	// LastError is of the last answer; "" if it was good.
-	LastError string
+	// LastError is of the last answer, and Fault its class, FaultUnreachable or another; ""
+	// if it was good.
+	LastError, Fault string
 }
 
 const (
@@ -62,10 +66,10 @@ type bundle struct {
 	lowest atomic.Pointer[lowest] // that the feed tells
 	began  time.Time
 	sure   atomic.Int64 // when the issuer last said that they are in force, ns since began
-	stats  struct{ decided, outages, fetched, rejected atomic.Uint64 }
+	stats  struct{ outages, fetched, rejected, failed atomic.Uint64 }
 
 	mu  sync.Mutex
-	err string
+	err error // of the last answer
 }
 
 // lowest is the lowest acceptable version (mechanisms C9).
@@ -207,16 +211,20 @@ func (b *bundle) run(ctx context.Context) {
 }
 
 func (b *bundle) note(err error) {
-	text := ""
 	if err != nil {
-		text = err.Error()
 		b.v.log.Warn("policy bundle", "err", err)
-	} else {
-		b.stats.fetched.Add(1)
 	}
 	b.mu.Lock()
-	b.err = text
+	b.err = err
 	b.mu.Unlock()
+	switch not := (rejected{}); {
+	case err == nil:
+		b.stats.fetched.Add(1)
+	case errors.As(err, &not):
+		b.stats.rejected.Add(1)
+	default:
+		b.stats.failed.Add(1)
+	}
 }
 
 // errOlder is an answer that would take back what was seen.
@@ -249,8 +257,7 @@ func (b *bundle) fetch(ctx context.Context) error {
 		return responseError(resp, body)
 	}
 	if err := b.take(ctx, body, was); err != nil {
-		b.stats.rejected.Add(1)
-		return err
+		return rejected{err}
 	}
 	b.sure.Store(int64(begun))
 	select {
@@ -362,11 +369,15 @@ func (v *Verifier) PolicyStatus() PolicyStatus {
 		return PolicyStatus{}
 	}
 	s := PolicyStatus{
-		Fetched: b.stats.fetched.Load(), Rejected: b.stats.rejected.Load(), Decided: b.stats.decided.Load(), Outages: b.stats.outages.Load(),
+		State: PoliciesNone, Fetched: b.stats.fetched.Load(), Rejected: b.stats.rejected.Load(), Failed: b.stats.failed.Load(),
+		Decided: v.tally.all(), Outages: b.stats.outages.Load(),
 	}
 	b.mu.Lock()
-	s.LastError = b.err
+	err := b.err
 	b.mu.Unlock()
+	if err != nil {
+		s.LastError, s.Fault = err.Error(), faultOf(err)
+	}
 	if l := b.lowest.Load(); l != nil {
 		s.Lowest = l.version
 	}
@@ -374,12 +385,32 @@ func (v *Verifier) PolicyStatus() PolicyStatus {
 	if h == nil {
 		return s
 	}
-	s.Held, s.Epoch, s.Version, s.Actions = true, h.epoch, h.version, len(h.actions)
+	s.Held, s.Epoch, s.Version, s.Hash, s.Actions = true, h.epoch, h.version, h.hash, len(h.actions)
 	s.Age = time.Since(b.began) - time.Duration(b.sure.Load())
+	s.State = b.state(h, s.Age)
 	for _, a := range h.actions {
 		if a.Local && a.Held {
 			s.Local++
 		}
 	}
 	return s
+}
+
+// state is the word for policies of an age.
+func (b *bundle) state(h *heldPolicies, age time.Duration) string {
+	heard := false
+	select {
+	case <-b.ready:
+		heard = true
+	default:
+	}
+	switch {
+	case b.outdated(h):
+		return PoliciesOutdated
+	case !heard:
+		return PoliciesKept
+	case age > outageAfter:
+		return PoliciesStale
+	}
+	return PoliciesFresh
 }

@@ -43,6 +43,7 @@ type FeedStatus struct {
 	Reconnects uint64
 	Rejected   uint64 // frames that were not the next good one
 	LastError  string // of the connection; "" if none since the last good frame
+	Fault      string // its class, FaultUnreachable or another
 }
 
 const (
@@ -243,7 +244,7 @@ func (f *feed) note(err error) {
 	f.mu.Lock()
 	f.status.Reconnects++
 	if err != io.EOF {
-		f.status.LastError = err.Error()
+		f.status.LastError, f.status.Fault = err.Error(), faultOf(err)
 	}
 	f.mu.Unlock()
 	if err != io.EOF {
@@ -296,7 +297,7 @@ func (f *feed) snapshot(ctx context.Context) error {
 	}
 	fr, err := f.verify(ctx, string(bytes.TrimSpace(b)), maxSnapshot)
 	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
+		return fmt.Errorf("snapshot: %w", rejected{err})
 	}
 	return f.replace(fr)
 }
@@ -411,7 +412,7 @@ func (f *feed) take(fr *jose.FeedFrame) {
 	if f.v.bundle != nil {
 		f.v.bundle.heard(fr.Epoch, fr.Policy)
 	}
-	f.status.Seq, f.status.LastError = fr.Seq, ""
+	f.status.Seq, f.status.LastError, f.status.Fault = fr.Seq, "", ""
 	f.status.Frames++
 }
 

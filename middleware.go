@@ -125,6 +125,7 @@ func (v *Verifier) answer(w http.ResponseWriter, r *http.Request, t *Token, d ve
 
 func (v *Verifier) write(w http.ResponseWriter, r *http.Request, b body, cause error) {
 	b.Ref = reference()
+	v.tally.refused(b.Error)
 	h := w.Header()
 	h["Www-Authenticate"] = b.values
 	if len(b.values) == 0 {

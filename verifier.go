@@ -93,7 +93,8 @@ type Verifier struct {
 	feed      *feed   // nil with NoFeed
 	bundle    *bundle // nil without Policies
 	asker     *asker  // nil without Client
-	alone     bool    // it began without the issuer, with what was kept
+	tally     tally
+	alone     bool // it began without the issuer, with what was kept
 	log       *slog.Logger
 	now       func() time.Time
 }

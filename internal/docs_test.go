@@ -10,6 +10,8 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/goccy/go-yaml"
+
 	"github.com/countersign-dev/countersign/internal/audit"
 )
 
@@ -251,11 +253,12 @@ func TestFlowsNameWhatExists(t *testing.T) {
 
 var (
 	metric   = regexp.MustCompile("`(countersign_[a-z_]+)`")
+	queried  = regexp.MustCompile(`\b(countersign_[a-z_]+)\b`)
 	testName = regexp.MustCompile("`(Test[A-Za-z0-9]+)`")
 )
 
 func TestMetricsAndTestsOfDocuments(t *testing.T) {
-	metrics := sources(t, "internal/server")
+	metrics := sources(t, "internal/server") + ofSDK(t)
 	tests := map[string]bool{}
 	for _, f := range goFiles(t) {
 		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(f.text, -1) {
@@ -268,12 +271,72 @@ func TestMetricsAndTestsOfDocuments(t *testing.T) {
 				t.Errorf("%s: there is no metric %s", name, m[1])
 			}
 		}
+		for _, rules := range alertRules(t, name, text) {
+			for _, m := range queried.FindAllStringSubmatch(rules, -1) {
+				if !strings.Contains(metrics, `"`+m[1]+`"`) {
+					t.Errorf("%s: an alert asks for %s, and there is no such metric", name, m[1])
+				}
+			}
+		}
 		for _, m := range testName.FindAllStringSubmatch(text, -1) {
 			if !tests[m[1]] {
 				t.Errorf("%s: there is no test %s", name, m[1])
 			}
 		}
 	}
+}
+
+// ofSDK is the file in which the SDK's metrics are.
+func ofSDK(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../metrics.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestMetricsAreDocumented: operations.md names every metric that the SDK serves.
+func TestMetricsAreDocumented(t *testing.T) {
+	names := regexp.MustCompile(`"(countersign_[a-z_]+)"`).FindAllStringSubmatch(ofSDK(t), -1)
+	text := documents(t)["docs/operations.md"]
+	if len(names) < 20 {
+		t.Errorf("%d metrics", len(names))
+	}
+	for _, m := range names {
+		if !strings.Contains(text, "`"+m[1]+"`") {
+			t.Errorf("docs/operations.md does not speak of %s", m[1])
+		}
+	}
+}
+
+// alertRules are the expressions of a document's rules for Prometheus; each has a name and
+// words.
+func alertRules(t *testing.T, name, text string) (out []string) {
+	t.Helper()
+	for _, block := range regexp.MustCompile("(?s)```yaml\ngroups:\n.*?```").FindAllString(text, -1) {
+		var rules struct {
+			Groups []struct {
+				Name  string
+				Rules []struct {
+					Alert, Expr, For string
+					Annotations      map[string]string
+				}
+			}
+		}
+		if err := yaml.UnmarshalWithOptions([]byte(strings.Trim(strings.TrimPrefix(block, "```yaml"), "`")), &rules, yaml.DisallowUnknownField()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, g := range rules.Groups {
+			for _, r := range g.Rules {
+				if g.Name == "" || r.Alert == "" || r.Expr == "" || r.Annotations["summary"] == "" {
+					t.Errorf("%s: a rule lacks something: %+v", name, r)
+				}
+				out = append(out, r.Expr)
+			}
+		}
+	}
+	return out
 }
 
 // TestReadmeShowsBothCommands keeps the two commands where a newcomer looks.

@@ -41,6 +41,8 @@ func New() *API {
 // Handler serves the API behind the verifier.
 func (a *API) Handler(v *countersign.Verifier) http.Handler {
 	mux := http.NewServeMux()
+	// It tells of nobody; still, an API that the world reaches serves it on a listener of its operators'.
+	mux.Handle("GET /metrics", countersign.MetricsHandler(v))
 	v.MountMetadata(mux, countersign.ResourceMetadata{Name: "Sample notes", Scopes: []string{"notes:read", "notes:write", "keys:rotate"}})
 	mux.Handle("GET /notes", v.Protect(http.HandlerFunc(a.list), countersign.RequireScope("notes:read")))
 	mux.Handle("POST /notes", v.Protect(http.HandlerFunc(a.add), countersign.RequireScope("notes:write")))

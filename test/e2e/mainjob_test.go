@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"database/sql"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"github.com/countersign-dev/countersign/test/browser/chrome"
 	"github.com/countersign-dev/countersign/test/internal/program"
 	"github.com/countersign-dev/countersign/test/pgtest"
+	"github.com/countersign-dev/countersign/test/promtext"
 )
 
 // TestMainJob is the main job from an empty machine to an API that asks for
@@ -202,6 +205,25 @@ func (n *newcomer) calls() {
 	if len(got.Notes) == 0 || got.Notes[0].Text == "" || r.Stderr != "" {
 		n.t.Errorf("call says %q, and %q to the person", r.Stdout, r.Stderr)
 	}
+	n.watches()
+}
+
+// watches the sample API, which says that it decides by policies of now.
+func (n *newcomer) watches() {
+	n.t.Helper()
+	n.wait("the metrics to say so", func() bool {
+		resp, err := http.Get(n.api + "/metrics")
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		got := promtext.Read(n.t, string(text), "audience")
+		return got["countersign_feed_synced"] == 1 && got[`countersign_policy_state{state="fresh"}`] == 1
+	})
 }
 
 // rotates the key, which needs proof: a browser, one tap, and the same command
