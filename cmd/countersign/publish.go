@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/policy/diff"
 	"github.com/countersign-dev/countersign/internal/policy/trial"
 )
 
@@ -160,7 +160,7 @@ func (a *app) policyExport() *cobra.Command {
 // writePolicies writes a source to a new directory. Names come from the server:
 // none may leave the directory.
 func writePolicies(dir string, src policy.Source) error {
-	files := filesOf(src)
+	files := diff.Files(src)
 	for _, f := range files {
 		known := f.Name == policy.SchemaFile || f.Name == trial.ExceptionsFile || strings.HasSuffix(f.Name, ".cedar") || strings.HasSuffix(f.Name, trial.Suffix)
 		if f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || !known {
@@ -213,71 +213,13 @@ func (a *app) printDifference(lines []string, version int64) {
 	}
 }
 
-// filesOf are the files of which a source is read.
-func filesOf(src policy.Source) []policy.File {
-	files := slices.Concat(src.Files, src.Floors)
-	if src.Schema != "" {
-		files = append(files, policy.File{Name: policy.SchemaFile, Text: src.Schema})
-	}
-	if len(src.Exceptions) > 0 {
-		files = append(files, policy.File{Name: trial.ExceptionsFile, Text: trial.Write(src.Exceptions)})
-	}
-	return files
-}
-
 // differenceOf gives the lines that go and come, each under the name of its file.
 func differenceOf(from, to policy.Source) []string {
-	texts := func(s policy.Source) map[string]string {
-		m := map[string]string{}
-		for _, f := range filesOf(s) {
-			m[f.Name] = f.Text
-		}
-		return m
-	}
-	old, now := texts(from), texts(to)
-	names := []string{}
-	for _, m := range []map[string]string{old, now} {
-		for n := range m {
-			if !slices.Contains(names, n) {
-				names = append(names, n)
-			}
-		}
-	}
-	slices.Sort(names)
 	out := []string{}
-	for _, n := range names {
-		if old[n] != now[n] {
-			out = append(out, "@ "+n)
-			out = append(out, changedLines(strings.Split(old[n], "\n"), strings.Split(now[n], "\n"))...)
-		}
-	}
-	return out
-}
-
-// changedLines are the lines outside a longest common subsequence.
-func changedLines(a, b []string) []string {
-	length := make([][]int, len(a)+1)
-	for i := range length {
-		length[i] = make([]int, len(b)+1)
-	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if length[i][j] = max(length[i+1][j], length[i][j+1]); a[i] == b[j] {
-				length[i][j] = length[i+1][j+1] + 1
-			}
-		}
-	}
-	out := []string{}
-	for i, j := 0, 0; i < len(a) || j < len(b); {
-		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			i, j = i+1, j+1
-		case j == len(b) || i < len(a) && length[i+1][j] >= length[i][j+1]:
-			out = append(out, "- "+a[i])
-			i++
-		default:
-			out = append(out, "+ "+b[j])
-			j++
+	for _, f := range diff.Of(from, to, 0) {
+		out = append(out, "@ "+f.Name)
+		for _, l := range f.Lines {
+			out = append(out, string(l.Op)+" "+l.Text)
 		}
 	}
 	return out
