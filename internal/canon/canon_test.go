@@ -219,9 +219,9 @@ func TestVectors(t *testing.T) {
 	check("action hash", hexOf(ah), "b34b9d28ddba538534c74b450a5a8b307341db15fd77f469cd46d3a5e1e437a3")
 	vh := H(LabelView, []byte("en\ndeploy/1\nDeploy web to prod\nsha 9fceb02d0ae598e95dc970b74767f19372d61af8\nreplicas 3\n"))
 	check("view hash", b64(vh[:]), "m1RiK5HMSF-OZCOb4x_egrPNBkwgihDGPe19vSEWAvw")
-	ch := H(LabelCeremony, strict(`{"by":"usr_sam","dec":"approve","exp":1790000400,"iat":1790000100,"nonce":"QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8","org":"https://approve.example.com","req":"apr_0001","rp":"approve.example.com","v":1,"view":"m1RiK5HMSF-OZCOb4x_egrPNBkwgihDGPe19vSEWAvw"}`))
-	check("ceremony hash", hexOf(ch), "347c97306cae69b15c94ea5a9cd40aa63b3fc4eae1d0fb6ad3bcba65f0f6dfe8")
-	c := H(LabelChallengeApprove, ah[:], ch[:])
+	ceremony := strict(`{"by":"usr_sam","dec":"approve","exp":1790000400,"iat":1790000100,"nonce":"QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8","org":"https://approve.example.com","req":"apr_0001","rp":"approve.example.com","v":1,"view":"m1RiK5HMSF-OZCOb4x_egrPNBkwgihDGPe19vSEWAvw"}`)
+	check("ceremony hash", hexOf(H(LabelCeremony, ceremony)), "347c97306cae69b15c94ea5a9cd40aa63b3fc4eae1d0fb6ad3bcba65f0f6dfe8")
+	c := Challenge(LabelChallengeApprove, ah, ceremony)
 	check("challenge", hexOf(c), "137d35307ae4fe7596303bdcde90f8d29fbc9116e58afaf9778ac7e51d413cbf")
 	check("challenge", b64(c[:]), "E301MHrk_nWWMDvc3pD40p-8kRblivr5d4rH5R1BPL8")
 

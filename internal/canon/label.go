@@ -37,6 +37,8 @@ const (
 	LabelPairwise          = "countersign/v1/pairwise"            // M: subjects that differ from sector to sector
 	LabelRecoveryCancel    = "countersign/v1/recovery-cancel"     // M: links that cancel a recovery
 	LabelClient            = "countersign/v1/client"              // H: what an unregistered client is, and what belongs together
+	LabelPublication       = "countersign/v1/publication"         // H: policies that are to come into force, as they are signed
+	LabelPlan              = "countersign/v1/plan"                // H: the waves in which they do
 )
 
 // H is SHA-256 over the label, a zero byte and the parts (mechanisms 0.1).
@@ -64,4 +66,12 @@ func M(key []byte, label string, parts ...[]byte) [32]byte {
 	var out [32]byte
 	h.Sum(out[:0])
 	return out
+}
+
+// Challenge is what an authenticator signs in a ceremony (mechanisms B6, B7): label is
+// the purpose's, action the hash of what is pending, and ceremony the canonical form of
+// who signs it where and when.
+func Challenge(label string, action [32]byte, ceremony []byte) [32]byte {
+	ch := H(LabelCeremony, ceremony)
+	return H(label, action[:], ch[:])
 }

@@ -16,7 +16,7 @@ import (
 var table = []string{
 	"action", "ceremony", "view", "challenge/approve", "challenge/mandate", "challenge/enrol", "challenge/stepup",
 	"call", "tool", "lin", "rt-next", "rt-tag", "audit", "consume",
-	"state", "dpop-nonce", "dpop-nonce-resource", "webauthn-challenge", "guess", "policy", "feed-mark", "recovery-claim", "recovery-cancel", "pairwise", "client", "bundle", "member",
+	"state", "dpop-nonce", "dpop-nonce-resource", "webauthn-challenge", "guess", "policy", "feed-mark", "recovery-claim", "recovery-cancel", "pairwise", "client", "bundle", "member", "publication", "plan",
 }
 
 // labels are the string literals in a file that look like labels.

@@ -160,12 +160,17 @@ func (c *Ceremony) StepUpOptions(h Holder, bound string, now time.Time) (json.Ra
 }
 
 func (c *Ceremony) options(p once.Purpose, allowed []protocol.CredentialDescriptor, bound string, now time.Time) (json.RawMessage, error) {
+	return c.asking(NewChallenge(c.keys()[0], p, bound, now), allowed, ChallengeLifetime)
+}
+
+// asking are the request options for a challenge, which ends after a time.
+func (c *Ceremony) asking(challenge []byte, allowed []protocol.CredentialDescriptor, life time.Duration) (json.RawMessage, error) {
 	o, _, err := c.web.BeginDiscoverableLogin(webauthn.WithUserVerification(protocol.VerificationRequired))
 	if err != nil {
 		return nil, err
 	}
-	o.Response.Challenge = NewChallenge(c.keys()[0], p, bound, now)
-	o.Response.Timeout = int(ChallengeLifetime.Milliseconds())
+	o.Response.Challenge = challenge
+	o.Response.Timeout = int(life.Milliseconds())
 	o.Response.AllowedCredentials = allowed
 	return json.Marshal(o)
 }
@@ -178,10 +183,13 @@ type Asserted struct {
 	Counter bool // the signature counter went back: an alarm, and a refusal for keys that cannot be copied
 }
 
+// Find gives whose passkey an assertion is of, by the names that it brings.
+type Find func(credentialID, handle []byte) (Holder, Passkey, error)
+
 // Assert verifies an assertion made for purpose p (once.SignIn or once.StepUp) by
 // the passkey that find gives for the credential id and user handle. Everything
 // standards 9.3 lists is checked, by the library or here.
-func (c *Ceremony) Assert(p once.Purpose, bound string, response []byte, now time.Time, find func(credentialID, handle []byte) (Holder, Passkey, error)) (Asserted, error) {
+func (c *Ceremony) Assert(p once.Purpose, bound string, response []byte, now time.Time, find Find) (Asserted, error) {
 	spend, session, err := c.session(p, bound, response, now)
 	if err != nil {
 		return Asserted{}, err
@@ -190,38 +198,49 @@ func (c *Ceremony) Assert(p once.Purpose, bound string, response []byte, now tim
 	if err != nil {
 		return Asserted{}, refused(err)
 	}
-	if parsed.Response.CollectedClientData.Origin != c.origin {
+	if len(parsed.Response.UserHandle) == 0 && p == once.SignIn {
 		return Asserted{}, refused(nil)
+	}
+	_, got, err := c.assert(session, parsed, now, find)
+	if err != nil {
+		return got, err
+	}
+	got.Spend = spend
+	return got, nil
+}
+
+// assert verifies an assertion of a challenge that is genuine (mechanisms B11, B12),
+// and gives the passkey that made it. What it spends is for the caller to say.
+func (c *Ceremony) assert(session webauthn.SessionData, parsed *protocol.ParsedCredentialAssertionData, now time.Time, find Find) (Passkey, Asserted, error) {
+	var none Passkey
+	if parsed.Response.CollectedClientData.Origin != c.origin {
+		return none, Asserted{}, refused(nil)
 	}
 	handle := parsed.Response.UserHandle
-	if len(handle) == 0 && p == once.SignIn {
-		return Asserted{}, refused(nil)
-	}
 	h, key, err := find(parsed.RawID, handle)
 	if err != nil {
-		return Asserted{}, err
+		return none, Asserted{}, err
 	}
 	if len(handle) > 0 && !bytes.Equal(handle, h.Handle) || !bytes.Equal(parsed.RawID, key.CredentialID) || key.RPID != c.rpID {
-		return Asserted{}, refused(nil)
+		return none, Asserted{}, refused(nil)
 	}
 	h.Passkeys = []Passkey{key}
 	session.UserID = h.Handle
 	session.AllowedCredentialIDs = [][]byte{key.CredentialID}
 	cred, err := c.web.ValidateLogin(holder{h}, session, parsed)
 	if err != nil {
-		return Asserted{}, refused(err)
+		return none, Asserted{}, refused(err)
 	}
 	verified := parsed.Response.AuthenticatorData.Flags.HasUserVerified()
 	count := parsed.Response.AuthenticatorData.Counter
 	back := key.SignCount > 0 && count <= key.SignCount
 	if back && !key.BackupEligible {
-		return Asserted{Counter: true}, problem.New(problem.Denied, "factor_counter", "This passkey's counter went back: a copy of it may exist. It was not accepted.").
+		return none, Asserted{Counter: true}, problem.New(problem.Denied, "factor_counter", "This passkey's counter went back: a copy of it may exist. It was not accepted.").
 			WithHint("Use another passkey, then remove this one.")
 	}
-	return Asserted{
+	return key, Asserted{
 		Use:     Use{ID: key.ID, SignCount: max(count, key.SignCount), BackupState: cred.Flags.BackupState, At: now},
 		Proof:   key.proof(now, verified),
-		Spend:   spend,
 		Counter: back,
 	}, nil
 }
@@ -236,9 +255,13 @@ func (c *Ceremony) session(p once.Purpose, bound string, response []byte, now ti
 	if err != nil {
 		return once.Spend{}, webauthn.SessionData{}, err
 	}
-	// When a challenge ends, CheckChallenge has judged by the clock that is given; the
-	// library would by that of the machine.
-	return spend, webauthn.SessionData{Challenge: text, RelyingPartyID: c.rpID, UserVerification: protocol.VerificationRequired}, nil
+	return spend, c.expecting(text), nil
+}
+
+// expecting is the library's session for a genuine challenge. When one ends is judged
+// by the clock that is given; the library would by that of the machine.
+func (c *Ceremony) expecting(challenge string) webauthn.SessionData {
+	return webauthn.SessionData{Challenge: challenge, RelyingPartyID: c.rpID, UserVerification: protocol.VerificationRequired}
 }
 
 // proof is what using the passkey proves.

@@ -37,6 +37,8 @@ const (
 	Pushed      Purpose = 26 // mark: a pushed authorization request that was answered (RFC 9126)
 
 	Grant Purpose = 50 // mark: (issuer, jti) of an assertion that was taken as a grant (RFC 7523)
+
+	Signing Purpose = 53 // WebAuthn challenge for signing what is pending; Bound is that and the person, Data what is signed
 )
 
 // Purposes of recovery.
