@@ -132,7 +132,8 @@ func doJSON(hc *http.Client, req *http.Request, v any) (http.Header, error) {
 	return resp.Header, nil
 }
 
-// responseError reads an RFC 6749 section 5.2 error, or an RFC 9457 problem.
+// responseError reads an RFC 6749 section 5.2 error, an RFC 9457 problem, or the text of
+// an AuthZEN error, which begins with the code.
 func responseError(resp *http.Response, body []byte) *ResponseError {
 	e := &ResponseError{Status: resp.StatusCode, Ref: resp.Header.Get("Countersign-Ref")}
 	var doc struct {
@@ -142,6 +143,12 @@ func responseError(resp *http.Response, body []byte) *ResponseError {
 		Detail      string          `json:"detail"`
 		Confirm     json.RawMessage `json:"confirmation_code"`
 		Stands      json.RawMessage `json:"grant_stands"`
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		if code, text, ok := strings.Cut(string(body), ": "); ok && strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") == "" {
+			e.Code, e.Description = code, strings.TrimSuffix(text, " Reference: "+e.Ref)
+		}
+		return e
 	}
 	if json.Unmarshal(body, &doc) == nil {
 		_ = json.Unmarshal(doc.Error, &e.Code) // not a string: no code

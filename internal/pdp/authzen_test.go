@@ -68,6 +68,16 @@ func (g got) decided(t testing.TB) (d decided) {
 	return d
 }
 
+// code is the stable name with which the text of an error begins.
+func (g got) code(t testing.TB) string {
+	t.Helper()
+	code, _, _ := strings.Cut(g.text, ": ")
+	if ref := g.header.Get("Countersign-Ref"); ref == "" || !strings.HasSuffix(g.text, ". Reference: "+ref) || g.header.Get("Content-Type") != "text/plain; charset=utf-8" {
+		t.Errorf("%d %v %q is no text of an error", g.status, g.header, g.text)
+	}
+	return code
+}
+
 func (p *place) todo(t *testing.T) {
 	for _, c := range load[struct {
 		Request  json.RawMessage
@@ -105,15 +115,14 @@ func (p *place) specification(t *testing.T) {
 			body = string(c.Body)
 		}
 		g := p.post("todo-api", c.Path, body)
-		if g.status != c.Status || !strings.HasPrefix(g.header.Get("Content-Type"), "application/json") {
-			t.Errorf("%s: %d %s", c.Name, g.status, g.text)
+		if c.Answer == nil {
+			if g.status != c.Status || g.code(t) != "invalid_request" {
+				t.Errorf("%s: %d %s", c.Name, g.status, g.text)
+			}
 			continue
 		}
-		if c.Answer == nil {
-			var e struct{ Error, Ref string }
-			if json.Unmarshal([]byte(g.text), &e) != nil || e.Error != "invalid_request" || e.Ref == "" {
-				t.Errorf("%s: %s", c.Name, g.text)
-			}
+		if g.status != c.Status || g.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d %s", c.Name, g.status, g.text)
 			continue
 		}
 		var have, want any
@@ -153,7 +162,7 @@ func (p *place) whoAsks(t *testing.T) {
 	for _, path := range []string{"/access/v1/evaluation", "/access/v1/evaluations", "/access/v1/search/action"} {
 		g := p.post("", path, "not even JSON")
 		c := g.header.Values("WWW-Authenticate")
-		if g.status != http.StatusUnauthorized || len(c) != 2 || !strings.HasPrefix(c[0], "DPoP ") || !strings.HasPrefix(c[1], "Basic ") {
+		if g.status != http.StatusUnauthorized || g.code(t) != "invalid_client" || len(c) != 2 || !strings.HasPrefix(c[0], "DPoP ") || !strings.HasPrefix(c[1], "Basic ") {
 			t.Errorf("%s: %d %v", path, g.status, c)
 		}
 		if g := p.post("", path, reads, "Authorization", "Bearer "+p.machine("todo-api", todo)); g.status != http.StatusUnauthorized {
@@ -191,7 +200,7 @@ func (p *place) form1(t *testing.T) {
 		t.Error(d)
 	}
 	for _, path := range []string{"/access/v1/search/subject", "/access/v1/search/resource"} { // not announced, and not there
-		if g := p.post("todo-api", path, reads); g.status != http.StatusNotFound {
+		if g := p.post("todo-api", path, reads); g.status != http.StatusNotFound || g.code(t) != "not_found" {
 			t.Errorf("%s: %d", path, g.status)
 		}
 	}
@@ -203,12 +212,15 @@ func (p *place) form1(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
 		r, err := http.NewRequest(method, p.issuer+"/access/v1/evaluation", nil)
 		ok(t, err)
-		if g := p.send(r); g.status != http.StatusMethodNotAllowed || g.header.Get("Allow") != "POST" {
+		if g := p.send(r); g.status != http.StatusMethodNotAllowed || g.code(t) != "method_not_allowed" || g.header.Get("Allow") != "POST" {
 			t.Errorf("%s: %d %v", method, g.status, g.header)
 		}
 	}
 	if g := p.post("todo-api", "/access/v1/evaluation", reads, "X-Request-ID", "bfe9eb29-ab87-4ca3-be83-a1d5d8305716"); g.header.Get("X-Request-ID") != "bfe9eb29-ab87-4ca3-be83-a1d5d8305716" {
 		t.Errorf("%v", g.header)
+	}
+	if g := p.post("todo-api", "/access/v1/evaluation", "{}", "X-Request-ID", "x"); g.header.Get("X-Request-ID") != "x" || g.status != http.StatusBadRequest { // an error has it, too
+		t.Errorf("%d %v", g.status, g.header)
 	}
 	if g := p.post("todo-api", "/access/v1/evaluation", reads); g.header.Get("X-Request-ID") != "" {
 		t.Errorf("%v", g.header)

@@ -23,7 +23,7 @@ const (
 	schemaDecisions = "AccessDecisions"
 	schemaFound     = "AccessActions"
 	schemaMetadata  = "AccessMetadata"
-	schemaError     = "AccessError"
+	schemaError     = "PolicyBundleError"
 	schemaBundle    = "PolicyBundle"
 	problemOfAPI    = "Problem" // the management API's own
 )
@@ -62,10 +62,10 @@ func Describe(o *huma.OpenAPI) {
 			OperationID: x.id, Method: http.MethodPost, Path: x.path, Summary: x.summary, Tags: []string{tag}, Security: asked(),
 			Parameters:  []*huma.Param{{Name: "X-Request-ID", In: "header", Schema: text(1, maxRequestID), Description: "The caller's own name of the request. It comes back."}},
 			RequestBody: &huma.RequestBody{Required: true, Description: body, Content: map[string]*huma.MediaType{"application/json": {Schema: ref(x.takes)}}},
-			Responses:   failing(x.gives, x.answer),
+			Responses:   failing(x.gives, x.answer, "text/plain", words("The stable name of the error, a colon, what is wrong in a sentence, and the reference of this request")),
 		})
 	}
-	bundle := failing("The head, and the content unless the caller has it.", ref(schemaBundle))
+	bundle := failing("The head, and the content unless the caller has it.", ref(schemaBundle), typeJSON, ref(schemaError))
 	bundle["503"].Content["application/problem+json"] = &huma.MediaType{Schema: ref(problemOfAPI)} // while nothing below /v1 is answered
 	o.AddOperation(&huma.Operation{
 		OperationID: "get-policy-bundle", Method: http.MethodGet, Path: pathBundle, Summary: "Give a resource server the policies that it may hold", Tags: []string{tag}, Security: asked(),
@@ -84,11 +84,13 @@ func asked() []map[string][]string {
 
 // said is an answer as JSON.
 func said(words string, s *huma.Schema) *huma.Response {
-	return &huma.Response{Description: words, Content: map[string]*huma.MediaType{"application/json": {Schema: s}}}
+	return &huma.Response{Description: words, Content: map[string]*huma.MediaType{typeJSON: {Schema: s}}}
 }
 
-// failing are an answer and every way to fail.
-func failing(words string, answer *huma.Schema) map[string]*huma.Response {
+const typeJSON = "application/json"
+
+// failing are an answer and every way to fail, in a form of its own.
+func failing(words string, answer *huma.Schema, media string, failure *huma.Schema) map[string]*huma.Response {
 	header := func(r *huma.Response, name, words string) *huma.Response {
 		if r.Headers == nil {
 			r.Headers = map[string]*huma.Param{}
@@ -104,7 +106,7 @@ func failing(words string, answer *huma.Schema) map[string]*huma.Response {
 		http.StatusInternalServerError: "A fault in the server: server_error.",
 		http.StatusServiceUnavailable:  "It cannot be decided now: policy_unavailable, temporarily_unavailable.",
 	} {
-		out[strconv.Itoa(status)] = said(words, ref(schemaError))
+		out[strconv.Itoa(status)] = &huma.Response{Description: words, Content: map[string]*huma.MediaType{media: {Schema: failure}}}
 	}
 	header(out["401"], "WWW-Authenticate", "How to prove it, by DPoP and by Basic")
 	header(out["503"], "Retry-After", "Seconds to wait")
@@ -197,7 +199,7 @@ func schemas() map[string]*huma.Schema {
 		schemaMetadata: gives("Metadata of the policy decision point",
 			member{"policy_decision_point", words("The issuer"), true}, member{"access_evaluation_endpoint", words("Where one question is answered"), true},
 			member{"access_evaluations_endpoint", words("Where several are"), true}, member{"search_action_endpoint", words("Where actions are searched for"), true}),
-		schemaError: gives("Why a request was not answered", member{"error", words("Stable name of the error"), true}, member{"error_description", words("In a sentence"), true},
+		schemaError: gives("Why there is no bundle", member{"error", words("Stable name of the error"), true}, member{"error_description", words("In a sentence"), true},
 			member{"ref", words("Reference of this request, as in Countersign-Ref; left out where the server did not come to look at it"), false}),
 		schemaBundle: gives("Policies of one resource server",
 			member{"head", words("A JWS of type countersign-bundle+jwt by the key of the feed: iss, aud, epoch, pol (version of the policies), iat, and the hash of the content"), true},

@@ -116,26 +116,28 @@ func (s *Server) Stats() Stats {
 // The endpoints; AuthZEN's are where it has them by default.
 const (
 	pathMetadata    = "/.well-known/authzen-configuration"
-	pathEvaluation  = "/access/v1/evaluation"
-	pathEvaluations = "/access/v1/evaluations"
-	pathActions     = "/access/v1/search/action"
+	pathAccess      = "/access/" // and all below it
+	pathEvaluation  = pathAccess + "v1/evaluation"
+	pathEvaluations = pathAccess + "v1/evaluations"
+	pathActions     = pathAccess + "v1/search/action"
 	pathBundle      = "/v1/bundle"
 )
 
 // Mount gives each route to mount, as http.ServeMux.Handle takes it.
 func (s *Server) Mount(mount func(pattern string, h http.Handler)) {
 	handle := func(pattern string, h web.Handler) { mount(pattern, traced(h.With(s.Render))) }
+	mount("GET "+pathBundle, web.Handler(s.bundle).With(s.renderBundle))
 	handle("GET "+pathMetadata, s.metadata)
 	handle("POST "+pathEvaluation, s.asking(s.evaluation))
 	handle("POST "+pathEvaluations, s.asking(s.evaluations))
 	handle("POST "+pathActions, s.asking(s.searchAction))
-	handle("GET "+pathBundle, s.bundle)
 	for _, path := range []string{pathEvaluation, pathEvaluations, pathActions} {
 		handle(path, func(w http.ResponseWriter, _ *http.Request) error {
 			w.Header().Set("Allow", http.MethodPost)
 			return errMethod
 		})
 	}
+	handle(pathAccess, func(http.ResponseWriter, *http.Request) error { return errNowhere })
 }
 
 // traced gives a caller its own name of a request back (AuthZEN 1.0, X-Request-ID).

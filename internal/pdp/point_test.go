@@ -171,7 +171,7 @@ func TestBundleTellsNoMore(t *testing.T) {
 	if g := c.Groups["release"]; len(c.Groups) != 1 || len(g) != 1 || len(g[0]) != 16 {
 		t.Errorf("%v", c.Groups)
 	}
-	if a := c.Actions["destroy"]; len(c.Actions) != 5 || a.Local || a.Held || !c.Actions["deploy"].Local || !c.Actions["restart"].Held || c.Actions["restart"].Local {
+	if a := c.Actions["destroy"]; len(c.Actions) != 6 || a.Local || a.Held || !c.Actions["deploy"].Local || !c.Actions["restart"].Held || c.Actions["restart"].Local {
 		t.Errorf("%+v", c.Actions)
 	}
 	var h struct{ Hash string }

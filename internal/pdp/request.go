@@ -24,8 +24,9 @@ const (
 )
 
 var (
-	errMethod = problem.New(problem.Invalid, "method_not_allowed", "This is for POST.")
-	errBody   = problem.New(problem.Invalid, "invalid_request", "The body is one JSON object, as application/json.")
+	errMethod  = problem.New(problem.Invalid, "method_not_allowed", "This is for POST.")
+	errNowhere = problem.New(problem.NotFound, "not_found", "There is nothing at this address. The metadata names what there is.")
+	errBody    = problem.New(problem.Invalid, "invalid_request", "The body is one JSON object, as application/json.")
 )
 
 // object is a JSON object whose members were not read yet. Names are as they are: no
@@ -170,11 +171,26 @@ func (s *Server) asking(h func(http.ResponseWriter, *http.Request, Caller, objec
 	}
 }
 
-// Render writes an error. It is about the resource server and its request: that somebody
-// may not do something is an answer.
+// Render writes an error as AuthZEN has it (1.0, Error Responses): a status and a string,
+// which begins with the error's stable name. It is about the resource server and its
+// request: that somebody may not do something is an answer.
 func (s *Server) Render(w http.ResponseWriter, r *http.Request, err error) {
-	status, ref := web.StatusOf(err), web.RecordOf(r).Ref()
-	code, words := "server_error", "Something failed in the server. Reference: "+ref
+	status, code, words, ref := s.failure(w, r, err)
+	web.Text(w, status, code+": "+words+" Reference: "+ref)
+}
+
+// renderBundle writes an error of the bundles, which are ours, as an object.
+func (s *Server) renderBundle(w http.ResponseWriter, r *http.Request, err error) {
+	status, code, words, ref := s.failure(w, r, err)
+	if werr := web.JSON(w, status, map[string]string{"error": code, "error_description": words, "ref": ref}); werr != nil {
+		s.Log.Error("render an error", "err", werr)
+	}
+}
+
+// failure is what an error says, and puts into the header what goes with its status.
+func (s *Server) failure(w http.ResponseWriter, r *http.Request, err error) (status int, code, words, ref string) {
+	status, ref = web.StatusOf(err), web.RecordOf(r).Ref()
+	code, words = "server_error", "Something failed in the server."
 	if p := problem.From(err); p != nil {
 		code, words = p.Code, p.Detail
 	}
@@ -188,8 +204,6 @@ func (s *Server) Render(w http.ResponseWriter, r *http.Request, err error) {
 	case status == http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
 	}
-	h.Set("Countersign-Ref", ref)
-	if werr := web.JSON(w, status, map[string]string{"error": code, "error_description": words, "ref": ref}); werr != nil {
-		s.Log.Error("render an error", "err", werr)
-	}
+	h.Set(web.RefHeader, ref)
+	return status, code, words, ref
 }

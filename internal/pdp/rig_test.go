@@ -271,6 +271,9 @@ func (p *place) send(r *http.Request) got {
 	text, err := io.ReadAll(resp.Body)
 	ok(p.TB, err)
 	g := got{resp.StatusCode, resp.Header, string(text)}
+	if strings.HasPrefix(r.URL.Path, "/access/") && g.status != http.StatusOK {
+		g.code(p.TB)
+	}
 	p.documented(r, sent, g)
 	return g
 }

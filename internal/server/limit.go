@@ -320,8 +320,9 @@ func take(places chan struct{}) bool {
 
 // What is said to whoever is refused.
 const (
-	busyJSON = `{"error":"temporarily_unavailable","error_description":"The server is busy. Nothing was changed. Try again in a second."}` + "\n"
-	busyText = "The server is busy. Nothing was changed. Try again in a second.\n"
+	busyJSON   = `{"error":"temporarily_unavailable","error_description":"The server is busy. Nothing was changed. Try again in a second."}` + "\n"
+	busyText   = "The server is busy. Nothing was changed. Try again in a second.\n"
+	busyAccess = "temporarily_unavailable: The server is busy. Try again in a second." // as AuthZEN has errors
 )
 
 var (
@@ -335,7 +336,10 @@ var (
 func saturated(w http.ResponseWriter, r *http.Request) {
 	h, text := w.Header(), busyText
 	h["Retry-After"], h["Cache-Control"], h["Content-Type"], h["X-Content-Type-Options"] = retryAfter, noStore, typeText, noSniff
-	if isAPI(r.URL.Path) {
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/access/"):
+		text = busyAccess
+	case isAPI(r.URL.Path):
 		h["Content-Type"], text = typeJSON, busyJSON
 	}
 	w.WriteHeader(http.StatusServiceUnavailable)

@@ -229,6 +229,10 @@ func TestSaturated(t *testing.T) {
 			t.Fatalf("%d, Retry-After %q: %s", w.Code, w.Header().Get("Retry-After"), w.Body)
 		}
 	}
+	w := httptest.NewRecorder()
+	if saturated(w, httptest.NewRequest(http.MethodPost, "/access/v1/evaluation", nil)); w.Code != http.StatusServiceUnavailable || !strings.HasPrefix(w.Body.String(), "temporarily_unavailable: ") || w.Header().Get("Content-Type") != typeText[0] {
+		t.Errorf("AuthZEN is answered %d %s", w.Code, w.Body)
+	}
 	if took := time.Since(start); took > 50*maxWait { // each that waits, waits for all of it
 		t.Errorf("100 refusals took %v", took)
 	}

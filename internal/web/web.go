@@ -8,6 +8,7 @@ package web
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 
@@ -79,6 +80,16 @@ func JSON(w http.ResponseWriter, status int, v any) error {
 	w.WriteHeader(status)
 	w.Write(append(body, '\n')) // a caller who is gone needs no answer
 	return nil
+}
+
+// Text writes a string with a status. It is not to be stored by caches, nor sniffed.
+func Text(w http.ResponseWriter, status int, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // a caller who is gone needs no answer
 }
 
 func preset(h http.Header, name, value string) {
