@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/jose"
 )
 
@@ -89,27 +90,11 @@ func (k *keep) write(m *Metadata, keys *keySet, jws string, head *jose.BundleHea
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(k.path, text); err != nil {
+	if err := file.Replace(k.path, text, 0o600); err != nil {
 		return err
 	}
 	k.keys, k.head, k.at = keys, *head, now
 	return nil
-}
-
-// replaceFile writes a file that only its owner can read, whole or not at all.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // what is there stays
-	}
-	return err
 }
 
 // silent reports whether err says that the issuer did not answer, or only that it cannot:

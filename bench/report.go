@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
+
+	"github.com/countersign-dev/countersign/internal/file"
 )
 
 // figures is one line of the table and of result.json.
@@ -94,17 +94,5 @@ func writeJSON(path string, rows []figures) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".result-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temporary.Name())
-	_, err = temporary.Write(append(text, '\n'))
-	if closing := temporary.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(temporary.Name(), path)
+	return file.Replace(path, append(text, '\n'), 0o600)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -223,7 +224,7 @@ func (p *Profile) remember(m resourceMetadata) {
 		c.Entries = c.Entries[len(c.Entries)-maxCached:]
 	}
 	if text, err := json.Marshal(c); err == nil && private(p.Store.cache) == nil {
-		_ = replace(p.cachePath(), text)
+		_ = file.Replace(p.cachePath(), text, 0o600)
 	}
 }
 
@@ -232,6 +233,6 @@ func (p *Profile) forget(resource string) {
 	c := p.readCache()
 	c.Entries = slices.DeleteFunc(c.Entries, func(e cachedEntry) bool { return e.Resource == resource })
 	if text, err := json.Marshal(c); err == nil {
-		_ = replace(p.cachePath(), text)
+		_ = file.Replace(p.cachePath(), text, 0o600)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
 
@@ -174,7 +175,7 @@ func (s *Store) write(profile string, c *Credential, over uint64) error {
 		return err
 	}
 	path := s.Path(profile)
-	if err := replace(path, text); err != nil {
+	if err := file.Replace(path, text, 0o600); err != nil {
 		return storageFault(CodeStorage, "The credential "+path+" cannot be written: "+reason(err)+".", err)
 	}
 	c.Version, c.Generation = next.Version, next.Generation
@@ -207,32 +208,6 @@ func (s *Store) remove(profile string, read uint64) error {
 		return storageFault(CodeStorage, "The credential "+s.Path(profile)+" cannot be removed: "+reason(err)+".", err)
 	}
 	return nil
-}
-
-// replace writes a file that only its owner can read, whole or not at all.
-func replace(path string, text []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	if _, err = tmp.Write(text); err == nil {
-		err = tmp.Sync()
-	}
-	if e := tmp.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }
 
 // lockKind is what a lock is for.

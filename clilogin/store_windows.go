@@ -23,6 +23,3 @@ func flock(f *os.File) (bool, error) {
 	}
 	return err == nil, err
 }
-
-// syncDir does nothing: a rename is durable with its file here.
-func syncDir(string) error { return nil }

@@ -38,7 +38,7 @@ var layerNames = map[int]string{
 // stands for the package and all below it. Packages that do not exist yet are
 // in it already.
 var layers = map[int][]string{
-	base:    {"internal/problem", "internal/id", "internal/secret", "internal/canon", "internal/jose", "internal/jwks", "internal/web", "policies"}, // policies is text, compiled in
+	base:    {"internal/problem", "internal/id", "internal/secret", "internal/canon", "internal/file", "internal/jose", "internal/jwks", "internal/web", "policies"}, // file: the SDK, the server and the commands replace files in one way; policies is text, compiled in
 	rules:   {"internal/assurance", "internal/policy", "internal/risk", "internal/attest", "internal/quorum"},
 	sdk:     {".", "pep", "receipt", "clilogin"},
 	domain:  domainPackages,

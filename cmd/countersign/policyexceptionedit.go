@@ -160,7 +160,7 @@ func (a *app) editExceptions(dir, verb, id string, edit func([]byte) ([]byte, er
 	if len(next) == 0 {
 		err = os.Remove(path)
 	} else {
-		err = os.WriteFile(path, next, 0o644)
+		err = rewrite(path, string(next))
 	}
 	if err != nil {
 		return &failure{exit: exitError, code: "not_written", message: fmt.Sprintf("%s cannot be written: %v.", path, err)}

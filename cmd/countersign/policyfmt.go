@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/policy/layout"
 )
 
@@ -129,25 +132,17 @@ func (a *app) layOut(files []string, check bool) error {
 	return nil
 }
 
-// rewrite replaces a file whole or not at all: it is somebody's work.
+// rewrite replaces a file whole or not at all, or makes it: it is somebody's work.
 func rewrite(path, text string) error {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.WriteFile(path, []byte(text), 0o644) // there is nothing to lose yet
+	}
 	if err != nil {
 		return err
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(text)
-	for _, step := range []func() error{func() error { return f.Chmod(info.Mode().Perm()) }, f.Sync, f.Close, func() error { return os.Rename(f.Name(), path) }} {
-		if err == nil {
-			err = step()
-		}
-	}
-	return err
+	return file.Replace(path, []byte(text), info.Mode())
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/backup"
 	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/server"
 )
 
@@ -104,6 +105,9 @@ func (t *tool) makeBackup(ctx context.Context, to, recordKeys string, rs []age.R
 	}
 	for i, path := range []string{to, recordKeys} {
 		if err := errors.Join(files[i].Sync(), files[i].Close(), os.Rename(files[i].Name(), path)); err != nil {
+			return err
+		}
+		if err := file.SyncDir(filepath.Dir(path)); err != nil {
 			return err
 		}
 	}

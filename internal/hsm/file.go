@@ -15,6 +15,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/countersign-dev/countersign/internal/file"
 )
 
 // File is a key-encryption key kept as a Tink keyset in a file.
@@ -74,11 +76,7 @@ func CreateFile(path string) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return file.SyncDir(filepath.Dir(path))
 }
 
 // OpenOrCreateFile opens the keyset and makes it first where there is none: for

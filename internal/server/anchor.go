@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
 )
@@ -69,7 +70,7 @@ func (s *State) keepAnchor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(s.anchorFile(), append(b, '\n'))
+	return file.Replace(s.anchorFile(), append(b, '\n'), 0o600)
 }
 
 // readAnchor reads the side file; ok is false if there is none.

@@ -19,6 +19,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/backup"
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/factor"
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/hsm"
 	"github.com/countersign-dev/countersign/internal/notice"
 	"github.com/countersign-dev/countersign/internal/policy"
@@ -401,5 +402,5 @@ func placeKEK(path string, content []byte) error {
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
-	return writeFile(path, content)
+	return file.Replace(path, content, 0o600)
 }

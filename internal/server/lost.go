@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/policy"
 )
@@ -68,7 +69,7 @@ func (s *Server) died(ctx context.Context) (died, settled bool, err error) {
 			return !s.pulse.Last().IsZero(), true, nil
 		}
 		if err == nil { // else a power cut could bring the marker back
-			err = syncDir(s.Config.DataDir)
+			err = file.SyncDir(s.Config.DataDir)
 		}
 		return false, true, err
 	}
@@ -117,15 +118,7 @@ func (s *Server) stopped() {
 	if s.Store.Engine() != "sqlite" {
 		return
 	}
-	if err := writeFile(s.cleanMarker(), []byte(s.now().UTC().Format(time.RFC3339)+"\n")); err != nil {
+	if err := file.Replace(s.cleanMarker(), []byte(s.now().UTC().Format(time.RFC3339)+"\n"), 0o600); err != nil {
 		s.log.Warn("mark the orderly end", "err", err)
 	}
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/feed"
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/hsm"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
@@ -368,7 +369,7 @@ func proxyHeader(h string) string {
 // keepCheckpoint writes each signed checkpoint to the side file: truncation of
 // the database shows against it (mechanisms E13).
 func (s *Server) keepCheckpoint(_ uint64, note []byte) {
-	if err := writeFile(filepath.Join(s.Config.DataDir, "checkpoint"), note); err != nil {
+	if err := file.Replace(filepath.Join(s.Config.DataDir, "checkpoint"), note, 0o600); err != nil {
 		s.log.Error("keep the checkpoint", "err", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -376,23 +377,6 @@ func (s *Server) keepCheckpoint(_ uint64, note []byte) {
 	if err := s.keepAnchor(ctx); err != nil {
 		s.log.Error("keep the side file", "err", err)
 	}
-}
-
-// writeFile replaces a file of mode 0600 by rename, durably.
-func writeFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }
 
 var (

@@ -14,6 +14,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
@@ -332,10 +333,7 @@ func (p *pruner) put(epoch uint64, name string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := writeFile(path, b); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return file.Replace(path, b, 0o600)
 }
 
 func readRows(path string) (map[uint64]audit.Row, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/store"
 )
@@ -200,7 +201,7 @@ func (s *Server) markSetup(ctx context.Context) {
 	}
 	done, err := s.Store.SetUp(ctx)
 	if err == nil && done.Done {
-		err = writeFile(s.setupMarker(), []byte(done.At.UTC().Format(time.RFC3339)+"\n"))
+		err = file.Replace(s.setupMarker(), []byte(done.At.UTC().Format(time.RFC3339)+"\n"), 0o600)
 		s.marked = err == nil
 	}
 	if err != nil && ctx.Err() == nil {

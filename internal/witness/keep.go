@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/countersign-dev/countersign/internal/file"
 )
 
 // Keeper keeps checkpoints where the server's host cannot take them back. Nobody but
@@ -43,7 +45,7 @@ func (f File) Last(context.Context, string) ([]byte, error) {
 
 // Keep implements Keeper.
 func (f File) Keep(_ context.Context, _ string, checkpoint []byte) error {
-	return replace(f.Path, checkpoint)
+	return file.Replace(f.Path, checkpoint, 0o644)
 }
 
 // Git keeps checkpoints as commits on a branch of a git remote, a file for each log,

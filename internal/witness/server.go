@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/quorum"
 )
 
@@ -186,7 +187,7 @@ func (s *Server) cosign(l *witnessed, req Request, size uint64, root [32]byte) (
 	}
 	line = quorum.Cosign(s.c.Key, s.c.Private, text, s.c.Now())
 	kept := append(bytes.Clone(req.Checkpoint), line...)
-	if err := replace(l.path, kept); err != nil {
+	if err := file.Replace(l.path, kept, 0o644); err != nil {
 		return "", http.StatusInternalServerError, err
 	}
 	l.size, l.root, l.text = size, root, kept
@@ -212,26 +213,4 @@ func (s *Server) last(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Error(w, "nothing was cosigned of such a log", http.StatusNotFound)
-}
-
-// replace writes a file durably, by rename.
-func replace(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	d.Sync() // not every system can
-	return d.Close()
 }

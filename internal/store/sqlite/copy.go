@@ -15,6 +15,7 @@ import (
 
 	"github.com/pressly/goose/v3"
 
+	"github.com/countersign-dev/countersign/internal/file"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/store"
 )
@@ -87,11 +88,7 @@ func Import(ctx context.Context, path string, version int64, src store.Source, f
 	if err := errors.Join(f.Sync(), f.Close(), os.Rename(part, path)); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return file.SyncDir(filepath.Dir(path))
 }
 
 func build(ctx context.Context, path string, version int64, src store.Source, finish []store.Stmt) (err error) {
