@@ -165,6 +165,10 @@ const (
 	DeviceManaged   Kind = 0x0876 // an operator called it its own
 	DeviceUnmanaged Kind = 0x0877 // and took that back
 
+	PolicySubmitted Kind = 0x0898 // somebody wants a set in force, and it waits to be signed
+	PolicySigned    Kind = 0x0899 // with a passkey, by a person who may
+	PolicyWithdrawn Kind = 0x089a // what waited, or was signed, comes to nothing
+
 	PolicyRecovered Kind = 0x0850 // the operator of the host put an earlier version back
 	PolicyReplayed  Kind = 0x0858 // recorded decisions were read, to try policies on them
 
@@ -334,7 +338,7 @@ var kinds = map[Kind]kindInfo{
 	SetupCompleted:  {"setup.completed", Authority, critical, "{who} completed the setup and <became|did not become> the first administrator"},
 	PolicyRecovered: {"policy.recovered", Authority, critical, "the operator of the machine <put back|could not put back> [policy {policy}|an earlier policy]"},
 	PolicyReplayed:  {"policy.replayed", Authority, plain, "{who} <read|was not allowed to read> recorded decisions[, to try policies {policy} on them]"},
-	RolloutStarted:  {"rollout.started", Authority, critical, "{who} <began|was not allowed to begin> to roll out [policy {policy}|a policy]"},
+	RolloutStarted:  {"rollout.started", Authority, critical, "[{service}|{who}|someone] <began|was not allowed to begin> to roll out [policy {policy}|a policy][, {publication}, which {whom} had signed|, {publication}, which {who} had signed]"},
 	RolloutPaused:   {"rollout.paused", Authority, critical, "{who} <paused|was not allowed to pause> [wave {wave} of ]a rollout"},
 	RolloutResumed:  {"rollout.resumed", Authority, critical, "{who} <resumed|was not allowed to resume> [wave {wave} of ]a rollout"},
 	RolloutUndone:   {"rollout.undone", Authority, critical, "{who} <took back|was not allowed to take back> [wave {wave} of ]a rollout"},
@@ -342,7 +346,10 @@ var kinds = map[Kind]kindInfo{
 	RolloutFinished: {"rollout.finished", Authority, critical, "{who} <finished|was not allowed to finish> a rollout[, so policy {policy} is in force]"},
 	RolloutMet:      {"rollout.met", Access, plain, "{who} met policies that are being rolled out"},
 	AdminRecovered:  {"admin.recovered", Authority, critical, "the operator of the machine <recovered|could not recover> an administrator[, {who}]"},
-	PolicyPublished: {"policy.published", Authority, critical, "{who} <published|was not allowed to publish> [policy {policy}|a policy]"},
+	PolicyPublished: {"policy.published", Authority, critical, "[{service}|{who}|someone] <published|was not allowed to publish> [policy {policy}|a policy][, {publication}, which {whom} had signed|, {publication}, which {who} had signed]"},
+	PolicySubmitted: {"policy.submitted", Authority, plain, "[{service}|{who}|someone] <wants|was not allowed to ask for> [policy {policy}|a policy] in force[, {publication}, which waits for a signature]"},
+	PolicySigned:    {"policy.signed", Authority, critical, "{who} <signed|was not allowed to sign> [policy {policy}|a policy][, {publication}]"},
+	PolicyWithdrawn: {"policy.withdrawn", Authority, plain, "[{service}|{who}|someone] <withdrew|was not allowed to withdraw> [policy {policy}|a policy] that was to come into force[, {publication}]"},
 	Migrated:        {"migrated", Log, plain, "the database was migrated[ from {from}][ to {to}]"},
 	Restored:        {"restored", Log, critical, "the installation was restored from a backup"},
 	WriterLost:      {"writer.lost", Log, plain, "a server process stopped without closing"},

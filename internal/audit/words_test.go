@@ -47,6 +47,7 @@ func TestKinds(t *testing.T) {
 		"email.changed": 0x0829, "email.asked": 0x082a, "email.linked": 0x082b, "email.verified": 0x082c,
 		"writer.lost": 0x080a, "audit.lost": 0x0840, "log.pruned": 0x0841, "hold.placed": 0x0842, "hold.released": 0x0843, "retention.set": 0x0844,
 		"policy.recovered": 0x0850, "policy.replayed": 0x0858, "access.decided": 0x0890,
+		"policy.submitted": 0x0898, "policy.signed": 0x0899, "policy.withdrawn": 0x089a,
 	} {
 		if k, _ := KindOf(name); k != n {
 			t.Errorf("%s is %#04x, was %#04x", name, uint16(k), uint16(n))

@@ -37,6 +37,7 @@ const (
 	Issuer     = "iss_" // trusted to say who somebody is
 	Link       = "lnk_" // of an issuer's subject to a person
 	Signal     = "sgl_" // of risk, from outside
+	Published  = "pub_" // a set of policies that somebody wants in force
 )
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

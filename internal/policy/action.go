@@ -98,7 +98,8 @@ const (
 	NotificationRun Action = "notification.run"
 
 	PolicyRead    Action = "policy.read"
-	PolicyPublish Action = "policy.publish"
+	PolicyPublish Action = "policy.publish" // a set is signed, or what was signed before is put back or taken back
+	PolicySubmit  Action = "policy.submit"  // a set is handed in to be signed, or carried out once it is
 	PolicyReplay  Action = "policy.replay"  // recorded decisions are read, to try other policies on them
 	PolicyRecover Action = "policy.recover" // by the operator of the host: the publishers are locked out
 	RolloutTend   Action = "rollout.tend"   // the server counts what a rollout costs, and undoes a wave

@@ -31,7 +31,7 @@ var forPeople = []expected{
 	{"session.prove consent.give self.write", 2, 0, dana, false},
 	{"person.read group.read client.read resource.read session.read audit.read policy.read review.read", 2, 12 * time.Hour, "", true},
 	{"person.invite person.import factor.allow person.disable person.enable group.write client.write resource.write key.rotate client.secret.rotate review.end review.close", 3, 15 * time.Minute, "", true},
-	{"webhook.read", 2, 12 * time.Hour, "", true},
+	{"webhook.read policy.submit", 2, 12 * time.Hour, "", true},
 	{"webhook.write delivery.resend", 3, 15 * time.Minute, "", true},
 	{"email.ask", 2, 5 * time.Minute, dana, false},
 	{"leak.report", 1, 0, "", false},

@@ -18,7 +18,7 @@ type Rollout struct {
 	N         int64 // from 1, without gaps
 	Hash      string
 	Source    policy.Source // empty in lists
-	By        string        // the person who started it
+	By        string        // the person who signed it
 	Note      string        // why, in their words
 	Base      int64         // the version in force that it follows
 	Waves     []policy.Wave
@@ -28,6 +28,10 @@ type Rollout struct {
 	Record    string // of the act that started it
 	StartedAt time.Time
 	EndedAt   time.Time // zero while it is open
+
+	Carrier     string     // the person or service who started it; "" as By
+	Publication string     // that was signed; "" of a rollout from before there were any
+	Signature   *Signature // of By, over Publication; nil in lists
 }
 
 // State is how far a rollout came.
@@ -44,8 +48,9 @@ const (
 func (r *Rollout) Plan() *policy.Rollout { return &policy.Rollout{N: r.N, Waves: r.Waves} }
 
 // Start begins a rollout, which MUST be the next and follow the version in force:
-// problem.Conflict (rollout_running, policy_moved). Every act that is not committed
-// yet is decided again.
+// problem.Conflict (rollout_running, policy_moved), and spends its publication, which
+// MUST be signed and in time (publication_over). Every act that is not committed yet is
+// decided again.
 type Start struct{ Rollout }
 
 // Steer changes a rollout that is open, or ends it: problem.Conflict (rollout_moved)
@@ -240,7 +245,11 @@ func (r *Rollout) Finish(by string, now time.Time) (Steer, Publish, error) {
 		return s, Publish{}, errNotDone
 	}
 	s.State, s.Version = Finished, r.Base+1
-	return s, Publish{Version{N: s.Version, Hash: r.Hash, Source: r.Source, By: by, Note: r.Note, Of: NoVersion}}, nil
+	v := Version{N: s.Version, Hash: r.Hash, Source: r.Source, By: by, Note: r.Note, Of: NoVersion}
+	if r.Signature != nil {
+		v.By, v.Carrier, v.Publication, v.Signature = r.By, by, r.Publication, r.Signature
+	}
+	return s, Publish{Version: v}, nil
 }
 
 // Verb is what is done with a rollout that runs.

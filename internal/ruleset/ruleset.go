@@ -1,8 +1,9 @@
 // Package ruleset owns the versions of the policies that a deployment enforces:
 // each immutable, attributed, and published by an act. The highest number is in
 // force; 0 is the default set of the program. It owns rollouts too, in which a
-// version comes into force wave by wave. What a policy may say, and what it decides,
-// is policy's.
+// version comes into force wave by wave, and publications: sets that somebody wants in
+// force, which a person has to sign. What a policy may say, and what it decides, is
+// policy's.
 package ruleset
 
 import (
@@ -24,11 +25,14 @@ type Version struct {
 	N           int64 // from 1, without gaps
 	Hash        string
 	Source      policy.Source // empty in lists
-	By          string        // the person who published it; "" is the operator of the host
+	By          string        // the person who answers for it: who signed it, or put an earlier one back; "" is the operator of the host
 	Note        string        // why, in their words
 	Of          int64         // the version that it puts back; -1: none
 	Record      string        // of the act
 	PublishedAt time.Time
+	Carrier     string     // the person or service whose act it was; "" as By, or not known
+	Publication string     // that was signed; "": it came into force in another way
+	Signature   *Signature // of By, over Publication; nil in lists
 }
 
 // NoVersion is the Of of a version that puts none back.
@@ -37,7 +41,12 @@ const NoVersion = -1
 // Publish puts a version in force, which MUST be the next: problem.Conflict
 // (policy_moved) if another one was quicker. Every act that was decided by the
 // version before and is not committed yet is decided again.
-type Publish struct{ Version }
+type Publish struct {
+	Version
+	// Spends says that its publication, which MUST be signed and in time, is spent by this:
+	// problem.Conflict (publication_over). A rollout that is finished has spent it before.
+	Spends bool
+}
 
 // Change marks Publish as a change.
 func (Publish) Change() {}
@@ -91,14 +100,16 @@ func CheckExceptions(set *policy.Set, src policy.Source, now time.Time) error {
 	return nil
 }
 
-// Undoable refuses a set under which whoever publishes it, with what they have
-// proved now, could not publish another: nobody who is present could undo it.
-// in is what their own act was decided on.
+// Undoable refuses a set under which whoever signs it, with what they have proved now,
+// could not sign another and submit it: nobody who is present could undo it. in is what
+// their own act was decided on.
 func Undoable(set *policy.Set, in policy.Input) error {
-	in.Action = policy.PolicyPublish
-	if d := set.Decide(in, nil); d.Outcome != policy.Allow {
-		return problem.New(problem.Conflict, "policy_locks_out",
-			"Under these policies you could not publish others, and nobody who is present could undo them. Keep a policy that lets you.")
+	for _, a := range []policy.Action{policy.PolicyPublish, policy.PolicySubmit} {
+		in.Action = a
+		if d := set.Decide(in, nil); d.Outcome != policy.Allow {
+			return problem.New(problem.Conflict, "policy_locks_out",
+				"Under these policies you could not publish others, and nobody who is present could undo them. Keep a policy that lets you.")
+		}
 	}
 	return nil
 }

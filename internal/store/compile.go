@@ -88,7 +88,7 @@ func (u *unit) changeOne(what, sql string, args ...any) {
 func (s *Store) change(u *unit, c act.Change) error {
 	for _, noun := range [...]func(*unit, act.Change) bool{
 		s.lineageChange, s.onceChange, s.personChange, s.groupChange, s.clientChange, s.resourceChange,
-		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.rolloutChange, s.profileChange, s.reportChange,
+		s.factorChange, s.sessionChange, s.grantChange, s.familyChange, s.keyChange, s.deploymentChange, s.epochChange, s.rulesetChange, s.rolloutChange, s.publicationChange, s.profileChange, s.reportChange,
 		s.noticeChange, s.recoveryChange, s.reviewChange, s.delegationChange, s.issuerChange,
 	} {
 		if noun(u, c) {
@@ -111,6 +111,7 @@ var conflicts = map[string]*problem.Error{
 	"recovery.person":                problem.New(problem.Conflict, "recovery_open", "A recovery of this account is open already. Finish or cancel that one first."),
 	"recovery_confirmation.recovery": recoveryConfirmed,
 	"review.actor":                   reviewOpen,
+	"publication.after_n":            publicationOpen,
 	"deployment.one":                 problem.New(problem.Conflict, "deployment_exists", "This database already belongs to a deployment."),
 	"trusted_issuer.active":          problem.New(problem.Conflict, "issuer_taken", "That issuer is trusted already."),
 	"risk_report.source":             problem.New(problem.Conflict, "signal_raced", "The same is being reported right now. Send it again."),

@@ -28,6 +28,7 @@ func (s *Store) groupChange(u *unit, c act.Change) bool {
 		u.must(1, func(ctx context.Context) error { return s.notRemoved(ctx, g, p) },
 			`DELETE FROM membership WHERE grp = $1 AND person = $2 AND `+othersLead, g, p)
 		u.bump(c.Person)
+		u.unsign(`signer = $2`, c.Person)
 	default:
 		return false
 	}

@@ -14,7 +14,7 @@ import (
 type Rename struct{ From, To string }
 
 // EndIssued ends every session, grant, refresh family and recovery that lives,
-// and what was vouched for, and forgets the authorization codes.
+// what was vouched for, and what waits to be signed or was, and forgets the authorization codes.
 type EndIssued struct{ Why string }
 
 // Clear removes what a development database holds, for good: people, groups,
@@ -67,6 +67,7 @@ UNION ALL SELECT id FROM refresh_family WHERE expires_at IS NULL OR expires_at >
 	u.then(`DELETE FROM once WHERE purpose = 1`)
 	u.then(`UPDATE recovery SET state = 'cancelled', ended_at = $1 WHERE state = 'open'`, now)
 	u.then(`UPDATE review SET until = $1 WHERE state = 'allowed' AND until > $1`, now)
+	u.endPublications()
 }
 
 // endWhere ends the nodes for which a condition holds, whose one argument is $3.
@@ -84,7 +85,7 @@ func (u *unit) clear() {
 	u.endWhere(`ended_at IS NULL AND kind <> $3 AND id NOT IN (SELECT id FROM deployment)`, "adopted", int64(-1)) // every node but the deployment's
 	for _, table := range []string{
 		"membership", "people_group", "passkey", "session", "managed_device", "device", "consent", "delegation", "issuer_link", "trusted_issuer", "access_grant", "refresh_family",
-		"client", "service", "resource", "record_key", "person", "once", "checkpoint", "recovery_confirmation", "recovery", "review",
+		"client", "service", "resource", "record_key", "person", "once", "checkpoint", "recovery_confirmation", "recovery", "review", "publication",
 		"client_openness", "client_rule", "client_document",
 	} {
 		u.then(`DELETE FROM ` + table)

@@ -80,6 +80,11 @@ SELECT x.epoch, x.size FROM cosignature x LEFT JOIN checkpoint c ON c.epoch = x.
 		[]string{`DELETE FROM review WHERE id IN (SELECT id FROM review WHERE over_at < $1 LIMIT $2)`},
 	},
 	{
+		"publications that are over", 30 * 24 * time.Hour, // a version and a rollout keep the signature that they came of
+		`SELECT COUNT(*) FROM (SELECT 1 FROM publication WHERE until < $1 LIMIT $2) due`,
+		[]string{`DELETE FROM publication WHERE id IN (SELECT id FROM publication WHERE until < $1 LIMIT $2)`},
+	},
+	{
 		"processes that are gone", 7 * 24 * time.Hour,
 		`SELECT COUNT(*) FROM (SELECT 1 FROM log_writer WHERE closed_at < $1 OR lost_at < $1 LIMIT $2) due`,
 		[]string{`DELETE FROM log_writer WHERE id IN (SELECT id FROM log_writer WHERE closed_at < $1 OR lost_at < $1 LIMIT $2)`},

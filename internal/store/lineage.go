@@ -20,6 +20,7 @@ func (s *Store) lineageChange(u *unit, c act.Change) bool {
 		u.then(`UPDATE node SET frozen_at = $1, why = $2, version = version + 1 WHERE id = $3 AND ended_at IS NULL AND frozen_at IS NULL`,
 			u.at.UnixMicro(), c.Why, c.ID)
 		u.unvouch(`CAST($2 AS TEXT)`, c.ID)
+		u.unsignIn(c.ID)
 		u.disownOf(c.ID)
 	case lineage.Thaw:
 		u.present(c.ID)
@@ -42,6 +43,7 @@ func (u *unit) end(id, why string) {
 	u.present(id)
 	u.revocation(id, 0, `n.ended_at IS NULL`)
 	u.then(`UPDATE node SET ended_at = $1, why = $2, version = version + 1 WHERE id = $3 AND ended_at IS NULL`, u.at.UnixMicro(), why, id)
+	u.unsubmitOf(id)
 	u.disownOf(id)
 }
 

@@ -48,9 +48,11 @@ VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9, $10, $11, '', '')`,
 }
 
 // unvouch has no word count any more that was said of somebody, or by them: they are
-// stopped, or what they had was in other hands. who is SQL of their id, with $2.
+// stopped, or what they had was in other hands. Nor does a signature of theirs, and what
+// they submitted to be signed is withdrawn. who is SQL of their id, with $2.
 func (u *unit) unvouch(who, arg string) {
 	u.then(`UPDATE review SET until = $1 WHERE state = 'allowed' AND until > $1 AND `+who+` IN (actor, resolved_by)`, u.at.UnixMicro(), arg)
+	u.unsubmit(who, arg)
 }
 
 const reviewSQL = `SELECT id, kind, actor, client, action, state, count, ref, record, opened_at, last_at, seen, resolved_by, note, COALESCE(over_at, 0), COALESCE(until, 0) FROM review `

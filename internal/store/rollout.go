@@ -28,8 +28,13 @@ func (s *Store) rolloutChange(u *unit, c act.Change) bool {
 		u.check(c.Base, refused(policyMoved), headSQL)
 		u.check(0, refused(ruleset.Running()), openRolloutsSQL)
 		u.check(c.N-1, refused(ruleset.Moved()), `SELECT COALESCE(MAX(n), 0) FROM rollout`)
-		u.then(`INSERT INTO rollout (n, hash, source, author, note, base, waves, revision, state, version, record_id, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, 0, $9, $10)`,
-			c.N, c.Hash, members(c.Source), c.By, c.Note, c.Base, members(c.Waves), string(ruleset.Open), u.record, orNow(c.StartedAt, u.at).UnixMicro())
+		if c.Publication != "" {
+			u.spend(c.Publication, c.By, c.Hash, ruleset.PlanHash(c.Waves), c.Base, c.N)
+		}
+		u.then(`INSERT INTO rollout (n, hash, source, author, note, base, waves, revision, state, version, record_id, started_at, carrier, publication, signature)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, 0, $9, $10, $11, $12, $13)`,
+			c.N, c.Hash, members(c.Source), c.By, c.Note, c.Base, members(c.Waves), string(ruleset.Open), u.record, orNow(c.StartedAt, u.at).UnixMicro(),
+			c.Carrier, c.Publication, signatureText(c.Signature))
 	case ruleset.Steer:
 		s.moveSelf(u)
 		var ended any
@@ -75,17 +80,18 @@ func (u *unit) met(m *policy.Met, row audit.Row) error {
 	return nil
 }
 
-const rolloutSQL = `SELECT n, hash, author, note, base, waves, revision, state, version, record_id, started_at, COALESCE(ended_at, 0)`
+const rolloutSQL = `SELECT n, hash, author, note, base, waves, revision, state, version, record_id, started_at, COALESCE(ended_at, 0), carrier, publication`
 
-// scanRollout reads a row, with its source if that is selected behind the rest.
+// scanRollout reads a row, with its source and its signature if they are selected behind
+// the rest.
 func scanRollout(source bool) func(Row) (ruleset.Rollout, error) {
 	return func(row Row) (ruleset.Rollout, error) {
 		var r ruleset.Rollout
 		var started, ended int64
-		var waves, state, text string
-		dest := []any{&r.N, &r.Hash, &r.By, &r.Note, &r.Base, &waves, &r.Revision, &state, &r.Version, &r.Record, &started, &ended}
+		var waves, state, text, signature string
+		dest := []any{&r.N, &r.Hash, &r.By, &r.Note, &r.Base, &waves, &r.Revision, &state, &r.Version, &r.Record, &started, &ended, &r.Carrier, &r.Publication}
 		if source {
-			dest = append(dest, &text)
+			dest = append(dest, &text, &signature)
 		}
 		if err := row.Scan(dest...); err != nil {
 			return r, err
@@ -98,6 +104,10 @@ func scanRollout(source bool) func(Row) (ruleset.Rollout, error) {
 			if err := json.Unmarshal([]byte(text), &r.Source); err != nil {
 				return r, fmt.Errorf("store: the source of rollout %d: %w", r.N, err)
 			}
+			var err error
+			if r.Signature, err = signatureOf(signature); err != nil {
+				return r, fmt.Errorf("store: the signature of rollout %d: %w", r.N, err)
+			}
 		}
 		return r, nil
 	}
@@ -105,7 +115,7 @@ func scanRollout(source bool) func(Row) (ruleset.Rollout, error) {
 
 // Rollout implements ruleset.RolloutStore.
 func (s *Store) Rollout(ctx context.Context, n int64) (ruleset.Rollout, error) {
-	return need(ctx, s.db, "rollout", scanRollout(true), rolloutSQL+`, source FROM rollout WHERE n = $1`, n)
+	return need(ctx, s.db, "rollout", scanRollout(true), rolloutSQL+`, source, signature FROM rollout WHERE n = $1`, n)
 }
 
 // Rollouts implements ruleset.RolloutStore.

@@ -22,8 +22,12 @@ func (s *Store) rulesetChange(u *unit, c act.Change) bool {
 	s.moveSelf(u)
 	u.check(p.N-1, refused(policyMoved), headSQL)
 	u.check(0, refused(ruleset.Running()), openRolloutsSQL) // one that ends in this act has
-	u.then(`INSERT INTO ruleset (n, hash, source, author, note, restores, record_id, published_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		p.N, p.Hash, members(p.Source), p.By, p.Note, p.Of, u.record, orNow(p.PublishedAt, u.at).UnixMicro())
+	if p.Spends {
+		u.spend(p.Publication, p.By, p.Hash, "", p.N-1, p.N)
+	}
+	u.then(`INSERT INTO ruleset (n, hash, source, author, note, restores, record_id, published_at, carrier, publication, signature)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		p.N, p.Hash, members(p.Source), p.By, p.Note, p.Of, u.record, orNow(p.PublishedAt, u.at).UnixMicro(), p.Carrier, p.Publication, signatureText(p.Signature))
 	return true
 }
 
@@ -31,7 +35,7 @@ var policyMoved = problem.New(problem.Conflict, "policy_moved", "Somebody else h
 
 const (
 	headSQL    = `SELECT COALESCE(MAX(n), 0) FROM ruleset`
-	rulesetSQL = `SELECT n, hash, author, note, restores, record_id, published_at`
+	rulesetSQL = `SELECT n, hash, author, note, restores, record_id, published_at, carrier, publication`
 )
 
 // Head of the policies, as of a version of the deployment's node.
@@ -82,8 +86,12 @@ func (s *Store) Ruleset(ctx context.Context, n int64) (ruleset.Version, error) {
 	return need(ctx, s.db, "policy_version", func(row Row) (ruleset.Version, error) {
 		var v ruleset.Version
 		var at int64
-		var source string
-		if err := row.Scan(&v.N, &v.Hash, &v.By, &v.Note, &v.Of, &v.Record, &at, &source); err != nil {
+		var source, signature string
+		err := row.Scan(&v.N, &v.Hash, &v.By, &v.Note, &v.Of, &v.Record, &at, &v.Carrier, &v.Publication, &source, &signature)
+		if err == nil {
+			v.Signature, err = signatureOf(signature)
+		}
+		if err != nil {
 			return ruleset.Version{}, err
 		}
 		v.PublishedAt = moment(at)
@@ -91,7 +99,7 @@ func (s *Store) Ruleset(ctx context.Context, n int64) (ruleset.Version, error) {
 			return ruleset.Version{}, fmt.Errorf("store: the source of policy version %d: %w", v.N, err)
 		}
 		return v, nil
-	}, rulesetSQL+`, source FROM ruleset WHERE n = $1`, n)
+	}, rulesetSQL+`, source, signature FROM ruleset WHERE n = $1`, n)
 }
 
 // Rulesets implements ruleset.Store.
@@ -102,7 +110,7 @@ func (s *Store) Rulesets(ctx context.Context, before int64, n int) ([]ruleset.Ve
 	return all(ctx, s.db, func(row Row) (ruleset.Version, error) {
 		var v ruleset.Version
 		var at int64
-		err := row.Scan(&v.N, &v.Hash, &v.By, &v.Note, &v.Of, &v.Record, &at)
+		err := row.Scan(&v.N, &v.Hash, &v.By, &v.Note, &v.Of, &v.Record, &at, &v.Carrier, &v.Publication)
 		v.PublishedAt = moment(at)
 		return v, err
 	}, rulesetSQL+` FROM ruleset WHERE n < $1 ORDER BY n DESC LIMIT $2`, before, int64(n))
