@@ -22,8 +22,10 @@ import (
 
 	countersign "github.com/countersign-dev/countersign"
 	"github.com/countersign-dev/countersign/examples/notes"
+	"github.com/countersign-dev/countersign/examples/records"
 	"github.com/countersign-dev/countersign/internal/config"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/secret"
 	"github.com/countersign-dev/countersign/internal/server"
 	"github.com/countersign-dev/countersign/internal/web"
 	"github.com/countersign-dev/countersign/pep"
@@ -39,6 +41,7 @@ type sandboxOptions struct {
 
 	acceptTime bool
 	devices    bool
+	authzen    bool
 }
 
 func (t *tool) sandbox() *cobra.Command {
@@ -55,6 +58,7 @@ func (t *tool) sandbox() *cobra.Command {
 	c.Flags().StringVar(&o.postgres, "postgres", "", "PostgreSQL connection string, instead of the embedded database")
 	c.Flags().BoolVar(&o.acceptTime, "accept-time", false, "believe the clock, although it is behind what was done already or ahead of the database's")
 	c.Flags().BoolVar(&o.devices, "devices", false, "let devices be signed in by code: countersign login --device")
+	c.Flags().BoolVar(&o.authzen, "authzen", false, "load what AuthZEN's certification of a decision point asks about: alice, bob and their records")
 	c.Flags().StringVar(&o.stateFile, "state-file", filepath.Join(home, "sandbox.json"), "file that tells countersign where the sandbox is")
 	return c
 }
@@ -105,6 +109,13 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) (err error) {
 		return err
 	}
 	sample := server.Sample{URI: apiURL, Key: key.Public(), Schema: notes.Schema(apiURL), Policies: notes.Policies}
+	var harness secret.Value
+	if o.authzen {
+		sample.Schema, sample.Policies = sample.Schema+records.Schema, sample.Policies+records.Policies
+		if harness, err = st.SeedFixture(ctx, server.Fixture{Audience: records.Audience, Client: records.Client, People: records.People}); err != nil {
+			return err
+		}
+	}
 	if err := st.SeedSandbox(ctx, sample); err != nil {
 		return err
 	}
@@ -121,6 +132,11 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) (err error) {
 	g.Go(func() error { return serveNotes(ctx, api, cfg.Issuer, apiURL, key, log) })
 	g.Go(func() error {
 		t.greet(cfg.Issuer, apiURL, port, apiPort)
+		if o.authzen {
+			if err := t.tellHarness(cfg.Issuer, harness, filepath.Join(o.dir, "authzen-secret")); err != nil {
+				return err
+			}
+		}
 		if err := t.offerSetup(ctx, st); err != nil {
 			return err
 		}
@@ -128,6 +144,20 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) (err error) {
 		return nil
 	})
 	return g.Wait()
+}
+
+// tellHarness says how to ask about the records: the secret to a terminal, else to a file
+// of mode 0600, as with the setup link.
+func (t *tool) tellHarness(issuer string, v secret.Value, path string) error {
+	shown := v.Reveal()
+	if !t.seen() {
+		if err := os.WriteFile(path, []byte(shown+"\n"), 0o600); err != nil {
+			return err
+		}
+		shown = "in " + path
+	}
+	fmt.Fprintf(t.err, "\nAuthZEN is answered below %s/access/v1, about alice, bob and their records. Ask as\n\n  client_id      %s\n  client_secret  %s\n", issuer, records.Client, shown)
+	return nil
 }
 
 func sandboxConfig(o sandboxOptions, port int) *config.Config {

@@ -39,8 +39,14 @@ func (t *tool) offerSetup(ctx context.Context, st *server.State) error {
 	return t.tellSetup(link, path)
 }
 
+// seen reports whether what is said goes to a terminal, and nowhere else.
+func (t *tool) seen() bool {
+	f, ok := t.err.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 func (t *tool) tellSetup(link, path string) error {
-	if f, ok := t.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if t.seen() {
 		fmt.Fprintf(t.err, "\nOpen this link to set up the first administrator. It works once, for %d minutes:\n\n  %s\n\n", int(account.SetupLifetime.Minutes()), link)
 		return nil
 	}

@@ -187,18 +187,7 @@ func (p *place) whoAsks(t *testing.T) {
 }
 
 func (p *place) form1(t *testing.T) {
-	var m map[string]string
-	r, err := http.NewRequest(http.MethodGet, p.issuer+"/.well-known/authzen-configuration", nil)
-	ok(t, err)
-	g := p.send(r)
-	ok(t, json.Unmarshal([]byte(g.text), &m))
-	want := map[string]string{
-		"policy_decision_point": p.issuer, "access_evaluation_endpoint": p.issuer + "/access/v1/evaluation",
-		"access_evaluations_endpoint": p.issuer + "/access/v1/evaluations", "search_action_endpoint": p.issuer + "/access/v1/search/action",
-	}
-	if d := cmp.Diff(want, m); d != "" || g.header.Get("Content-Type") != "application/json" {
-		t.Error(d)
-	}
+	p.discovery(t)
 	for _, path := range []string{"/access/v1/search/subject", "/access/v1/search/resource"} { // not announced, and not there
 		if g := p.post("todo-api", path, reads); g.status != http.StatusNotFound || g.code(t) != "not_found" {
 			t.Errorf("%s: %d", path, g.status)

@@ -122,7 +122,8 @@ func ok(t testing.TB, err error) {
 	}
 }
 
-func open(t testing.TB) *place {
+// serve is a server with nothing in it but what every one has.
+func serve(t testing.TB) *place {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ok(t, err)
 	p := &place{
@@ -145,6 +146,11 @@ func open(t testing.TB) *place {
 		ok(t, <-done)
 		ok(t, p.st.Close())
 	})
+	return p
+}
+
+func open(t testing.TB) *place {
+	p := serve(t)
 	for _, g := range []string{"admin", "evil_genius", "editor", "viewer", "release"} {
 		p.groups[g] = id.New(id.Group)
 		p.seed(audit.GroupCreated, group.Create{Group: group.Group{ID: p.groups[g], Name: g, Kind: group.Plain, CreatedAt: time.Now()}})
