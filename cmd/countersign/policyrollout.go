@@ -210,7 +210,7 @@ func (a *app) rollOut(ctx context.Context, dirs []string, args rolloutFlags) err
 	}
 	lines := differenceOf(v.source(), b.source)
 	if len(lines) == 0 {
-		return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already."}
+		return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already.", fix: "countersign policy history"}
 	}
 	if args.fixed {
 		for i := range waves {

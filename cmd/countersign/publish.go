@@ -258,7 +258,7 @@ could not publish others. countersign policy rollback undoes it.`,
 			a.warn(b.set.Warnings())
 		}
 		if len(lines) == 0 {
-			return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already."}
+			return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already.", fix: "countersign policy history"}
 		}
 		if err := a.agreed(yes, "Publish "+b.source.Hash()+"?", "countersign policy publish "+args[0]+" --yes"); err != nil {
 			return err
