@@ -268,6 +268,7 @@ type DeadLetter struct {
 // Alert is an alert about a state that has not ended.
 type Alert struct {
 	Name     string    `json:"name"`
+	Subject  string    `json:"subject,omitempty" doc:"Of one that stands for each of many by itself: which"`
 	Severity string    `json:"severity" enum:"critical,warning,info"`
 	Title    string    `json:"title"`
 	Detail   string    `json:"detail,omitempty"`
@@ -344,7 +345,7 @@ func (a *API) listAlerts(ctx context.Context, _ *call, _ *struct{}) (*alertsOut,
 	for _, s := range all {
 		rule, _ := notice.AlertNamed(s.Rule)
 		out.Body.Items = append(out.Body.Items, Alert{
-			Name: s.Rule, Severity: string(rule.Severity), Title: rule.Title, Detail: s.Detail, Next: rule.Next, RaisedAt: s.RaisedAt, Record: s.Record,
+			Name: s.Rule, Subject: s.Subject, Severity: string(rule.Severity), Title: rule.Title, Detail: s.Detail, Next: rule.Next, RaisedAt: s.RaisedAt, Record: s.Record,
 		})
 	}
 	return out, nil

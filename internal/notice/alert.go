@@ -49,6 +49,8 @@ const (
 	NotWitnessed   = "checkpoint_not_witnessed"
 	PolicyBroken   = "policy_broken"
 	DeliveriesDead = "deliveries_dead"
+	ReviewOverdue  = "policy_review_overdue"
+	ExceptionEnds  = "policy_exception_ends"
 )
 
 // alerts is the table.
@@ -116,6 +118,14 @@ var alerts = []Alert{
 	{
 		Name: "rollout_reverted", Severity: Warning, kind: audit.RolloutReverted, per: time.Minute, Title: "A rollout of policies took itself back",
 		Next: "The version in force decides for that wave again. See which rule asked whom with countersign policy rollout status; change the policies, or resume the wave with a larger budget.",
+	},
+	{
+		Name: ReviewOverdue, Severity: Warning, State: true, Title: "Rules of the policies are overdue for review",
+		Next: "countersign policy rules --due says who answers for them. Look at each, give it another date in @review or take it out, and publish.",
+	},
+	{
+		Name: ExceptionEnds, Severity: Warning, State: true, Title: "Exceptions from rules end soon",
+		Next: "countersign policy exceptions list says for whom and who answers for them. Whoever still needs one has to ask its owner before it ends.",
 	},
 	{
 		Name: DeliveriesDead, Severity: Info, State: true, Title: "Notices could not be delivered",

@@ -110,14 +110,15 @@ func (UpdateWebhook) Change() {}
 func (RotateSecret) Change() {}
 
 // Raise says that a state which an alert is about has begun; Clear, that it is
-// over. Only the first Raise of a rule changes anything.
+// over. Only the first Raise of a rule, and a subject, changes anything.
 type Raise struct {
-	Rule   string
-	Detail string
+	Rule    string
+	Subject string // of rules that stand for each of many by itself; without spaces at its ends
+	Detail  string
 }
 
-// Clear says that the state of a rule is over.
-type Clear struct{ Rule string }
+// Clear says that the state of a rule, of this subject, is over.
+type Clear struct{ Rule, Subject string }
 
 // Change marks Raise as a change.
 func (Raise) Change() {}
@@ -128,6 +129,7 @@ func (Clear) Change() {}
 // Standing is an alert about a state that has not ended.
 type Standing struct {
 	Rule     string
+	Subject  string // see Raise; "" of most
 	Detail   string
 	RaisedAt time.Time
 	Record   string // that said so

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,13 +16,20 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy"
 )
 
-// Condition is a state that an alert is about.
+// Condition is a state that an alert is about: one of the whole, with Check, or one for
+// each of many subjects, with Each.
 type Condition struct {
 	Rule string // notice.LogBehind, …
 	// Check says whether the state holds now, and in words how; the words hold
 	// nothing of a person. It MUST be quick.
 	Check func(ctx context.Context) (holds bool, detail string, err error)
+	// Each gives the subjects of which the state holds now, each once. It MUST be quick.
+	Each func(ctx context.Context) ([]Finding, error)
 }
+
+// Finding is one subject of which a state holds. The same subject is told once; its words
+// hold nothing of a person.
+type Finding struct{ Subject, Detail string }
 
 // A state is an alert once it was found so often in a row, and over once it was
 // not found so often: what flickers is not told each time.
@@ -126,28 +134,33 @@ func (n *Notifier) record(ctx context.Context, kind audit.Kind, rule notice.Aler
 	return out.RecordID, nil
 }
 
-// watched is how often a state was found or not found in a row.
+// watched is a condition and how it was found of each subject.
 type watched struct {
 	Condition
+	of map[string]*state
+}
+
+// state is how often a state was found or not found in a row.
+type state struct {
 	stands    bool
 	bad, good int
 }
 
 // see takes one finding and says whether the state is to be raised or cleared.
-func (w *watched) see(holds bool) (raise, clear bool) {
+func (s *state) see(holds bool) (raise, clear bool) {
 	if holds {
-		w.bad, w.good = w.bad+1, 0
+		s.bad, s.good = s.bad+1, 0
 	} else {
-		w.bad, w.good = 0, w.good+1
+		s.bad, s.good = 0, s.good+1
 	}
-	return !w.stands && w.bad >= raiseAfter, w.stands && w.good >= clearAfter
+	return !s.stands && s.bad >= raiseAfter, s.stands && s.good >= clearAfter
 }
 
 // watch looks at the states until ctx ends.
 func (n *Notifier) watch(ctx context.Context) {
 	var list []*watched
-	for _, c := range append(slices.Clip(n.Conditions), Condition{notice.DeliveriesDead, n.undelivered}) {
-		list = append(list, &watched{Condition: c})
+	for _, c := range append(slices.Clip(n.Conditions), Condition{Rule: notice.DeliveriesDead, Check: n.undelivered}) {
+		list = append(list, &watched{Condition: c, of: map[string]*state{}})
 	}
 	for known := false; ctx.Err() == nil; pause(ctx, n.Every) {
 		if !known {
@@ -170,40 +183,128 @@ func (n *Notifier) standing(ctx context.Context, list []*watched) bool {
 		return false
 	}
 	for _, w := range list {
-		w.stands = slices.ContainsFunc(all, func(s notice.Standing) bool { return s.Rule == w.Rule })
+		for _, s := range all {
+			if s.Rule == w.Rule {
+				w.of[s.Subject] = &state{stands: true}
+			}
+		}
 	}
 	return true
 }
 
+// find gives what holds now, in the order of the subjects.
+func (w *watched) find(ctx context.Context) ([]Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if w.Each != nil {
+		found, err := w.Each(ctx)
+		slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Subject, b.Subject) })
+		return found, err
+	}
+	holds, detail, err := w.Check(ctx)
+	if err != nil || !holds {
+		return nil, err
+	}
+	return []Finding{{Detail: detail}}, nil
+}
+
+// see takes what was found, and gives what is to be raised and of which subjects the
+// state is over. They count as told.
+func (w *watched) see(found []Finding) (raise []Finding, clear []string) {
+	here := map[string]bool{}
+	for _, f := range found {
+		here[f.Subject] = true
+		s := w.of[f.Subject]
+		if s == nil {
+			s = &state{}
+			w.of[f.Subject] = s
+		}
+		if begins, _ := s.see(true); begins {
+			raise, s.stands = append(raise, f), true
+		}
+	}
+	for _, subject := range slices.Sorted(maps.Keys(w.of)) {
+		if here[subject] {
+			continue
+		}
+		s := w.of[subject]
+		_, ends := s.see(false)
+		if ends {
+			clear, s.stands = append(clear, subject), false
+		}
+		if !s.stands {
+			delete(w.of, subject)
+		}
+	}
+	return raise, clear
+}
+
+// look looks once. What begins together is told together.
 func (n *Notifier) look(ctx context.Context, w *watched) error {
 	rule, ok := notice.AlertNamed(w.Rule)
 	if !ok {
 		return fmt.Errorf("notify: there is no alert %q", w.Rule)
 	}
-	short, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	holds, detail, err := w.Check(short)
+	found, err := w.find(ctx)
 	if err != nil {
 		return err
 	}
-	raise, clear := w.see(holds)
-	switch {
-	case raise:
-		w.stands = true
-		record := func() (string, error) {
-			return n.record(ctx, audit.AlertRaised, rule, "", detail, nil, notice.Raise{Rule: rule.Name, Detail: detail})
-		}
-		if rule.Direct {
-			return n.direct.tell(record, func(id string) bool { return n.tellDirectly(ctx, rule, detail, id) })
-		}
-		_, err := record()
-		return err
-	case clear:
-		w.stands = false
-		_, err := n.record(ctx, audit.AlertCleared, rule, "", "", nil, notice.Clear{Rule: rule.Name})
-		return err
+	raise, clear := w.see(found)
+	if len(clear) > 0 {
+		err = n.clear(ctx, w, rule, clear)
 	}
-	return nil
+	if len(raise) > 0 {
+		err = errors.Join(err, n.begin(ctx, w, rule, raise))
+	}
+	return err
+}
+
+// begin tells that states began.
+func (n *Notifier) begin(ctx context.Context, w *watched, rule notice.Alert, raise []Finding) error {
+	var details []string
+	var changes []act.Change
+	for _, f := range raise {
+		details = append(details, f.Detail)
+		changes = append(changes, notice.Raise{Rule: rule.Name, Subject: f.Subject, Detail: f.Detail})
+	}
+	detail := listed(details)
+	record := func() (string, error) { return n.record(ctx, audit.AlertRaised, rule, "", detail, nil, changes...) }
+	if rule.Direct {
+		return n.direct.tell(record, func(id string) bool { return n.tellDirectly(ctx, rule, detail, id) })
+	}
+	_, err := record()
+	if err != nil { // it is told at the next look
+		for _, f := range raise {
+			w.of[f.Subject].stands = false
+		}
+	}
+	return err
+}
+
+// clear tells that states are over: of which subjects, unless the rule has none.
+func (n *Notifier) clear(ctx context.Context, w *watched, rule notice.Alert, subjects []string) error {
+	var changes []act.Change
+	for _, s := range subjects {
+		changes = append(changes, notice.Clear{Rule: rule.Name, Subject: s})
+	}
+	_, err := n.record(ctx, audit.AlertCleared, rule, "", listed(subjects), nil, changes...)
+	if err != nil { // it is told at the next look
+		for _, s := range subjects {
+			w.of[s] = &state{stands: true, good: clearAfter}
+		}
+	}
+	return err
+}
+
+// maxListed is how many details one message has.
+const maxListed = 20
+
+// listed puts details into one line.
+func listed(details []string) string {
+	if more := len(details) - maxListed; more > 0 {
+		return strings.Join(details[:maxListed], "; ") + fmt.Sprintf("; and %d more", more)
+	}
+	return strings.Join(details, "; ")
 }
 
 // tellDirectly mails administrators about the state of the log without waiting

@@ -223,19 +223,16 @@ func TestQuota(t *testing.T) {
 
 // What flickers is not told each time; what stays is, once; and so is its end.
 func TestHysteresis(t *testing.T) {
-	var w watched
+	w := watched{of: map[string]*state{}}
 	raised, cleared := 0, 0
 	feed := func(pattern string) {
 		for _, c := range pattern {
-			r, k := w.see(c == '#')
-			if r {
-				w.stands = true
-				raised++
+			found := []Finding{{}}
+			if c != '#' {
+				found = nil
 			}
-			if k {
-				w.stands = false
-				cleared++
-			}
+			r, k := w.see(found)
+			raised, cleared = raised+len(r), cleared+len(k)
 		}
 	}
 	feed("#.#.##.##.")
@@ -253,5 +250,36 @@ func TestHysteresis(t *testing.T) {
 	feed(".........###")
 	if raised != 2 || cleared != 1 {
 		t.Errorf("raised %d, cleared %d", raised, cleared)
+	}
+}
+
+// Of a rule that stands for each of many, each is told by itself: what begins later too,
+// and the end of one is not that of another.
+func TestEachSubject(t *testing.T) {
+	w := watched{of: map[string]*state{}}
+	var told []string
+	see := func(times int, subjects ...string) {
+		for range times {
+			var found []Finding
+			for _, s := range subjects {
+				found = append(found, Finding{Subject: s})
+			}
+			raise, clear := w.see(found)
+			for _, f := range raise {
+				told = append(told, "+"+f.Subject)
+			}
+			for _, s := range clear {
+				told = append(told, "-"+s)
+			}
+		}
+	}
+	see(9, "a", "b")
+	see(9, "b", "c")
+	see(9)
+	if got := strings.Join(told, " "); got != "+a +b +c -a -b -c" || len(w.of) != 0 {
+		t.Errorf("%s, %d are remembered", got, len(w.of))
+	}
+	if got := listed(make([]string, maxListed+2)); !strings.HasSuffix(got, "; and 2 more") {
+		t.Error(got)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
@@ -13,9 +12,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/web"
 )
-
-// endsSoon is how long before its end an exception is shown as one that ends soon.
-const endsSoon = 7 * 24 * time.Hour
 
 // exceptionsRoutes is the page of the rules that are waived. It changes nothing: an
 // exception is part of the policies, which are published with a proof of their own.
@@ -106,10 +102,10 @@ func (s *Server) waived(ctx context.Context, set *policy.Set) ([]view.WaivedRule
 	var out []view.WaivedRule
 	for _, e := range set.Exceptions() {
 		x := view.WaivedRule{ID: e.ID, RuleID: e.Rule, Rule: reasons[e.Rule], Instead: policy.Words(e.Instead()), Why: e.Reason, Owner: e.Owner, Until: e.Until}
-		switch left := e.Until.Sub(now); {
-		case left <= 0:
+		switch e.Due(now) {
+		case policy.Overdue:
 			x.State = view.WaivedOver
-		case left <= endsSoon:
+		case policy.Soon:
 			x.State = view.WaivedSoon
 		}
 		if err := s.whom(ctx, e.For, &x); err != nil {

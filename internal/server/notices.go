@@ -244,6 +244,8 @@ func (s *Server) conditions() []notify.Condition {
 		{Rule: notice.DiskHeadroom, Check: s.diskHeadroom},
 		{Rule: notice.NotWitnessed, Check: s.notWitnessed},
 		{Rule: notice.PolicyBroken, Check: s.policyBroken},
+		{Rule: notice.ReviewOverdue, Each: s.reviewOverdue},
+		{Rule: notice.ExceptionEnds, Each: s.exceptionEnds},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/notify"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
@@ -79,6 +80,48 @@ func (s *Server) policyBroken(ctx context.Context) (bool, string, error) {
 		return false, "", nil
 	}
 	return true, f.what, nil
+}
+
+// inForce is the set in force. One that cannot be enforced is an alert of its own.
+func (s *State) inForce(ctx context.Context) (*policy.Set, error) {
+	n, err := s.Store.PolicyHead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.Do.Rulesets(ctx, n)
+}
+
+// reviewOverdue finds the rules in force whose review is overdue: each is told once with
+// its date. Who answers for them is not said: records last, and owners may be people.
+func (s *State) reviewOverdue(ctx context.Context) ([]notify.Finding, error) {
+	set, err := s.inForce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []notify.Finding
+	now := s.now()
+	for _, p := range set.Reviews(now) {
+		if p.Due(now) == policy.Overdue {
+			out = append(out, notify.Finding{Subject: p.ID + " " + p.Review, Detail: p.ID + " was to be looked at by " + p.Review})
+		}
+	}
+	return out, nil
+}
+
+// exceptionEnds finds the exceptions in force that end soon, each with its end.
+func (s *State) exceptionEnds(ctx context.Context) ([]notify.Finding, error) {
+	set, err := s.inForce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []notify.Finding
+	for _, e := range set.Ending(s.now()) {
+		out = append(out, notify.Finding{
+			Subject: e.ID + " " + e.Until.UTC().Format(time.RFC3339),
+			Detail:  e.ID + ", from the rule " + e.Rule + ", ends on " + e.Until.UTC().Format("2006-01-02 15:04 UTC"),
+		})
+	}
+	return out, nil
 }
 
 // RecoverPolicy puts an earlier version of the policies back, 0 being the default

@@ -37,9 +37,9 @@ func (s *Store) noticeChange(u *unit, c act.Change) bool {
 		u.changeOne("delivery", `DELETE FROM delivery WHERE id = $1 AND next_at IS NULL`, c.ID)
 	case notice.Raise:
 		u.then(`INSERT INTO standing_alert (rule, detail, raised_at, record) VALUES ($1, $2, $3, $4) ON CONFLICT (rule) DO NOTHING`,
-			c.Rule, c.Detail, u.at.UnixMicro(), u.record)
+			standingKey(c.Rule, c.Subject), c.Detail, u.at.UnixMicro(), u.record)
 	case notice.Clear:
-		u.then(`DELETE FROM standing_alert WHERE rule = $1`, c.Rule)
+		u.then(`DELETE FROM standing_alert WHERE rule = $1`, standingKey(c.Rule, c.Subject))
 	default:
 		return false
 	}
@@ -125,11 +125,16 @@ func (s *Store) Channels(ctx context.Context) ([]notice.Channel, error) {
 	}, `SELECT c.name, c.next FROM notice_channel c LEFT JOIN node n ON n.id = c.name WHERE n.frozen_at IS NULL ORDER BY c.name`)
 }
 
+// standingKey is a rule and its subject in one column: the names of rules have no spaces.
+func standingKey(rule, subject string) string { return strings.TrimSuffix(rule+" "+subject, " ") }
+
 // Standing implements notice.Store.
 func (s *Store) Standing(ctx context.Context) ([]notice.Standing, error) {
 	return all(ctx, s.db, func(row Row) (a notice.Standing, err error) {
 		var at int64
-		err = row.Scan(&a.Rule, &a.Detail, &at, &a.Record)
+		var key string
+		err = row.Scan(&key, &a.Detail, &at, &a.Record)
+		a.Rule, a.Subject, _ = strings.Cut(key, " ")
 		a.RaisedAt = moment(at)
 		return a, err
 	}, `SELECT rule, detail, raised_at, record FROM standing_alert ORDER BY raised_at, rule`)

@@ -130,7 +130,8 @@ func testDeliveries(t *testing.T, db Database) {
 	}
 }
 
-// testStanding: of many who raise an alert about a state, one does.
+// testStanding: of many who raise an alert about a state, one does; one that stands for
+// each of many subjects begins and ends for each by itself.
 func testStanding(t *testing.T, db Database) {
 	r := open(t, db)
 	first := r.do(notice.Raise{Rule: notice.DiskHeadroom, Detail: "3 % free"})
@@ -142,6 +143,18 @@ func testStanding(t *testing.T, db Database) {
 	}
 	r.do(notice.Clear{Rule: notice.DiskHeadroom})
 	if got, err = r.s.Standing(r.ctx); err != nil || len(got) != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	both := r.do(notice.Raise{Rule: notice.ReviewOverdue, Subject: "a 2026-11-01", Detail: "a"}, notice.Raise{Rule: notice.ReviewOverdue, Subject: "b 2026-11-01", Detail: "b"})
+	r.do(notice.Raise{Rule: notice.ReviewOverdue, Subject: "a 2026-11-01", Detail: "again"})
+	r.do(notice.Clear{Rule: notice.ReviewOverdue})
+	got, err = r.s.Standing(r.ctx)
+	r.ok(err)
+	if len(got) != 2 || got[0].Rule != notice.ReviewOverdue || got[0].Subject != "a 2026-11-01" || got[0].Detail != "a" || got[0].Record != both || got[1].Subject != "b 2026-11-01" {
+		t.Errorf("%+v", got)
+	}
+	r.do(notice.Clear{Rule: notice.ReviewOverdue, Subject: "a 2026-11-01"})
+	if got, err = r.s.Standing(r.ctx); err != nil || len(got) != 1 || got[0].Subject != "b 2026-11-01" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	now := time.Now()
