@@ -89,6 +89,9 @@ type Log interface {
 	// Decisions gives what was decided from a time on and before another, oldest
 	// first, out of at most n records behind after; "" begins at from.
 	Decisions(ctx context.Context, from, until time.Time, after string, n int) (replay.Decisions, error)
+	// Monitored gives what rules in mode monitor would have done, out of the newest n
+	// records since a time and before one, by its id; "" begins with the newest.
+	Monitored(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error)
 }
 
 // Config is what the API stands on.
@@ -179,6 +182,7 @@ func New(c Config) (*API, error) {
 	a.leaks()
 	a.signals()
 	a.policies()
+	a.policyRules()
 	a.rollouts()
 	a.decisions()
 	a.log()

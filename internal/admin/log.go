@@ -27,6 +27,9 @@ type Line struct {
 	Policies  []string  `json:"policies,omitempty" doc:"That decided, or asked for proof, by id"`
 	Why       []string  `json:"why,omitempty" doc:"Why it was refused or asked for, in words"`
 	Needs     string    `json:"needs,omitempty" doc:"What would have done"`
+	Monitored string    `json:"monitored,omitempty" doc:"What the rules in mode monitor would have made of it, and which, as in deny: no-nights; absent: the same"`
+	Rollout   string    `json:"rollout,omitempty" doc:"What a rollout made of it: its number and wave, whether it was enforced, and the answer that was not given"`
+	Owners    []Owner   `json:"owners,omitempty" doc:"Of an explanation: who answers for the policies, as those in force say"`
 	Device    string    `json:"device,omitempty" enum:"managed,known,unknown" doc:"What was known of the device of who acted"`
 	ProvedAgo *int64    `json:"proved_ago,omitempty" doc:"How many seconds before it they had proved themselves"`
 	TokenAge  *int64    `json:"token_age,omitempty" doc:"How many seconds old the access token was that they came with"`
@@ -41,6 +44,7 @@ func viewLine(l audit.Line) Line {
 	v := Line{
 		Ref: l.ID, At: l.At, Kind: l.Kind.Name(), Sentence: l.Sentence, Who: l.Actor, Assurance: l.Assurance, Proofs: l.Proofs, Refused: l.Refused, Reason: l.Outcome,
 		Code: l.Code, Policies: l.Reasons, Why: l.Why, Needs: l.Needs, Device: l.Shown.Device, Risk: l.Risk, Signals: l.Signals, Request: l.Ref, Review: l.Review,
+		Monitored: l.Monitored, Rollout: l.Rollout,
 	}
 	if l.Seq >= 0 {
 		seq := l.Seq
@@ -107,6 +111,9 @@ func (a *API) explain(ctx context.Context, c *call, in *explainIn) (*explainOut,
 			WithHint("Only what this server refused or asked proof for is kept under its reference: what an API refused by itself is in that API's log. Administrators may ask for anybody's, with admin:read.")
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := a.owned(ctx, items); err != nil {
 		return nil, err
 	}
 	return &explainOut{Page[Line]{Items: items}}, nil

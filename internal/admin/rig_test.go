@@ -165,6 +165,10 @@ func (l logOf) Decisions(ctx context.Context, from, until time.Time, after strin
 	return l.store.Decisions(ctx, l.keys, from, until, after, n)
 }
 
+func (l logOf) Monitored(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error) {
+	return l.store.Monitored(ctx, l.keys, since, before, n)
+}
+
 func (l logOf) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]audit.Line, string, error) {
 	f := store.Filter{Before: q.Before, Kinds: q.Kinds}
 	if q.Person != "" {

@@ -33,17 +33,18 @@ func (p *Policy) Due(now time.Time) Due {
 	if err != nil {
 		return NotDue
 	}
-	return due(day.AddDate(0, 0, 1), DueSoon, now)
+	return due(day, day.AddDate(0, 0, 1), DueSoon, now)
 }
 
 // Due is how the end of an exception stands at a moment.
-func (e *Exception) Due(now time.Time) Due { return due(e.Until, EndsSoon, now) }
+func (e *Exception) Due(now time.Time) Due { return due(e.Until, e.Until, EndsSoon, now) }
 
-func due(end time.Time, soon time.Duration, now time.Time) Due {
-	switch left := end.Sub(now); {
-	case left <= 0:
+// due is how now stands to a time that begins and ends.
+func due(begin, end time.Time, soon time.Duration, now time.Time) Due {
+	switch {
+	case !now.Before(end):
 		return Overdue
-	case left <= soon:
+	case begin.Sub(now) <= soon:
 		return Soon
 	}
 	return NotDue

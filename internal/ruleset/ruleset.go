@@ -159,13 +159,42 @@ func (b *Book) Candidate(ctx context.Context, rollout int64) (*policy.Set, error
 	})
 }
 
+// Read is Set for whoever only looks at a version: one that is not in use is made each
+// time, and no decision waits for that or loses its own set to it.
+func (b *Book) Read(ctx context.Context, n int64) (*policy.Set, error) {
+	if n == 0 {
+		return policy.Builtin(), nil
+	}
+	p := page{n: n}
+	b.mu.Lock()
+	s := b.sets[p]
+	b.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	v, err := b.Store.Ruleset(ctx, n)
+	return p.compile(v.Source, v.Hash, err)
+}
+
 func (b *Book) set(p page, read func() (policy.Source, string, error)) (*policy.Set, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.sets[p]; s != nil {
 		return s, nil
 	}
-	src, hash, err := read()
+	s, err := p.compile(read())
+	if err != nil {
+		return nil, err
+	}
+	if b.sets == nil || len(b.sets) >= maxSets {
+		b.sets = map[page]*policy.Set{}
+	}
+	b.sets[p] = s
+	return s, nil
+}
+
+// compile makes the set of what was read.
+func (p page) compile(src policy.Source, hash string, err error) (*policy.Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}
@@ -176,9 +205,5 @@ func (b *Book) set(p page, read func() (policy.Source, string, error)) (*policy.
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be enforced by this release: %w", p, err)
 	}
-	if b.sets == nil || len(b.sets) >= maxSets {
-		b.sets = map[page]*policy.Set{}
-	}
-	b.sets[p] = s
 	return s, nil
 }

@@ -59,6 +59,24 @@ func TestTheBook(t *testing.T) {
 			t.Errorf("%d: %v", n, err)
 		}
 	}
+	// Whoever only looks gets the same, or one that is not kept.
+	if set, err := b.Read(t.Context(), 0); err != nil || set != policy.Builtin() {
+		t.Errorf("%v", err)
+	}
+	if set, err := b.Read(t.Context(), 1); err != nil || set != one {
+		t.Errorf("what is in use is made again: %v", err)
+	}
+	if set, err := b.Read(t.Context(), 4); err != nil || set.Version() != good.Hash() || len(b.sets) != 1 {
+		t.Errorf("%d sets are kept: %v", len(b.sets), err)
+	}
+	for n, want := range map[int64]string{2: "cannot be enforced by this release", 3: "is not what was published"} {
+		if set, err := b.Read(t.Context(), n); set != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+	if _, err := b.Read(t.Context(), 77); problem.CodeOf(err) != "policy_version_not_found" {
+		t.Errorf("%v", err)
+	}
 	for n := int64(4); n < 10; n++ {
 		if _, err := b.Set(t.Context(), n); err != nil || len(b.sets) > maxSets {
 			t.Errorf("%d sets: %v", len(b.sets), err)

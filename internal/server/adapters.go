@@ -239,6 +239,11 @@ func (a auditLog) Decisions(ctx context.Context, from, until time.Time, after st
 	return a.Store.Decisions(ctx, a.Names, from, until, after, n)
 }
 
+// Monitored gives the API what rules in mode monitor would have done.
+func (a auditLog) Monitored(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error) {
+	return a.Store.Monitored(ctx, a.Names, since, before, n)
+}
+
 // published gives the API what the log is published from.
 type published struct {
 	*store.Store

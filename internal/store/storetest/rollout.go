@@ -316,3 +316,72 @@ func testDecisions(t *testing.T, db Database) {
 		t.Errorf("%+v", report)
 	}
 }
+
+// testMonitored: what rules in mode monitor would have done is read newest first, page by
+// page, of a bounded time, by whom it was; pages of any size add up to the same, and of
+// whom was erased it is not told who.
+func testMonitored(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	people := []account.Person{r.person("sam"), r.person("kim")}
+	r.founded()
+	_, set := candidate(t, `@id("harsh") @reason("r") @mode("monitor") forbid (principal is Person, action == Action::"token.refresh", resource) unless { context.assurance.age.phr <= duration("30m") };
+@id("stop") @reason("r") @mode("monitor") forbid (principal is Person, action == Action::"self.write", resource);
+@id("open") @reason("r") @mode("monitor") permit (principal is Person, action == Action::"person.read", resource);`)
+	var ahead time.Duration
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	do := &act.Doer{Store: r.s, Policy: set, Ladder: assurance.Default(), Writer: r.writer, Keys: r.keys, Now: func() time.Time { return now.Add(ahead) }}
+	acts := func(who account.Person, actions ...policy.Action) {
+		t.Helper()
+		for _, action := range actions {
+			ahead += time.Second
+			_, err := do.Do(r.ctx, act.Intent{
+				Action: action, Kind: audit.TokenRefreshed, Refs: act.Refs{Kind: policy.KindPerson, Actor: who.ID, Owner: who.ID},
+				Proofs: []assurance.Proof{{Method: assurance.Passkey, Subject: who.ID, At: now.Add(-time.Hour), UserVerified: true, PhishingResistant: true, Source: "passkey:1"}},
+			})
+			if err != nil && action != policy.PersonRead {
+				t.Fatal(err)
+			}
+		}
+	}
+	acts(people[0], policy.TokenRefresh, policy.SessionProve, policy.TokenRefresh, policy.SelfWrite)
+	acts(people[1], policy.TokenRefresh, policy.SelfWrite, policy.PersonRead)
+	read := func(since time.Time, n int) []replay.RuleWould {
+		t.Helper()
+		var tally replay.Tally
+		last := now.Add(time.Hour)
+		for before, pages := "", 0; ; pages++ {
+			page := must(r.s.Monitored(r.ctx, r.keys, since, before, n))(t)
+			if page.Read > n || pages > 100 || page.From != nil && (page.From.After(last) || page.From.Before(since)) {
+				t.Fatalf("page %d of %d: %+v", pages, n, page)
+			}
+			if page.From != nil {
+				last = *page.From
+			}
+			for _, w := range page.Items {
+				tally.Add(w)
+			}
+			if before = page.Next; before == "" {
+				return tally.Rules()
+			}
+		}
+	}
+	for _, n := range []int{1, 2, 1000} {
+		got := read(now, n)
+		if len(got) != 3 || got[0].Rule != "harsh" || got[0].Prompted != 3 || got[0].Denied != 0 || got[0].People != 2 || got[0].PerDayMax != 2 ||
+			got[1].Rule != "stop" || got[1].Denied != 2 || got[2].Rule != "open" || got[2].Allowed != 1 || got[2].People != 1 {
+			t.Errorf("pages of %d: %+v", n, got)
+		}
+	}
+	got := read(now.Add(5*time.Second), 1000) // from the first act of the second
+	if len(got) != 3 || got[0].Rule != "harsh" || got[0].Prompted != 1 || got[1].Denied != 1 || got[2].Allowed != 1 {
+		t.Errorf("since then: %+v", got)
+	}
+	if none := must(r.s.Monitored(r.ctx, r.keys, now.Add(time.Hour), "", 10))(t); len(none.Items) != 0 || none.Next != "" || none.From != nil {
+		t.Errorf("%+v", none)
+	}
+	r.do(account.Erase{ID: people[0].ID})
+	if got := read(now, 1000); got[0].Prompted != 3 || got[0].People != 1 {
+		t.Errorf("of whom was erased: %+v", got)
+	}
+}

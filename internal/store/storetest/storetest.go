@@ -83,6 +83,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"what a rollout costs", testRolloutCost},
 		{"readiness", testReadiness},
 		{"decisions", testDecisions},
+		{"what was monitored", testMonitored},
 		{"profiles", testProfiles},
 		{"reports", testReports},
 		{"leaving a quarantine", testLeaving},
