@@ -538,6 +538,7 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(204)
 	case path == "/sessions":
 		answer(w, 200, map[string]any{"items": []map[string]any{{"id": "ses_1", "device": "Firefox on Linux", "acr": "phr", "current": true}}})
+	case noun == "policies" && i.ruled(w, r, id, verb):
 	case noun == "policies":
 		i.policy(w, r, id)
 	case noun == "rollouts":

@@ -23,8 +23,8 @@ const (
 )
 
 func (a *app) policy() *cobra.Command {
-	return group("policy", "Lay out, test, check, explain and publish policies",
-		a.policyFmt(), a.policyTest(), a.policyCheck(), a.policyExplain(), a.policyReplay(), a.policyDiff(), a.policyPublish(), a.policyRollback(), a.policyHistory(), a.policyExport(), a.policyExceptions(), a.policyRollout())
+	return group("policy", "Lay out, test, check, explain, publish and watch policies",
+		a.policyFmt(), a.policyTest(), a.policyCheck(), a.policyExplain(), a.policyReplay(), a.policyDiff(), a.policyPublish(), a.policyRollback(), a.policyHistory(), a.policyExport(), a.policyRules(), a.policyMonitored(), a.policyExceptions(), a.policyRollout())
 }
 
 // bundle is what a directory holds: a set, and files that try it.
@@ -135,7 +135,7 @@ func (a *app) policyTest() *cobra.Command {
 	return &cobra.Command{
 		Use:     "test DIR",
 		Short:   "Run the cases of the policy tests in a directory, without a server",
-		Long:    "Run the cases in the *.policy.yaml files of DIR against its *.cedar policies, without a server.",
+		Long:    "Run the cases in the *.policy.yaml files of DIR against its *.cedar policies, without a server.\nOf rules whose @review has passed or comes within 30 days, and of exceptions that end within 7, it warns.",
 		Example: "  countersign policy test ./policies",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.do(func(_ context.Context, args []string) error {
@@ -151,8 +151,9 @@ func (a *app) policyCheck() *cobra.Command {
 		Long: `Read the policies in DIR as the server would, and prove the never statements of
 its *.policy.yaml files by trying every combination of facts that the policies can
 tell apart. A statement is proved, false with a combination that shows it, or
-unproven where the policies go beyond what can be tried. Of policies that wait for what
-cannot happen it warns.`,
+unproven where the policies go beyond what can be tried. It warns of policies that wait
+for what cannot happen, of rules whose @review has passed or comes within 30 days, and of
+exceptions that end within 7.`,
 		Example: "  countersign policy check ./policies",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.do(func(_ context.Context, args []string) error {
@@ -187,8 +188,9 @@ func (a *app) tries(args []string, verb string, run func(*bundle, trial.File) []
 	if verb == "check" {
 		warnings = append(warnings, b.set.Warnings()...)
 	}
+	rules, ending := a.dueIn(b.set)
 	if a.json {
-		said := map[string]any{"version": b.set.Version(), "items": results}
+		said := map[string]any{"version": b.set.Version(), "items": results, "reviews": rules, "ending": ending}
 		if len(warnings) > 0 {
 			said["warnings"] = warnings
 		}
@@ -200,6 +202,7 @@ func (a *app) tries(args []string, verb string, run func(*bundle, trial.File) []
 		for _, r := range results {
 			fmt.Fprintln(a.out, clean(strings.TrimSpace(fmt.Sprintf("%-8s %s: %s: %s", r.Result, r.File, r.Name, r.Detail))))
 		}
+		a.remind(rules, ending)
 		a.say("%d %s, %d not.", len(results)-bad, good, bad)
 	}
 	if bad > 0 {
@@ -266,8 +269,14 @@ func (a *app) explained(set *policy.Set, f trial.File) error {
 		c := f.Cases[i]
 		d := trial.Explain(set, c)
 		if a.json {
+			owners := map[string]string{}
+			for _, r := range d.Reasons {
+				if owner := set.OwnerOf(r.Policy); owner != "" {
+					owners[r.Policy] = owner
+				}
+			}
 			items = append(items, map[string]any{
-				"name": c.Name, "action": c.Action, "outcome": d.Outcome.String(), "code": d.Code, "needs": policy.Words(d.Ask),
+				"owners": owners, "name": c.Name, "action": c.Action, "outcome": d.Outcome.String(), "code": d.Code, "needs": policy.Words(d.Ask),
 				"review": d.Review, "max_life": int64(d.MaxLife.Seconds()), "max_grant_life": int64(d.MaxGrant.Seconds()), "at_server": set.AtServer(policy.Action(c.Action)), "reasons": d.Reasons,
 			})
 			continue
@@ -277,7 +286,11 @@ func (a *app) explained(set *policy.Set, f trial.File) error {
 			fmt.Fprintln(a.out, "  "+lifeWords(d))
 		}
 		for _, r := range d.Reasons {
-			fmt.Fprintln(a.out, clean(fmt.Sprintf("  %s: %s", r.Policy, r.Text)))
+			line := fmt.Sprintf("  %s: %s", r.Policy, r.Text)
+			if owner := set.OwnerOf(r.Policy); owner != "" {
+				line += " Ask " + owner + "."
+			}
+			fmt.Fprintln(a.out, clean(line))
 		}
 	}
 	if a.json {

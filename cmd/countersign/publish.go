@@ -43,21 +43,29 @@ func (v policyVersion) source() policy.Source {
 
 // inForce reads the version in force, with its source.
 func (x *api) inForce(ctx context.Context) (policyVersion, error) {
-	r, err := x.do(ctx, http.MethodGet, "/policies?limit=1", nil, "")
+	n, err := x.head(ctx)
 	if err != nil {
 		return policyVersion{}, err
+	}
+	return x.policies(ctx, n)
+}
+
+// head is the number of the version in force.
+func (x *api) head(ctx context.Context) (int64, error) {
+	r, err := x.do(ctx, http.MethodGet, "/policies?limit=1", nil, "")
+	if err != nil {
+		return 0, err
 	}
 	var page struct {
 		Items []policyVersion `json:"items"`
 	}
 	if err := json.Unmarshal(r.body, &page); err != nil {
-		return policyVersion{}, badPolicies()
+		return 0, badPolicies()
 	}
-	n := int64(0)
-	if len(page.Items) > 0 {
-		n = page.Items[0].Version
+	if len(page.Items) == 0 {
+		return 0, nil
 	}
-	return x.policies(ctx, n)
+	return page.Items[0].Version, nil
 }
 
 // inForce opens the API and reads the version in force there.

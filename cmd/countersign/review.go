@@ -227,9 +227,15 @@ type explained struct {
 	Policies []string  `json:"policies"`
 	Why      []string  `json:"why"`
 	Needs    string    `json:"needs"`
-	Risk     string    `json:"risk"`
-	Signals  []string  `json:"signals"`
-	Review   string    `json:"review"`
+	Monitor  string    `json:"monitored"`
+	Rollout  string    `json:"rollout"`
+	Owners   []struct {
+		Policy string `json:"policy"`
+		Owner  string `json:"owner"`
+	} `json:"owners"`
+	Risk    string   `json:"risk"`
+	Signals []string `json:"signals"`
+	Review  string   `json:"review"`
 }
 
 // facts are its lines beside the sentence and the reasons.
@@ -238,10 +244,15 @@ func (e explained) facts() (lines []string) {
 	if risk != "" && len(e.Signals) > 0 {
 		risk += ", because of " + strings.Join(e.Signals, ", ")
 	}
-	for _, f := range [][2]string{{"Needed", e.Needs}, {"Policies", strings.Join(e.Policies, ", ")}, {"Risk", risk}, {"Review", e.Review}} {
+	for _, f := range [][2]string{
+		{"Needed", e.Needs}, {"Policies", strings.Join(e.Policies, ", ")}, {"In monitor", e.Monitor}, {"Rollout", e.Rollout}, {"Risk", risk}, {"Review", e.Review},
+	} {
 		if f[1] != "" {
 			lines = append(lines, "  "+f[0]+": "+f[1])
 		}
+	}
+	for _, o := range e.Owners {
+		lines = append(lines, "  Ask "+o.Owner+" about "+o.Policy+".")
 	}
 	return lines
 }

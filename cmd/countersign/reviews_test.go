@@ -24,6 +24,7 @@ func (i *issuer) reviews(w http.ResponseWriter, r *http.Request, noun, id, verb 
 		answer(w, 200, map[string]any{"items": []map[string]any{{
 			"ref": "rec_1", "at": at, "sentence": "Sam was not shown a page", "reason": "deny", "code": "denied", "policies": []string{"risk.extreme"},
 			"why": []string{"This looks like an attack\x1b[31m and is refused."}, "risk": "extreme", "signals": []string{"new_device", "new_network"},
+			"owners": []map[string]any{{"policy": "risk.extreme", "owner": "security\x1b[31m"}}, "monitored": "deny: no-nights",
 		}}})
 		return
 	}
