@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -66,7 +67,7 @@ func (a *API) policyRules() {
 
 func (a *API) listPolicyRules(ctx context.Context, _ *call, in *policyIn) (*policyRulesOut, error) {
 	set, err := a.Book.Read(ctx, in.Version)
-	if problem.From(err) != nil { // there is none, or the store is away
+	if problem.Refusal(err) || errors.Is(err, problem.Unavailable) { // there is none, or the store is away
 		return nil, err
 	}
 	if err != nil {
