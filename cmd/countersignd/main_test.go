@@ -18,11 +18,15 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/account"
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/config"
+	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/once"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/server"
 )
 
@@ -52,7 +56,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "mode": cmdMode, "sequence": cmdSequence, "flip": cmdFlip, "setup": cmdSetup, "lines": cmdLines,
-			"env-file": cmdEnvFile,
+			"env-file": cmdEnvFile, "publish": cmdPublish,
 		},
 	})
 }
@@ -141,12 +145,14 @@ func cmdSetup(ts *testscript.TestScript, _ bool, args []string) {
 	st := open(ts)
 	defer st.Close()
 	p := account.Person{ID: id.New(id.Person), Subject: id.Random("sub_"), Name: "Dana", Username: "dana"}
+	admins, err := st.Store.GroupByName(context.Background(), group.Administrators)
+	ts.Check(err)
 	_, err = st.Do.Do(context.Background(), act.Intent{
 		Action: policy.SetupComplete, Kind: audit.SetupCompleted, Refs: act.Refs{Kind: policy.KindAnonymous, Presented: true},
 		Spend: []once.Spend{{Purpose: once.Setup, Key: once.KeyOf(once.Setup, u.Fragment)}},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{account.Create{Person: p}, account.SetUp{Person: p.ID, At: time.Now()}},
+				Changes: []act.Change{account.Create{Person: p, Groups: []string{admins.ID}}, account.SetUp{Person: p.ID, At: time.Now()}},
 				Parts:   []audit.Part{{Person: p.ID, Body: map[string]any{"name": p.Name}}},
 			}, nil
 		},
@@ -162,6 +168,36 @@ func cmdSetup(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if got != args[0] {
 		ts.Fatalf("the link is %s, want %s", got, args[0])
+	}
+}
+
+// publish yes|no|nobody: dana publishes the default policies, and may or may not; or a set under
+// which nobody may do anything comes to stand in the database.
+func cmdPublish(ts *testscript.TestScript, _ bool, args []string) {
+	st := open(ts)
+	defer st.Close()
+	head, err := st.Store.PolicyHead(context.Background())
+	ts.Check(err)
+	dana, err := st.Store.PersonByUsername(context.Background(), "dana")
+	ts.Check(err)
+	src, in := policy.Default(), act.Intent{
+		Action: policy.PolicyPublish, Kind: audit.PolicyPublished, Refs: act.Refs{Kind: policy.KindPerson, Actor: dana.ID},
+		Proofs: []assurance.Proof{{Method: assurance.Passkey, Subject: dana.ID, At: time.Now(), UserVerified: true, PhishingResistant: true}},
+	}
+	if args[0] == "nobody" {
+		src = policy.Source{Files: []policy.File{{Name: "a.cedar", Text: `@id("nobody") @reason("r") forbid (principal, action, resource);`}}}
+		in.Action, in.Refs, in.Proofs = policy.SandboxSeed, act.Refs{Kind: policy.KindSystem}, nil
+	}
+	in.Changes = func(*act.Facts, policy.Decision) (act.Effect, error) {
+		return act.Effect{Changes: []act.Change{ruleset.Publish{Version: ruleset.Version{N: head + 1, Hash: src.Hash(), Source: src, Of: ruleset.NoVersion}}}}, nil
+	}
+	_, err = st.Do.Do(context.Background(), in)
+	if args[0] == "no" && errors.Is(err, problem.Denied) {
+		return
+	}
+	ts.Check(err)
+	if args[0] == "no" {
+		ts.Fatalf("they may")
 	}
 }
 

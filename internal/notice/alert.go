@@ -76,6 +76,10 @@ var alerts = []Alert{
 		Next: "Ask whoever has access to the machine. If it was nobody of yours, the machine is taken.",
 	},
 	{
+		Name: "policy_recovered", Severity: Critical, kind: audit.PolicyRecovered, per: time.Minute, Title: "The operator of the machine put policies back",
+		Next: "Ask whoever has access to the machine, and see countersign policy history. If it was nobody of yours, the machine is taken.",
+	},
+	{
 		Name: "recovery_started", Severity: Warning, kind: audit.RecoveryStarted, per: time.Minute, Title: "A recovery was started with a recovery code",
 		Next: "Ask the person. If it was not them, stop it under Recoveries: somebody has their codes.",
 	},

@@ -1,16 +1,20 @@
 package server
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/store"
+	"github.com/countersign-dev/countersign/test/mailtest"
 )
 
 // put publishes without anybody's leave.
@@ -65,6 +69,52 @@ func TestRecoverPolicy(t *testing.T) {
 	}
 	if n, err = s.RecoverPolicy(t.Context(), 1); err != nil || n != 4 {
 		t.Errorf("%d %v", n, err)
+	}
+}
+
+// TestLockedOut: a set under which nobody may publish stands until the operator of the host puts
+// the one before back, beside the server that runs. Then an administrator publishes again, and
+// all of them are told by mail.
+func TestLockedOut(t *testing.T) {
+	t.Parallel()
+	n := newNewsroom(t, false)
+	boss := n.person("boss", n.admins())
+	n.run(n.notices.Run)
+	n.begun()
+	publish := func(at int64) error {
+		src := policy.Default()
+		_, err := n.Do.Do(t.Context(), act.Intent{
+			Action: policy.PolicyPublish, Kind: audit.PolicyPublished, Refs: act.Refs{Kind: policy.KindPerson, Actor: boss.ID},
+			Proofs: []assurance.Proof{{Method: assurance.Passkey, Subject: boss.ID, At: n.now(), UserVerified: true, PhishingResistant: true}},
+			Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
+				return act.Effect{Changes: []act.Change{ruleset.Publish{Version: ruleset.Version{N: at, Hash: src.Hash(), Source: src, By: boss.ID, Of: ruleset.NoVersion}}}}, nil
+			},
+		})
+		return err
+	}
+	check(t, publish(1)) // the positive control
+	src := policy.Source{Files: []policy.File{{Name: "a.cedar", Text: `@id("nobody") @reason("r") forbid (principal, action, resource);`}}}
+	put(t, n.State, ruleset.Version{N: 2, Hash: src.Hash(), Source: src, Of: ruleset.NoVersion})
+	if err := publish(3); !errors.Is(err, problem.Denied) {
+		t.Fatalf("an administrator who is locked out: %v", err)
+	}
+	if v, err := n.open().RecoverPolicy(t.Context(), 1); err != nil || v != 3 {
+		t.Fatalf("%d %v", v, err)
+	}
+	check(t, publish(4))
+	lines, _, err := n.Lines(t.Context(), store.Filter{Kinds: []audit.Kind{audit.PolicyRecovered}}, 10)
+	if check(t, err); len(lines) != 1 {
+		t.Fatalf("%d records", len(lines))
+	}
+	var mail []mailtest.Message
+	waitFor(t, func() bool {
+		mail = slices.DeleteFunc(n.relay.Messages(), func(m mailtest.Message) bool {
+			return m.To != boss.Email || !strings.HasPrefix(m.Subject, "[id.example.com] Alert: ")
+		})
+		return len(mail) > 0
+	})
+	if m := mail[0]; !strings.Contains(m.Subject, "The operator of the machine put policies back") || !strings.Contains(m.Plain, "(critical)") || !strings.Contains(m.Plain, "countersign policy history") {
+		t.Errorf("%s\n%s", m.Subject, m.Plain)
 	}
 }
 
