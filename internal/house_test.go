@@ -202,8 +202,9 @@ func misused(f sourceFile) (found []string) {
 	}
 	pure := slices.ContainsFunc(clockless, func(dir string) bool { return strings.HasPrefix(f.path, dir+"/") })
 	ast.Inspect(f.ast, func(n ast.Node) bool {
-		if b, ok := n.(*ast.BinaryExpr); ok && isProblem(b.X, names) && strings.HasPrefix(f.path, "internal/") {
-			found = append(found, f.at(b.Pos())+": a passing fault of ours is a problem, too: ask problem.Refusal whether it says something of what was asked")
+		_, simple := n.(*ast.BinaryExpr)
+		if at := takenForRefusal(n, names); at != nil && strings.HasPrefix(f.path, "internal/") && (simple || strings.HasPrefix(f.path, "internal/portal/")) {
+			found = append(found, f.at(at.Pos())+": a passing fault of ours is a problem, too: ask problem.Refusal whether it says something of what was asked")
 		}
 		sel, ok := n.(*ast.SelectorExpr)
 		if !ok {
@@ -222,6 +223,48 @@ func misused(f sourceFile) (found []string) {
 		return true
 	})
 	return found
+}
+
+// takenForRefusal is a condition that any problem meets: problem.From(err) != nil, or p != nil
+// where p was made so by the same if or switch, which only pages may not say: what renders errors
+// takes them all alike. nil: there is none in n.
+func takenForRefusal(n ast.Node, names map[string]string) ast.Node {
+	// of is the name that init gives to a problem.
+	of := func(init ast.Stmt) string {
+		a, ok := init.(*ast.AssignStmt)
+		if !ok || len(a.Lhs) != 1 || len(a.Rhs) != 1 || !isProblem(a.Rhs[0], names) {
+			return ""
+		}
+		name, _ := a.Lhs[0].(*ast.Ident)
+		return name.Name
+	}
+	bare := func(cond ast.Expr, name string) bool {
+		b, ok := cond.(*ast.BinaryExpr)
+		if !ok || b.Op != token.NEQ || name == "" {
+			return false
+		}
+		x, ok := b.X.(*ast.Ident)
+		return ok && x.Name == name
+	}
+	switch n := n.(type) {
+	case *ast.BinaryExpr:
+		if isProblem(n.X, names) {
+			return n
+		}
+	case *ast.IfStmt:
+		if bare(n.Cond, of(n.Init)) {
+			return n
+		}
+	case *ast.SwitchStmt:
+		for _, c := range n.Body.List {
+			for _, cond := range c.(*ast.CaseClause).List {
+				if bare(cond, of(n.Init)) {
+					return cond
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // isProblem reports whether x is a call of problem.From.
@@ -347,6 +390,9 @@ func TestRulesCanFail(t *testing.T) {
 		{"jitter", "internal/x/x.go", "package x\nimport _ \"math/rand/v2\" //house:allow jitter only, nothing secret\n", ""},
 		{"a client without limits", "internal/x/x.go", "package x\nimport \"net/http\"\nvar c = http.DefaultClient\n", "no limits"},
 		{"a fault taken for a refusal", "internal/x/x.go", "package x\nimport \"github.com/countersign-dev/countersign/internal/problem\"\nvar gone = problem.From(nil) != nil\n", "problem.Refusal"},
+		{"a fault taken for one by an if", "internal/portal/x.go", "package portal\nimport \"github.com/countersign-dev/countersign/internal/problem\"\nfunc f() { if p := problem.From(nil); p != nil { println(p) } }\n", "problem.Refusal"},
+		{"and by a switch", "internal/portal/x.go", "package portal\nimport \"github.com/countersign-dev/countersign/internal/problem\"\nfunc f() { switch p := problem.From(nil); { case p != nil: println(p) } }\n", "problem.Refusal"},
+		{"a problem of a kind", "internal/portal/x.go", "package portal\nimport \"github.com/countersign-dev/countersign/internal/problem\"\nfunc f() { if p := problem.From(nil); p != nil && p.Kind == problem.NotFound { println(p) } }\n", ""},
 		{"a refusal", "internal/x/x.go", "package x\nimport \"github.com/countersign-dev/countersign/internal/problem\"\nvar gone = problem.Refusal(nil)\n", ""},
 		{"a client of one's own", "internal/x/x.go", "package x\nimport \"net/http\"\nvar c = http.Client{}\n", ""},
 	} {

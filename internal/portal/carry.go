@@ -255,11 +255,10 @@ func wrong(value string, err error) (view.Input, error) {
 	if err == nil {
 		return in, nil
 	}
-	p := problem.From(err)
-	if p == nil {
+	if !problem.Refusal(err) {
 		return in, err
 	}
-	in.Error = p.Detail
+	in.Error = problem.From(err).Detail
 	return in, nil
 }
 

@@ -8,6 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/portal"
+	"github.com/countersign-dev/countersign/internal/recovery"
+	"github.com/countersign-dev/countersign/internal/review"
+	"github.com/countersign-dev/countersign/internal/ruleset"
+	"github.com/countersign-dev/countersign/internal/secret"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/store/postgres"
 	"github.com/countersign-dev/countersign/test/pgtest"
@@ -69,6 +78,24 @@ func TestDatabaseAway(t *testing.T) {
 	}
 }
 
+// by has the pages served from now on by a process that reaches the database by another way, and
+// that does nothing but serve them.
+func (r *rig) by(dsn string) {
+	r.t.Helper()
+	db, err := postgres.Open(r.t.Context(), postgres.Options{DSN: dsn, Conns: 1, Now: r.clock.now}) // one: a second is made in the background
+	check(r.t, err)
+	r.t.Cleanup(func() { check(r.t, db.Close()) })
+	book := &ruleset.Book{Store: db, Rollouts: db}
+	do := &act.Doer{
+		Store: db, Policy: r.do.Policy, Ladder: r.do.Ladder, Writer: r.do.Writer, Keys: r.do.Keys, Now: r.do.Now, Checkpoint: r.do.Checkpoint,
+		Rulesets: book.Set, Candidates: book.Candidate,
+	}
+	r.server.Store, r.server.Do, r.server.Rollouts = db, do, &portal.Rollouts{Store: db, Book: book}
+	r.t.Cleanup(r.http.Close)
+	r.serve()
+	r.t.Cleanup(r.http.Close)
+}
+
 // newRigOnPostgres is a rig on a database of PostgreSQL.
 func newRigOnPostgres(t *testing.T, dsn string) *rig {
 	t.Helper()
@@ -81,4 +108,67 @@ func newRigOnPostgres(t *testing.T, dsn string) *rig {
 func engines(t *testing.T, test func(t *testing.T, r *rig)) {
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, newRig(t)) })
 	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, newRigOnPostgres(t, pgtest.Start(t))) })
+}
+
+// The database goes away while a page is made, before each of its questions in turn: then the
+// page is the one of an outage, with its status, and never another that has the fault in a field
+// or lacks what could not be read. (In lines of the log a person whose name cannot be read is
+// named by their id, so pages with such lines are not among these.)
+func TestDatabaseGoesAwayBetween(t *testing.T) {
+	t.Parallel()
+	pgtest.Require(t)
+	dsn := pgtest.Start(t)
+	line, by := pgtest.Through(t, dsn)
+	r := newRigOnPostgres(t, dsn)
+	b := r.browser()
+	b.setUp()
+	b.second("sam") // so that what is about dana is for somebody else to look at
+	own := r.person(dana)
+	rec := recovery.Opened(own.ID, r.person("sam").ID, "0123456789ABCDEF", "lost", r.clock.now())
+	x := review.Review{
+		ID: id.New(id.Review), Actor: own.ID, Kind: policy.KindPerson, Action: policy.PersonRead, Record: rec.ID, Count: 1,
+		OpenedAt: r.clock.now(), LastAt: r.clock.now(), State: review.Open, Seen: review.Evidence{Code: policy.CodeDenied, Band: policy.RiskExtreme},
+	}
+	r.seed(audit.RecoveryOpened, recovery.Start{Recovery: rec}, review.Opens{Review: x})
+	r.by(by)
+	private := secret.New(secret.Recover).Reveal()
+	for name, page := range map[string]struct {
+		ask     func() answer
+		healthy int
+	}{
+		"a recovery":         {func() answer { return b.get("/admin/recoveries/show?id=" + rec.ID) }, 200},
+		"a review":           {func() answer { return b.get("/admin/reviews/show?id=" + x.ID) }, 200},
+		"a private link":     {func() answer { return r.browser().post("/recover/paste", "link", "x#"+private) }, 200},
+		"people":             {func() answer { return b.get("/admin/people") }, 200},
+		"a recovery, opened": {func() answer { return b.post("/admin/recoveries/open", "username", "nobody", "reason", "lost") }, 200},
+	} {
+		cut := 0
+		for n := 0; ; n++ {
+			line.Mend()
+			for end := time.Now().Add(time.Minute); ; { // connections that broke are found out one by one
+				a := page.ask()
+				if a.status == page.healthy {
+					break
+				}
+				if a.status != 503 || time.Now().After(end) {
+					t.Fatalf("%s: %d %s to %q while nothing is wrong", name, a.status, a.title(), a.location)
+				}
+			}
+			line.After(n)
+			a := page.ask()
+			if !line.Broken() {
+				break // it needs no more questions
+			}
+			cut++
+			if a.status != 503 || len(a.cookies) > 0 {
+				t.Errorf("%s, cut before question %d: %d %s, to %q, cookies %v", name, n+1, a.status, a.title(), a.location, a.cookies)
+			}
+			if n > 100 {
+				t.Fatalf("%s: more than a hundred questions", name)
+			}
+		}
+		if line.Mend(); cut == 0 {
+			t.Errorf("%s asks nothing: the walk is worth nothing", name)
+		}
+	}
 }

@@ -369,8 +369,8 @@ func (s *Server) claimPasted(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	err = s.takeClaim(w, r, fragment(f.Get("link")))
-	if pr := problem.From(err); pr != nil {
-		m, err := s.statusPage(r, view.Input{Error: pr.Detail})
+	if problem.Refusal(err) {
+		m, err := s.statusPage(r, view.Input{Error: problem.From(err).Detail})
 		if err != nil {
 			return err
 		}

@@ -219,9 +219,9 @@ func (s *Server) detail(ctx context.Context, v *visitor, rec recovery.Recovery, 
 		return m, nil
 	}
 	err = s.confirmer(ctx, v, p.ID)
-	switch pr := problem.From(err); {
-	case pr != nil:
-		m.Why = pr.Detail
+	switch {
+	case problem.Refusal(err):
+		m.Why = problem.From(err).Detail
 		return m, nil
 	case err != nil:
 		return m, err

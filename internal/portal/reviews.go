@@ -176,8 +176,8 @@ func (s *Server) mayResolve(ctx context.Context, v *visitor, x review.Review, m 
 		return nil
 	}
 	err := review.MayResolve(ctx, s.Store, x, v.person.ID)
-	if p := problem.From(err); p != nil {
-		m.Not = p.Detail
+	if problem.Refusal(err) {
+		m.Not = problem.From(err).Detail
 		return nil
 	}
 	if err != nil {
