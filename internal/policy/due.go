@@ -85,3 +85,7 @@ func (s *Set) OwnerOf(id string) string {
 	}
 	return ""
 }
+
+// OfHostFile reports whether a file of a set is the one of the host and the server
+// itself, which is part of every set.
+func OfHostFile(name string) bool { return name == hostFile }

@@ -128,7 +128,8 @@ func (s *Server) waived(ctx context.Context, set *policy.Set) ([]view.WaivedRule
 	return out, nil
 }
 
-// whom fills in for whom an exception is. Whoever was erased has no name any more.
+// whom fills in for whom an exception is, or whom a rule would have met. Whoever was
+// erased has no name any more.
 func (s *Server) whom(ctx context.Context, who string, x *view.WaivedRule) error {
 	if name, ok := strings.CutPrefix(who, "group:"); ok {
 		x.Whom, x.Kind = name, "group"

@@ -115,7 +115,7 @@ type Server struct {
 	Requests Requests
 	// Notices is what the page of notices stands on; nil: there is none.
 	Notices *Notices
-	// Rollouts is what the page of rollouts stands on; nil: there is none.
+	// Rollouts is what the pages of policies stand on; nil: there are none.
 	Rollouts *Rollouts
 	Now      func() time.Time // nil: time.Now
 }
@@ -283,6 +283,7 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.deviceRoutes(handle)
 	s.requestRoutes(handle)
 	s.noticeRoutes(handle)
+	s.policiesRoutes(handle)
 	s.rolloutRoutes(handle)
 	s.exceptionsRoutes(handle)
 	s.adminRoutes(handle)

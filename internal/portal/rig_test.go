@@ -34,6 +34,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/portal"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
@@ -131,7 +132,9 @@ func newRigOn(t *testing.T, open func(context.Context, func() time.Time) (*store
 	}
 	book := &ruleset.Book{Store: db, Rollouts: db}
 	r.do.Rulesets, r.do.Candidates = book.Set, book.Candidate
-	r.server.Rollouts = &portal.Rollouts{Store: db, Book: book}
+	r.server.Rollouts = &portal.Rollouts{Store: db, Book: book, Monitored: func(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error) {
+		return db.Monitored(ctx, keys, since, before, n)
+	}}
 	r.serve()
 	t.Cleanup(func() {
 		r.http.Close()

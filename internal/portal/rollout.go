@@ -5,23 +5,28 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/policy"
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
-// Rollouts is what the page of rollouts stands on.
+// Rollouts is what the pages of policies, exceptions and rollouts stand on.
 type Rollouts struct {
 	Store interface {
 		ruleset.RolloutStore
 		Readiness(ctx context.Context, r *ruleset.Rollout, inForce, candidate *policy.Set, after string, n int) (ruleset.Readiness, error)
 	}
 	Book *ruleset.Book
+	// Monitored says what rules in mode monitor would have done, out of the newest n
+	// records since a time and before one, by its id; "" begins with the newest.
+	Monitored func(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error)
 }
 
 const (

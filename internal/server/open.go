@@ -322,7 +322,7 @@ func New(st *State) (*Server, error) {
 		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, LogState: s.logState, Mails: st.Config.Mail.Host != "", Now: st.now,
 		Recovery: s.recovery(), Device: st.Config.DeviceAuthorization.Enabled,
 	}
-	s.portal.Rollouts = &portal.Rollouts{Store: st.Store, Book: st.book}
+	s.portal.Rollouts = &portal.Rollouts{Store: st.Store, Book: st.book, Monitored: auditLog{st}.Monitored}
 	s.oauth.Browser, s.oauth.Departure = s.portal, s.portal
 	if s.oauth.Backchannel {
 		s.portal.Requests = s.oauth

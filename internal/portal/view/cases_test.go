@@ -378,6 +378,36 @@ func cases() []testCase {
 			{ID: "an-exception-with-an-id-that-is-as-long-as-ids-of-exceptions-are", Whom: "everybody-on-call-in-all-regions-of-the-world", Kind: "group", RuleID: "an-id-of-a-policy-that-is-as-long-as-ids-of-policies-can-be-at-m", Rule: "Much here is unusual.", Instead: "a two-factor sign-in from the last hour", Why: "Keys come late.", Owner: "security", Until: in(30 * day), State: WaivedLater},
 		}}}},
 		{"exceptions-broken", dana(PathExceptions), Exceptions{Version: 7, PublishedAt: ago(day), Rollout: &RolloutExceptions{Number: 4, For: "pilots", Broken: true, PageURL: "/admin/rollout?n=4"}}},
+		{"policies-default", dana(PathPolicies), Policies{InForce: true, Hash: "sha256:pcdtY5we-OFmEa0dUFxGLYzEaTAlm1r5YPfffnBLd14", Watched: &Watched{}, Files: []PolicyFile{
+			{Name: "30-account.cedar", Rules: []PolicyRule{{ID: "self", Text: "Anybody signed in may read what is theirs."}}},
+			{Name: "host.cedar", Host: true, Rules: []PolicyRule{{ID: "host.recover", Text: "Root on the host may let somebody in again."}}},
+		}}},
+		{"policies", dana(PathPolicies), Policies{
+			Version: 7, InForce: true, Hash: "sha256:pcdtY5we-OFmEa0dUFxGLYzEaTAlm1r5YPfffnBLd14", By: "Dana Okafor", PublishedAt: ago(20 * day), Note: "deploys need a passkey", Restores: "version 5",
+			Due: []PolicyRule{
+				{ID: "an-id-of-a-policy-that-is-as-long-as-ids-of-policies-can-be-at-m", Text: "Contractors are let in from the trusted networks only.", Owner: "the-team-that-looks-after-contractors@example.com", Review: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), Due: RuleOverdue},
+				{ID: "deploy.nights", Text: "At night nobody deploys.", Owner: "release", Review: time.Date(2026, 12, 9, 0, 0, 0, 0, time.UTC), Due: RuleSoon, Monitor: true},
+			}, Files: []PolicyFile{
+				{Name: "10-contractors.cedar", Rules: []PolicyRule{{ID: "an-id-of-a-policy-that-is-as-long-as-ids-of-policies-can-be-at-m", Text: "Contractors are let in from the trusted networks only.", Owner: "the-team-that-looks-after-contractors@example.com", Review: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), Due: RuleOverdue}}},
+				{Name: "20-deploy.cedar", Rules: []PolicyRule{
+					{ID: "deploy.nights", Text: "At night nobody deploys.", Owner: "release", Review: time.Date(2026, 12, 9, 0, 0, 0, 0, time.UTC), Due: RuleSoon, Monitor: true},
+					{ID: "deploy.passkey", Text: "A deploy needs a passkey of now.", Owner: "release", Review: time.Date(2027, 6, 1, 0, 0, 0, 0, time.UTC)},
+				}},
+			}, Watched: &Watched{Looked: 20000, Since: ago(3 * day), Part: true, Rules: []WatchedRule{
+				{
+					ID: "deploy.nights", Text: "At night nobody deploys.", Denied: 31, Prompted: 2, People: 4, PerDay: 2.4, PerDayMax: 9, LastAt: ago(time.Hour), LastURL: "/admin/audit?before=rec_1~",
+					Whom: []WatchedWho{{Name: "Sam Lindqvist", Day: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), Times: 9}, {Name: "an erased person", Day: time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC), Times: 1}},
+				},
+				{ID: "deploy.before", Gone: true, Allowed: 1, People: 1, LastAt: ago(2 * day), LastURL: "/admin/audit?before=rec_2~"},
+				{ID: "moon", Text: "Nobody acts from the moon."},
+			}}, Past: []PastPolicies{
+				{Version: 7, By: "Dana Okafor", Note: "deploys need a passkey", PublishedAt: ago(20 * day), Restores: "version 5", InForce: true, Shown: true, URL: "/p/7"},
+				{Version: 6, PublishedAt: ago(21 * day), Restores: "the default set", URL: "/p/6"},
+			}, Older: "/admin/policies?before=6", DefaultURL: "/admin/policies?n=0",
+		}},
+		{"policies-broken", dana(PathPolicies), Policies{Version: 3, Hash: "sha256:pcdtY5we-OFmEa0dUFxGLYzEaTAlm1r5YPfffnBLd14", PublishedAt: ago(90 * day), Broken: true, Past: []PastPolicies{
+			{Version: 4, By: "Dana Okafor", PublishedAt: ago(20 * day), InForce: true, URL: "/p/4"}, {Version: 3, PublishedAt: ago(90 * day), Shown: true, URL: "/p/3"},
+		}}},
 		{"rollout-none", dana(PathRollout), Rollout{None: true}},
 		{"rollout", with(dana(PathRollout), Notice{Good, "Resumed.", "The new policies decide for that wave again, once its time has come.", ""}), Rollout{
 			Number: 3, Note: "deploys need a passkey", StartedAt: ago(2 * day), UndoURL: "/r/1", Looked: 42, NotReady: 2, MoreURL: "/admin/rollout?after=1", Waves: []Wave{
@@ -501,6 +531,10 @@ func evil() []testCase {
 		RecoveryCodes{Account: hostile, Codes: []string{hostile}, Next: link},
 		OwnRecovery{Make: bad, Open: []OpenRecovery{{What: hostile, By: hostile, Stop: &bad}}, Past: []PastRecovery{{What: hostile, How: hostile}}},
 		Exceptions{By: hostile, InForce: []WaivedRule{{ID: hostile, Whom: hostile, RuleID: hostile, Rule: hostile, Instead: hostile, Why: hostile, Owner: hostile}}, Rollout: &RolloutExceptions{For: hostile, PageURL: "javascript:alert(1)"}},
+		Policies{
+			Version: 1, By: hostile, Hash: hostile, Note: hostile, Restores: hostile, Due: []PolicyRule{{ID: hostile, Text: hostile, Owner: hostile}}, Files: []PolicyFile{{Name: hostile, Rules: []PolicyRule{{ID: hostile, Text: hostile, Owner: hostile}}}},
+			Watched: &Watched{Since: testNow, Rules: []WatchedRule{{ID: hostile, Text: hostile, LastAt: testNow, LastURL: "javascript:alert(1)", Whom: []WatchedWho{{Name: hostile}}}}}, Past: []PastPolicies{{By: hostile, Note: hostile, Restores: hostile, URL: "javascript:alert(1)"}}, Older: "javascript:alert(1)", DefaultURL: "javascript:alert(1)",
+		},
 		Recoveries{Told: hostile, Items: []OpenRecovery{{Account: hostile, What: hostile, URL: "javascript:alert(1)"}}},
 		OpenForm{Form: bad, Username: inp, Code: inp, Reason: inp},
 		RecoveryDetail{OpenRecovery: OpenRecovery{Account: hostile, What: hostile, Reason: hostile, By: hostile}, Confirmers: []string{hostile}, Told: []string{hostile}, CancelLink: hostile, Confirm: &bad, Code: inp, Cancel: &bad},

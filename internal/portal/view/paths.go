@@ -20,6 +20,7 @@ const (
 	PathKinds    = "/admin/factors" // which ways to sign in people may use
 
 	PathReviews    = "/admin/reviews"    // of what was refused
+	PathPolicies   = "/admin/policies"   // their rules, and versions
 	PathRollout    = "/admin/rollout"    // of policies, in waves
 	PathExceptions = "/admin/exceptions" // to rules
 	PathRecoveries = "/admin/recoveries"
@@ -47,6 +48,7 @@ var sections = []section{
 	{path: PathRecoveries, text: "Recoveries", admin: true},
 	{path: PathApps, text: "Apps", admin: true},
 	{path: PathNotices, text: "Notices", admin: true},
+	{path: PathPolicies, text: "Policies", admin: true},
 	{path: PathExceptions, text: "Exceptions", admin: true},
 	{path: PathRollout, text: "Rollout", admin: true},
 	{path: PathAudit, text: "Audit log", admin: true},
