@@ -86,6 +86,10 @@ type Log interface {
 	// AuditPage gives lines newest first, at most n. next is the Before of the
 	// next page, "" if there is none; a page may be short and have a next one.
 	AuditPage(ctx context.Context, q LogQuery, n int) (lines []audit.Line, next string, err error)
+	// Referred gives the newest lines, at most n, that name the request of a reference;
+	// person "": of anybody. since is the id of the first record that is found so, ""
+	// if there is none yet: those before it have to be looked through.
+	Referred(ctx context.Context, ref, person string, n int) (lines []audit.Line, since string, err error)
 	// Decisions gives what was decided from a time on and before another, oldest
 	// first, out of at most n records behind after; "" begins at from.
 	Decisions(ctx context.Context, from, until time.Time, after string, n int) (replay.Decisions, error)

@@ -92,8 +92,13 @@ type (
 	explainOut struct{ Body Page[Line] }
 )
 
-// explainMost is how many of the newest records are looked through for a reference.
-const explainMost = 20000
+// explainMost is how many lines explain a reference at most, which after months may be
+// that of more than one request; explainScan how many records are looked through of
+// those that were written before references were kept beside them.
+const (
+	explainMost = 50
+	explainScan = 20000
+)
 
 // explain gives what the log says of a request that was refused. Whoever is no
 // administrator gets what concerns themselves.
@@ -122,8 +127,20 @@ func (a *API) explain(ctx context.Context, c *call, in *explainIn) (*explainOut,
 // referred finds the records of a request; person "": anybody's.
 func (a *API) referred(ctx context.Context, ref, person string) ([]Line, error) {
 	out := []Line{}
-	q := LogQuery{Person: person}
-	for looked := 0; looked < explainMost; {
+	list, since, err := a.Log.Referred(ctx, ref, person, explainMost)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range list {
+		if l.Ref == ref { // the record's own word counts
+			out = append(out, viewLine(l))
+		}
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	q := LogQuery{Person: person, Before: since}
+	for looked := 0; looked < explainScan; {
 		const step = 500
 		lines, next, err := a.Log.AuditPage(ctx, q, step)
 		if err != nil {

@@ -155,4 +155,22 @@ func TestExplain(t *testing.T) {
 	if item := got.items()[0]; item["reason"] != "step_up" || item["needs"] != "a phishing-resistant sign-in from the last 15 minutes" || item["proved_ago"] != 1200.0 {
 		t.Errorf("what was asked for: %s", got.text)
 	}
+
+	// What an older release wrote has no reference beside it, and is looked through; so it
+	// is where what came later has one.
+	r.exec(`DELETE FROM audit_ref`)
+	r.want(l.do("GET", "/v1/explanations/"+ref, nil), 200, "")
+	mira.token, lee.token = mira.mint(everything), lee.mint(everything)
+	later := r.want(mira.do("GET", "/v1/people", nil), 403, "denied").Header.Get("Countersign-Ref")
+	for _, who := range []*login{mira, l} {
+		for _, x := range []string{ref, later} {
+			if got := r.want(who.do("GET", "/v1/explanations/"+x, nil), 200, ""); len(got.items()) != 1 || got.items()[0]["request_ref"] != x {
+				t.Errorf("%s explained to %s: %s", x, who.person.Username, got.text)
+			}
+		}
+	}
+	// A row beside the log leads to no record that does not name the reference itself.
+	r.exec(`UPDATE audit_ref SET ref = '000000'`)
+	r.want(l.do("GET", "/v1/explanations/000000", nil), 404, "ref_unknown")
+	r.want(lee.do("GET", "/v1/explanations/"+ref, nil), 404, "ref_unknown")
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"database/sql"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -61,6 +62,17 @@ type rig struct {
 	admins group.Group
 	cli    client.Client
 	self   string // id of the resource /v1
+	path   string // of the database
+}
+
+// exec changes the database behind the store's back.
+func (r *rig) exec(query string) {
+	r.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+r.path+"?_pragma=busy_timeout(10000)")
+	r.ok(err)
+	defer db.Close()
+	_, err = db.ExecContext(r.t.Context(), query)
+	r.ok(err)
 }
 
 func newRig(t *testing.T) *rig {
@@ -71,7 +83,8 @@ func newRig(t *testing.T) *rig {
 	r.from.Store(netip.Addr{})
 	clock := func() time.Time { return *r.now.Load() }
 	dir := t.TempDir()
-	s, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "db"), Migrate: true, Now: clock})
+	r.path = filepath.Join(dir, "db")
+	s, err := sqlite.Open(t.Context(), sqlite.Options{Path: r.path, Migrate: true, Now: clock})
 	r.ok(err)
 	t.Cleanup(func() { r.ok(s.Close()) })
 	r.ok(hsm.CreateFile(filepath.Join(dir, "kek")))
@@ -171,22 +184,49 @@ func (l logOf) Monitored(ctx context.Context, since time.Time, before string, n 
 
 func (l logOf) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]audit.Line, string, error) {
 	f := store.Filter{Before: q.Before, Kinds: q.Kinds}
-	if q.Person != "" {
-		p, ok, err := l.store.PseudonymOf(ctx, q.Person)
-		if err != nil || !ok {
-			return nil, "", err
-		}
-		f.Person = p
+	var err error
+	if f.Person, err = l.pseudonym(ctx, q.Person); err != nil {
+		return nil, "", err
 	}
 	rows, next, err := l.store.AuditPage(ctx, f, n)
 	if err != nil {
 		return nil, "", err
 	}
+	lines, err := l.words(ctx, rows)
+	return lines, next, err
+}
+
+func (l logOf) Referred(ctx context.Context, ref, person string, n int) ([]audit.Line, string, error) {
+	p, err := l.pseudonym(ctx, person)
+	if err != nil {
+		return nil, "", err
+	}
+	rows, since, err := l.store.Referred(ctx, ref, p, n)
+	if err != nil {
+		return nil, "", err
+	}
+	lines, err := l.words(ctx, rows)
+	return lines, since, err
+}
+
+// pseudonym is nil for nobody in particular, and nobody's for whom no record concerns.
+func (l logOf) pseudonym(ctx context.Context, person string) ([]byte, error) {
+	if person == "" {
+		return nil, nil
+	}
+	p, ok, err := l.store.PseudonymOf(ctx, person)
+	if !ok {
+		p = []byte{0}
+	}
+	return p, err
+}
+
+func (l logOf) words(ctx context.Context, rows []store.Record) ([]audit.Line, error) {
 	var out []audit.Line
 	for _, row := range rows {
 		parts, err := audit.Open(ctx, row.Row, l.keys)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		out = append(out, audit.LineOf(row.Seq, row.Row, parts, func(id string) string {
 			if p, err := l.store.Person(ctx, id); err == nil {
@@ -201,7 +241,7 @@ func (l logOf) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]audit.
 			return ""
 		}))
 	}
-	return out, next, nil
+	return out, nil
 }
 
 // seed makes something at the server's own word.

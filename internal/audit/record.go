@@ -94,6 +94,10 @@ type Row struct {
 	Leaf      string // lineage node of what was issued, or ""
 	FactsHash []byte // SHA-256 of Facts, or nil
 	Facts     []byte // canonical JSON, or nil
+
+	// Ref is the reference of the request that a part names, "" if none does: an index
+	// outside the record, of which nothing is proved.
+	Ref string
 }
 
 // LeafHash is the row's leaf in the log.
@@ -108,7 +112,7 @@ func (w *Writer) Seal(ctx context.Context, rec Record, keys Keys) (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
-	row := Row{ID: rec.ID, Kind: rec.Kind, At: rec.At.UnixMicro(), Leaf: rec.Leaf}
+	row := Row{ID: rec.ID, Kind: rec.Kind, At: rec.At.UnixMicro(), Leaf: rec.Leaf, Ref: rec.ref()}
 	if rec.Facts != nil {
 		facts, err := Intern(rec.Facts)
 		if err != nil {
@@ -177,6 +181,18 @@ func (w *Writer) Seal(ctx context.Context, rec Record, keys Keys) (Row, error) {
 }
 
 var errTooLarge = errors.New("audit: a part is longer than 64 KiB")
+
+// ref is the reference of the request that a part names.
+func (rec Record) ref() string {
+	for _, p := range rec.Parts {
+		if said, ok := p.Body.(map[string]any); ok {
+			if ref, _ := said["ref"].(string); ref != "" {
+				return ref
+			}
+		}
+	}
+	return ""
+}
 
 // split checks the record and parts it into what concerns nobody and the rest.
 func (rec Record) split() (general Part, persons []Part, err error) {

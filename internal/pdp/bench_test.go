@@ -35,3 +35,24 @@ func BenchmarkEvaluations(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkEvaluation is a request of one question, without a token, beside as many.
+func BenchmarkEvaluation(b *testing.B) {
+	p := open(b)
+	for i := range 300 {
+		p.server(fmt.Sprintf("other-%d", i), fmt.Sprintf("https://other-%d.example.com", i))
+	}
+	h, err := p.srv.Handler()
+	ok(b, err)
+	body := question("person", "nobody", "look", "")
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequest(http.MethodPost, p.issuer+"/access/v1/evaluation", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		r.SetBasicAuth("deploy-api", p.secret["deploy-api"])
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != http.StatusOK {
+			b.Fatalf("%d %.300s", w.Code, w.Body)
+		}
+	}
+}

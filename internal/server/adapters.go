@@ -21,7 +21,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/portal"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/recovery"
-	"github.com/countersign-dev/countersign/internal/resource"
 	"github.com/countersign-dev/countersign/internal/store"
 	"github.com/countersign-dev/countersign/internal/web"
 )
@@ -61,6 +60,12 @@ func (s *State) Lines(ctx context.Context, f store.Filter, n int) ([]audit.Line,
 	if err != nil {
 		return nil, "", err
 	}
+	lines, err := s.inWords(ctx, rows)
+	return lines, more, err
+}
+
+// inWords puts records into words.
+func (s *State) inWords(ctx context.Context, rows []store.Record) ([]audit.Line, error) {
 	names := s.namer(ctx)
 	out := make([]audit.Line, 0, len(rows))
 	for _, r := range rows {
@@ -68,13 +73,13 @@ func (s *State) Lines(ctx context.Context, f store.Filter, n int) ([]audit.Line,
 		if err != nil {
 			var t *audit.Tampered
 			if !errors.As(err, &t) {
-				return nil, "", err
+				return nil, err
 			}
 			l = audit.Line{Seq: r.Seq, ID: r.ID, At: time.UnixMicro(r.At).UTC(), Kind: r.Kind, Sentence: "This record was changed: " + err.Error()}
 		}
 		out = append(out, l)
 	}
-	return out, more, nil
+	return out, nil
 }
 
 // logState says how far the log is signed, and what keeps it from growing.
@@ -168,15 +173,6 @@ func (s *Server) newFeed() *feed.Hub {
 	})
 }
 
-func serves(res resource.Resource, clientID string) bool {
-	for _, s := range res.Servers {
-		if s == clientID {
-			return res.Node.Live()
-		}
-	}
-	return false
-}
-
 // keyFetchers fetch the key sets that others publish by address: one those of whom
 // administrators registered, one those of whom a person agreed to, and one those of
 // strangers.
@@ -224,14 +220,36 @@ func (s *Server) newAdmin() (*admin.API, error) {
 // AuditPage gives lines for the API.
 func (a auditLog) AuditPage(ctx context.Context, q admin.LogQuery, n int) ([]audit.Line, string, error) {
 	f := store.Filter{Before: q.Before, Kinds: q.Kinds}
-	if q.Person != "" {
-		p, ok, err := a.Store.PseudonymOf(ctx, q.Person)
-		if err != nil || !ok {
-			return nil, "", err
-		}
-		f.Person = p
+	ok, err := a.of(ctx, q.Person, &f.Person)
+	if err != nil || !ok {
+		return nil, "", err
 	}
 	return a.Lines(ctx, f, n)
+}
+
+// Referred gives the API the lines of a request.
+func (a auditLog) Referred(ctx context.Context, ref, person string, n int) ([]audit.Line, string, error) {
+	var pseudonym []byte
+	ok, err := a.of(ctx, person, &pseudonym)
+	if err != nil || !ok {
+		return nil, "", err
+	}
+	rows, since, err := a.Store.Referred(ctx, ref, pseudonym, n)
+	if err != nil {
+		return nil, "", err
+	}
+	lines, err := a.inWords(ctx, rows)
+	return lines, since, err
+}
+
+// of finds a person's pseudonym, nil of nobody in particular; ok is false if there is no
+// record of them.
+func (a auditLog) of(ctx context.Context, person string, pseudonym *[]byte) (ok bool, err error) {
+	if person == "" {
+		return true, nil
+	}
+	*pseudonym, ok, err = a.Store.PseudonymOf(ctx, person)
+	return ok, err
 }
 
 // Decisions gives the API what was decided.

@@ -14,7 +14,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/pdp"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
-	"github.com/countersign-dev/countersign/internal/resource"
 )
 
 // newPDP builds what answers resource servers.
@@ -70,7 +69,7 @@ func (s *Server) asker(r *http.Request) (pdp.Caller, error) {
 		}
 		client = c.ID
 	}
-	list, err := s.servedBy(r.Context(), client)
+	list, err := s.Store.ServedBy(r.Context(), client)
 	return pdp.Caller{Client: client, Resources: list}, err
 }
 
@@ -91,30 +90,11 @@ func (s *Server) enforcementPoint(r *http.Request) (feed.Caller, error) {
 		return feed.Caller{}, err
 	}
 	out := feed.Caller{Client: c.ClientID, Instance: c.JKT}
-	list, err := s.servedBy(r.Context(), c.Client)
+	list, err := s.Store.ServedBy(r.Context(), c.Client)
 	for _, res := range list {
 		out.Audiences = append(out.Audiences, res.URI)
 	}
 	return out, err
-}
-
-// servedBy are the live resources that a client is an enforcement point of.
-func (s *Server) servedBy(ctx context.Context, clientID string) (out []resource.Resource, err error) {
-	for after := ""; ; {
-		list, err := s.Store.Resources(ctx, after, 200)
-		if err != nil {
-			return nil, err
-		}
-		for _, res := range list {
-			if serves(res, clientID) {
-				out = append(out, res)
-			}
-		}
-		if len(list) < 200 {
-			return out, nil
-		}
-		after = list[len(list)-1].ID
-	}
 }
 
 // pdpMetrics are counts of what resource servers were answered.

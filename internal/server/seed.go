@@ -59,7 +59,7 @@ func (s *State) builtIns(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return s.Store.IndexServers(ctx) // those of an older release, which may still run beside this one
 }
 
 func (s *State) makeKeys(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 const (
 	recordSQL = `INSERT INTO audit (seq, id, kind, at, entry, body, leaf, facts_hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 	factsSQL  = `INSERT INTO decision_facts (hash, body) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`
+	refersSQL = `INSERT INTO audit_ref (ref, record_id) VALUES ($1, $2) ON CONFLICT (ref, record_id) DO NOTHING`
 	concerns  = `INSERT INTO audit_person (pseudonym, record_id) VALUES ($1, $2) ON CONFLICT (pseudonym, record_id) DO NOTHING`
 )
 
@@ -27,6 +28,9 @@ func (s *Store) insertRecord(u *unit, row audit.Row) (interned bool, err error) 
 		interned = true
 	}
 	s.register(u, entry)
+	if row.Ref != "" {
+		u.then(refersSQL, row.Ref, row.ID)
+	}
 	for i := range entry.Pseudonyms {
 		u.then(concerns, entry.Pseudonyms[i][:], row.ID)
 	}
@@ -121,6 +125,26 @@ func (f *Filter) wants(k audit.Kind) bool {
 		}
 	}
 	return false
+}
+
+// Referred gives the newest records, at most n, that name the request of a reference;
+// person is a pseudonym, nil: of anybody. since is the id of the first record from which
+// on all are found so, "" if there is none yet: those before it have to be looked through.
+func (s *Store) Referred(ctx context.Context, ref string, person []byte, n int) (list []Record, since string, err error) {
+	const byRef = rowSQL + `JOIN audit_ref r ON r.record_id = a.id `
+	if person == nil {
+		list, err = all(ctx, s.db, scanRecord, byRef+`WHERE r.ref = $1 ORDER BY r.record_id DESC LIMIT $2`, ref, int64(n))
+	} else {
+		list, err = all(ctx, s.db, scanRecord, byRef+`JOIN audit_person p ON p.record_id = a.id WHERE r.ref = $1 AND p.pseudonym = $2 ORDER BY r.record_id DESC LIMIT $3`, ref, person, int64(n))
+	}
+	var first []string
+	if err == nil {
+		err = Texts(ctx, s.db, &first, `SELECT COALESCE(MIN(record_id), '') FROM audit_ref`)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("store: look for a reference: %w", err)
+	}
+	return list, first[0], nil
 }
 
 // RecordByID reads one record; problem.NotFound if there is none.

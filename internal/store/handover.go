@@ -85,7 +85,7 @@ func (u *unit) clear() {
 	u.endWhere(`ended_at IS NULL AND kind <> $3 AND id NOT IN (SELECT id FROM deployment)`, "adopted", int64(-1)) // every node but the deployment's
 	for _, table := range []string{
 		"membership", "people_group", "passkey", "session", "managed_device", "device", "consent", "delegation", "issuer_link", "trusted_issuer", "access_grant", "refresh_family",
-		"client", "service", "resource", "record_key", "person", "once", "checkpoint", "recovery_confirmation", "recovery", "review", "publication",
+		"client", "service", "resource_server", "resource", "audit_ref", "record_key", "person", "once", "checkpoint", "recovery_confirmation", "recovery", "review", "publication",
 		"client_openness", "client_rule", "client_document",
 	} {
 		u.then(`DELETE FROM ` + table)

@@ -67,6 +67,7 @@ func (s *Store) erase(u *unit, id string) {
 // the log; ending the node of one who is there is the caller's.
 func (s *Store) forget(u *unit, id string) {
 	u.then(`DELETE FROM person WHERE id = $1`, id)
+	u.then(`DELETE FROM audit_ref WHERE record_id IN (SELECT p.record_id FROM audit_person p JOIN record_key k ON k.pseudonym = p.pseudonym WHERE k.person = $1)`, id)
 	u.then(`DELETE FROM record_key WHERE person = $1`, id)
 	u.then(`DELETE FROM passkey WHERE person = $1`, id)
 	u.then(`DELETE FROM factor WHERE person = $1`, id)

@@ -66,13 +66,14 @@ var (
 const pruneChunk = 128
 
 // pruneSQL takes numbers; those that are not used are -1.
-var pruneSQL = func() (out [3]string) {
+var pruneSQL = func() (out [4]string) {
 	var b strings.Builder
 	for i := range pruneChunk {
 		fmt.Fprintf(&b, ", $%d", i+1)
 	}
 	in := "(" + b.String()[2:] + ")"
-	return [3]string{
+	return [4]string{
+		`DELETE FROM audit_ref WHERE record_id IN (SELECT id FROM audit WHERE seq IN ` + in + `)`,
 		`DELETE FROM audit_rollout WHERE record_id IN (SELECT id FROM audit WHERE seq IN ` + in + `)`,
 		`DELETE FROM audit_person WHERE record_id IN (SELECT id FROM audit WHERE seq IN ` + in + `)`,
 		`DELETE FROM audit WHERE seq IN ` + in,
