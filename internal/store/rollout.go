@@ -145,17 +145,25 @@ type Policies struct {
 	// rollout begins or ends: what enforcement points hold of the policies may be another
 	// then.
 	Edition int64
-	Steps   int64 // goes up with every change of a rollout, too
+	// Rollout is the newest rollout, 0 if there was none, and Revision goes up with each
+	// change of it; an older one is over, and changes no more.
+	Rollout, Revision int64
 }
+
+// policiesSQL reads one row of each table, by its key: it is asked for again and again, and the
+// rows of rollouts are large and stay. Rollouts are numbered from 1 without a gap, and all but
+// the newest are over.
+const policiesSQL = `SELECT (` + headSQL + `), COALESCE(r.n, 0), CASE WHEN r.ended_at IS NULL THEN 0 ELSE 1 END, COALESCE(r.revision, 0)
+FROM (SELECT 1 AS n) one LEFT JOIN rollout r ON r.n = (SELECT MAX(n) FROM rollout)`
 
 // Policies reads how the policies stand, all of it in one snapshot.
 func (s *Store) Policies(ctx context.Context) (Policies, error) {
 	return need(ctx, s.db, "policies", func(row Row) (p Policies, err error) {
-		var began, ended int64
-		err = row.Scan(&p.Head, &began, &ended, &p.Steps)
-		p.Edition = p.Head + began + ended
+		var over int64
+		err = row.Scan(&p.Head, &p.Rollout, &over, &p.Revision)
+		p.Edition = p.Head + p.Rollout + max(p.Rollout-1, 0) + over // as many as began, and as many as ended
 		return p, err
-	}, `SELECT (`+headSQL+`), COUNT(*), COUNT(ended_at), CAST(COALESCE(SUM(revision), 0) AS BIGINT) FROM rollout`)
+	}, policiesSQL)
 }
 
 // Cost implements ruleset.RolloutStore.

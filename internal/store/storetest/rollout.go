@@ -100,7 +100,10 @@ func testRollouts(t *testing.T, db Database) {
 	if got := must(other.s.Load(r.ctx, policy.SelfRead, refs))(t).Rollout; got == nil || got.Waves[1].Held != policy.Paused {
 		t.Errorf("another process has %+v", got)
 	}
+	paused := must(r.s.Policies(r.ctx))(t)
 	r.do(must(now.Resume(2, nil, start))(t))
+	resumed := must(r.s.Policies(r.ctx))(t)
+	same(t, []store.Policies{paused, resumed}, []store.Policies{{Edition: 1, Rollout: 1, Revision: 2}, {Edition: 1, Rollout: 1, Revision: 3}}) // no other policies
 
 	now = must(r.s.Rollout(r.ctx, 1))(t)
 	steer, publish, err := now.Finish(dana.ID, start.Add(2*time.Hour))
@@ -125,6 +128,7 @@ func testRollouts(t *testing.T, db Database) {
 	if list = must(r.s.Rollouts(r.ctx, 2, 10))(t); len(list) != 1 {
 		t.Errorf("%+v", list)
 	}
+	same(t, must(r.s.Policies(r.ctx))(t), store.Policies{Head: 1, Edition: 5, Rollout: 2, Revision: 2}) // 1 published, 2 begun, 2 ended
 }
 
 // wins has all tried at once, of which one succeeds and the others are refused with
@@ -220,6 +224,11 @@ func testRolloutCost(t *testing.T, db Database) {
 	if got := costs(); len(got) != 2 || got[0].Person != "" || got[0].Prompts != 3 || got[1].Person != kim.ID {
 		t.Errorf("%+v", got)
 	}
+	// Who was erased is nobody by name, and still not somebody else who was.
+	counted := cost(time.Hour)
+	r.do(account.Erase{ID: kim.ID})
+	same(t, costs(), []ruleset.Cost{{Rule: "a", Budget: policy.Budget{Prompts: 3}}, {Rule: "a", Budget: policy.Budget{Prompts: 1}}})
+	same(t, cost(time.Hour), counted)
 }
 
 // testReadiness: who is in a wave and lacks what the candidate would ask of them is
