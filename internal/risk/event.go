@@ -38,7 +38,11 @@ type Event struct {
 	Device   string
 	Managed  bool
 	NoDevice bool
-	// Things are what it touches, each in one word: a scope at a resource, a tool.
+	// App is the client that acts, by id, "" if none does; Agent the kind of program
+	// that shows Device ("Firefox on Linux"), "" if nothing tells it.
+	App   string
+	Agent string
+	// Things are what it touches, each in one word: an action, a scope at a resource.
 	Things []string
 	// TokenAge is how long ago the credential that is used was given out; 0 if none
 	// is.

@@ -21,15 +21,21 @@ func (w *world) attack(a Attack) {
 	foe := risk.Event{Network: w.prefix(), Place: abroad[w.r.IntN(len(abroad))]}
 	switch a {
 	case StolenToken:
+		foe.App = victim.apps[0]
 		w.robs(a, victim, at, foe, 4+w.r.IntN(20))
 	case NearbyProxy:
-		foe.Place = victim.town.place
+		foe.Place, foe.App = victim.town.place, victim.apps[0]
 		at = w.inHours(victim, at)
 		w.robs(a, victim, at, foe, 3+w.r.IntN(8))
 	case DeviceCode:
 		// The victim approves at home; what is used then is used elsewhere, with a
 		// token that is new.
-		w.robs(a, victim, w.inHours(victim, at), foe, 3+w.r.IntN(8))
+		at = w.inHours(victim, at)
+		w.approves(victim, at)
+		foe.App = w.forDevices()
+		w.robs(a, victim, at, foe, 3+w.r.IntN(8))
+	case KeptCode:
+		w.keeps(victim, w.inHours(victim, at), foe)
 	case Stuffing:
 		w.stuffs(victim, at)
 	case Spraying:
@@ -38,7 +44,7 @@ func (w *world) attack(a Attack) {
 		w.bombs(victim, at, foe)
 	case OwnDevice:
 		d := victim.devices[0]
-		foe = risk.Event{Network: victim.home, Place: victim.town.place, Device: d.id, Managed: d.managed}
+		foe = risk.Event{Network: victim.home, Place: victim.town.place, Device: d.id, Managed: d.managed, App: victim.apps[0]}
 		w.robs(a, victim, at, foe, 10+w.r.IntN(60))
 	}
 }
@@ -46,6 +52,36 @@ func (w *world) attack(a Attack) {
 // inHours moves a time into somebody's day.
 func (w *world) inHours(l *life, at time.Time) time.Time {
 	return w.at(l, at.Truncate(24*time.Hour), l.started+l.lasts*w.r.Float64())
+}
+
+// forDevices is one of the three apps that are made for terminals and televisions.
+func (w *world) forDevices() string { return fmt.Sprintf("app-%d", w.apps.IntN(3)) }
+
+// approves is somebody saying yes to a device, as they are always asked to: at home,
+// with a proof of that moment.
+func (w *world) approves(l *life, at time.Time) {
+	d := l.devices[0]
+	w.out = append(w.out, Happening{Actor: l.actor, Event: risk.Event{
+		At: at.Add(-20 * time.Second), Did: risk.SignIn, Network: l.home, Place: l.town.place, Device: d.id, Managed: d.managed,
+	}})
+}
+
+// keeps refreshes for hours what a phished code gave. Where tokens are given out
+// nothing can show a device, and of the first, which the person has just allowed, the
+// network does not count.
+func (w *world) keeps(l *life, at time.Time, foe risk.Event) {
+	w.approves(l, at)
+	foe.At, foe.Did, foe.NoDevice, foe.App = at, risk.Use, true, w.forDevices()
+	first := foe
+	first.Network, first.Place = "", risk.Place{}
+	w.foe(KeptCode, l.actor, first)
+	for i := range 6 + w.r.IntN(24) {
+		e := foe
+		e.TokenAge = time.Duration(i+1) * 10 * time.Minute
+		e.At = at.Add(e.TokenAge)
+		e.Things = []string{fmt.Sprintf("scope-%d", w.r.IntN(400))}
+		w.foe(KeptCode, l.actor, e)
+	}
 }
 
 // robs uses what somebody has, n times: some of it what they use, most of it not.
@@ -72,7 +108,7 @@ func (w *world) foe(a Attack, actor int, e risk.Event) {
 
 // signsIn is the moment in which an attacker becomes somebody.
 func (w *world) signsIn(a Attack, l *life, at time.Time, foe risk.Event) {
-	foe.At, foe.Did = at, risk.SignIn
+	foe.At, foe.Did, foe.App = at, risk.SignIn, w.anApp()
 	foe.Things = []string{l.things[0]}
 	w.foe(a, l.actor, foe)
 	w.robs(a, l, at.Add(time.Minute), foe, 3+w.r.IntN(10))

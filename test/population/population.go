@@ -7,8 +7,8 @@
 // A person has one home, a device or two, an office or none, a telephone on a
 // carrier's many prefixes, a role with things they touch more or less often, and
 // hours. They travel, move house, get a new device, clear their cookies, change
-// projects, work a night before a deadline, mistype and forget. A service has its
-// networks, its hours are all hours, and it is deployed anew now and then.
+// projects, work a night before a deadline, mistype and forget. They use a few of the
+// apps there are, and now and then one more. A service has its networks, its hours are all hours, and it is deployed anew now and then.
 package population
 
 import (
@@ -33,14 +33,15 @@ const (
 	Stuffing     Attack = "credential stuffing"    // lists of passwords from many networks; some fit
 	Spraying     Attack = "password spraying"      // one password on everybody, slowly, from few networks
 	Bombing      Attack = "prompt bombing"         // prompts until one is answered
-	DeviceCode   Attack = "phished device code"    // the person approves, somebody else gets the token
+	DeviceCode   Attack = "phished device code"    // the person approves, somebody else gets what it gives
+	KeptCode     Attack = "phished code, kept"     // the same with a token alone, which shows no device anywhere, and is refreshed
 	OwnDevice    Attack = "malware on the device"  // from the person's own device, network and browser
 	ServiceKey   Attack = "stolen service key"     // used from elsewhere
 	ServiceAbuse Attack = "abuse inside a service" // used from where it always is
 )
 
 // Attacks are all of them.
-var Attacks = []Attack{StolenToken, NearbyProxy, Stuffing, Spraying, Bombing, DeviceCode, OwnDevice, ServiceKey, ServiceAbuse}
+var Attacks = []Attack{StolenToken, NearbyProxy, Stuffing, Spraying, Bombing, DeviceCode, OwnDevice, ServiceKey, ServiceAbuse, KeptCode} // added ones last: the others stay as they were
 
 // Happening is one event with what the scorer must not see.
 type Happening struct {
@@ -64,7 +65,7 @@ var begin = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 
 // Generate makes it all, in the order of time. The same Config gives the same.
 func Generate(c Config) []Happening {
-	w := &world{Config: c, r: rand.New(rand.NewPCG(c.Seed, 0x636f756e746572))}
+	w := &world{Config: c, r: rand.New(rand.NewPCG(c.Seed, 0x636f756e746572)), apps: rand.New(rand.NewPCG(c.Seed, 0x61707073))}
 	for i := range c.People {
 		w.lives = append(w.lives, w.person(i))
 	}
@@ -95,6 +96,7 @@ func Generate(c Config) []Happening {
 type world struct {
 	Config
 	r        *rand.Rand
+	apps     *rand.Rand // of which app is used: all else is as it was before there were apps
 	lives    []*life
 	services []*service
 	out      []Happening
@@ -145,7 +147,8 @@ type life struct {
 	officeDays, chats float64
 	busy              float64 // uses on a normal day
 	things            []string
-	away              int // until which day
+	apps              []string // what is used most first
+	away              int      // until which day
 	awayAt            risk.Place
 	awayNet           string
 	signed            map[string]time.Time // when, by device
@@ -206,7 +209,23 @@ func (w *world) person(actor int) *life {
 	for range 6 + w.r.IntN(12) {
 		l.things = append(l.things, fmt.Sprintf("scope-%d", w.r.IntN(400)))
 	}
+	for range 2 + w.apps.IntN(5) {
+		l.apps = append(l.apps, w.anApp())
+	}
 	return l
+}
+
+// anApp is one of the forty that there are, some of which many use.
+func (w *world) anApp() string {
+	return fmt.Sprintf("app-%d", int(40*w.apps.Float64()*w.apps.Float64()))
+}
+
+// oneApp is one of the apps of somebody, or a page of the account itself.
+func (w *world) oneApp(l *life) string {
+	if w.apps.Float64() < 0.1 {
+		return ""
+	}
+	return l.apps[min(len(l.apps)-1, int(math.Abs(w.apps.NormFloat64())*float64(len(l.apps))/2.5))]
 }
 
 // changes are what happens to somebody before a day.
@@ -223,6 +242,9 @@ func (w *world) changes(l *life, day int) {
 	}
 	if w.chance(1.0 / 12) { // something new to do
 		l.things = append(l.things, fmt.Sprintf("scope-%d", w.r.IntN(400)))
+	}
+	if w.apps.Float64() < 1.0/40 { // another app
+		l.apps = append(l.apps, w.anApp())
 	}
 	if w.chance(1.0 / 60) { // another project
 		for range 4 {
@@ -321,6 +343,7 @@ func (w *world) emit(l *life, at time.Time, did risk.Did, d device, inOffice boo
 		h.Network, h.Place = l.vpn, l.vpnPlace
 	}
 	if did == risk.Use {
+		h.App = w.oneApp(l)
 		// What is used most comes first.
 		h.Things = []string{l.things[min(len(l.things)-1, int(math.Abs(w.r.NormFloat64())*float64(len(l.things))/2.5))]}
 		since := at.Sub(l.signed[d.id])

@@ -21,7 +21,7 @@ func TestGenerate(t *testing.T) {
 		if i > 0 && h.At.Before(all[i-1].At) {
 			t.Fatalf("event %d is before the one before it", i)
 		}
-		if h.Network == "" || h.Actor < 0 || h.Actor >= c.People+c.Services || (h.Attack == "") != (h.Case == 0) {
+		if (h.Network == "") != (h.Attack == population.KeptCode && h.TokenAge == 0) || h.Actor < 0 || h.Actor >= c.People+c.Services || (h.Attack == "") != (h.Case == 0) {
 			t.Fatalf("%+v", h)
 		}
 		if h.Attack != "" {
