@@ -8,11 +8,8 @@ import (
 	"time"
 )
 
-// form is the first byte of what MarshalBinary writes; the one before had no prompts and no probing.
-const (
-	form       = 2
-	formBefore = 1
-)
+// form is the first byte of what MarshalBinary writes.
+const form = 3
 
 var errHistory = errors.New("not a history of this form")
 
@@ -22,8 +19,12 @@ func (h *History) MarshalBinary() ([]byte, error) {
 	b = append(b, form)
 	b = putTime(b, h.began, h.faded, h.whereAt, h.counted)
 	b = putFloat(b, h.events, h.usual, h.spread)
-	for _, w := range []window{h.hour, h.novel, h.failed, {}} { // the last held what prompts hold now
+	for _, w := range []window{h.hour, h.novel} {
 		b = putTime(putFloat(b, w.n), w.at)
+	}
+	b = append(b, byte(len(h.failed)))
+	for _, f := range h.failed {
+		b = putTime(putFloat(binary.BigEndian.AppendUint64(b, f.network), f.n), f.at)
 	}
 	for i := range h.hours {
 		b = putFloat(b, h.hours[i][:]...)
@@ -56,15 +57,15 @@ func (h *History) UnmarshalBinary(b []byte) error {
 		return nil
 	}
 	r := reader{b: b}
-	was := r.byte()
-	if was != form && was != formBefore {
+	if r.byte() != form {
 		return errHistory
 	}
 	var n History
 	n.began, n.faded, n.whereAt, n.counted = r.time(), r.time(), r.time(), r.time()
 	n.events, n.usual, n.spread = r.float(), r.float(), r.float()
-	for _, w := range []*window{&n.hour, &n.novel, &n.failed, {}} {
-		w.n, w.at = r.float(), r.time()
+	n.hour, n.novel = r.window(), r.window()
+	if !n.readFailed(&r) {
+		return errHistory
 	}
 	for i := range n.hours {
 		for j := range n.hours[i] {
@@ -87,7 +88,7 @@ func (h *History) UnmarshalBinary(b []byte) error {
 		}
 		n.sights = append(n.sights, s)
 	}
-	if was == form && !n.readPrompts(&r) {
+	if !n.readPrompts(&r) {
 		return errHistory
 	}
 	if r.short || len(r.b) != 0 || !finite(n.where.Latitude) || !finite(n.where.Longitude) {
@@ -95,6 +96,18 @@ func (h *History) UnmarshalBinary(b []byte) error {
 	}
 	*h = n
 	return nil
+}
+
+// readFailed reads the failures; ok is false of what MarshalBinary never writes.
+func (h *History) readFailed(r *reader) (ok bool) {
+	count := int(r.byte())
+	if count > maxFailing {
+		return false
+	}
+	for range count {
+		h.failed = append(h.failed, failing{r.uint64(), r.window()})
+	}
+	return !r.short
 }
 
 // readPrompts reads the prompts, and when it probed; ok is false of what MarshalBinary never writes.
@@ -159,6 +172,8 @@ func (r *reader) time() time.Time {
 	}
 	return time.Unix(int64(s), 0).UTC()
 }
+
+func (r *reader) window() window { return window{r.float(), r.time()} }
 
 // float reads a count: what is none makes the reading fail.
 func (r *reader) float() float32 {

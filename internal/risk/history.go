@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+	"net/netip"
 	"time"
 )
 
@@ -15,12 +16,15 @@ const (
 	country
 	device
 	thing
+	app
+	program // on a device
+	region  // of addresses
 	kinds
 )
 
 // How many of each kind are remembered of one actor; of more, those that were not
 // seen for longest are forgotten.
-var room = [kinds]int{network: 48, country: 8, device: 12, thing: 96}
+var room = [kinds]int{network: 48, country: 8, device: 12, thing: 96, app: 12, program: 12, region: 8}
 
 // sight is something that an actor was seen with.
 type sight struct {
@@ -44,7 +48,7 @@ type History struct {
 	usual   float32 // how much is done in an hour in which anything is, in the mean
 	spread  float32 // … and the mean of its square
 	counted time.Time
-	failed  window
+	failed  []failing // by network
 	prompts []prompt
 	probed  time.Time // when too much of it was refused
 }
@@ -54,6 +58,15 @@ type window struct {
 	n  float32
 	at time.Time
 }
+
+// failing is how often the actor failed from one network.
+type failing struct {
+	network uint64 // a hash
+	window
+}
+
+// maxFailing is from how many networks failures are remembered of one actor.
+const maxFailing = 8
 
 // span is how long a window is.
 const span = time.Hour
@@ -75,9 +88,17 @@ func (w *window) add(n float32, at time.Time) {
 	}
 }
 
+// most is the fuller of two windows of the same.
+func (w *window) most(o window) {
+	if o.now(w.at) > w.n {
+		*w = o
+	}
+}
+
 // hash names something without saying it.
 func hash(k kind, s string) uint64 {
-	h := sha256.Sum256(append([]byte{byte(k)}, s...))
+	var room [64]byte
+	h := sha256.Sum256(append(append(room[:0], byte(k)), s...))
 	return binary.BigEndian.Uint64(h[:])
 }
 
@@ -110,6 +131,22 @@ func (h *History) any(k kind) bool {
 	return false
 }
 
+// elsewhere is how long ago the actor was last seen on another network than that of an
+// event; ok is false if it never was.
+func (h *History) elsewhere(e Event) (ago time.Duration, ok bool) {
+	key := hash(network, e.Network)
+	for i := range h.sights {
+		s := &h.sights[i]
+		if s.kind != network || s.key == key {
+			continue
+		}
+		if since := e.At.Sub(s.last); !ok || since < ago {
+			ago, ok = max(0, since), true
+		}
+	}
+	return ago, ok
+}
+
 func (h *History) see(k kind, s string, at, known time.Time) {
 	if s == "" {
 		return
@@ -128,7 +165,7 @@ const trial = 24 * time.Hour
 func (h *History) Learn(e Event, proved bool) {
 	at := e.At.Truncate(time.Second)
 	if e.Did == Failure {
-		h.failed.add(1, at)
+		h.fails(failing{hash(network, e.Network), window{1, at}})
 		return
 	}
 	if h.began.IsZero() {
@@ -146,8 +183,11 @@ func (h *History) Learn(e Event, proved bool) {
 		h.see(thing, x, at, at)
 	}
 	h.see(network, e.Network, at, known)
+	h.see(region, regionOf(e.Network), at, known)
 	h.see(country, e.Place.Country, at, known)
 	h.see(device, e.Device, at, known)
+	h.see(app, e.App, at, known)
+	h.see(program, e.program(), at, known)
 	if e.Place != (Place{}) && !at.Before(h.whereAt) {
 		h.where, h.whereAt = e.Place, at
 	}
@@ -158,8 +198,13 @@ func (h *History) Learn(e Event, proved bool) {
 
 // News reports whether Learn would remember something that was never seen before.
 func (h *History) News(e Event) bool {
-	if h.events < 1 || e.Network != "" && h.find(network, e.Network) < 0 || e.Device != "" && h.find(device, e.Device) < 0 {
+	if h.events < 1 {
 		return true
+	}
+	for k, x := range [kinds]string{network: e.Network, device: e.Device, app: e.App, program: e.program()} {
+		if x != "" && h.find(kind(k), x) < 0 {
+			return true
+		}
 	}
 	for _, x := range e.Things {
 		if h.find(thing, x) < 0 {
@@ -169,6 +214,65 @@ func (h *History) News(e Event) bool {
 	return false
 }
 
+// regionOf is what is near a network among addresses: its /16, of IPv6 its /32. One
+// provider's are often within one.
+func regionOf(net string) string {
+	p, err := netip.ParsePrefix(net)
+	if err != nil {
+		return ""
+	}
+	bits := 16
+	if p.Addr().Is6() {
+		bits = 32
+	}
+	near, err := p.Addr().Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return near.String()
+}
+
+// program names the kind of program on a device, "" if either is not known.
+func (e *Event) program() string {
+	if e.Device == "" || e.Agent == "" {
+		return ""
+	}
+	return e.Device + " " + e.Agent
+}
+
+// fails adds failures from one network. Of too many networks, the one with the
+// fewest is forgotten: who fails from many others does not wash off those of one.
+func (h *History) fails(f failing) {
+	fewest := -1
+	for i := range h.failed {
+		mine := &h.failed[i]
+		if mine.network == f.network {
+			mine.add(f.n, f.at)
+			return
+		}
+		if fewest < 0 || mine.now(f.at) < h.failed[fewest].now(f.at) {
+			fewest = i
+		}
+	}
+	if len(h.failed) < maxFailing {
+		h.failed = append(h.failed, f)
+		return
+	}
+	h.failed[fewest] = f
+}
+
+// failures counts the failures of the last hour from the network of an event. From
+// where else somebody fails in the actor's name does not count against it.
+func (h *History) failures(e Event) float32 {
+	key := hash(network, e.Network)
+	for i := range h.failed {
+		if h.failed[i].network == key {
+			return h.failed[i].now(e.At)
+		}
+	}
+	return 0
+}
+
 // Merge adds what another history of the same actor knows, which another process
 // kept. What both know is not counted twice.
 func (h *History) Merge(o *History) {
@@ -176,7 +280,10 @@ func (h *History) Merge(o *History) {
 	for _, p := range o.prompts {
 		h.asks(p)
 	}
-	if o.began.IsZero() && o.failed.n == 0 {
+	for _, f := range o.failed {
+		h.failedToo(f)
+	}
+	if o.began.IsZero() {
 		return
 	}
 	if h.began.IsZero() || !o.began.IsZero() && o.began.Before(h.began) {
@@ -197,14 +304,23 @@ func (h *History) Merge(o *History) {
 	if h.whereAt.Before(o.whereAt) {
 		h.where, h.whereAt = o.where, o.whereAt
 	}
-	for _, w := range []struct{ mine, other *window }{{&h.hour, &o.hour}, {&h.novel, &o.novel}, {&h.failed, &o.failed}} {
-		if w.other.now(w.mine.at) > w.mine.n {
-			*w.mine = *w.other
-		}
+	for _, w := range []struct{ mine, other *window }{{&h.hour, &o.hour}, {&h.novel, &o.novel}} {
+		w.mine.most(*w.other)
 	}
 	if h.counted.Before(o.counted) {
 		h.usual, h.spread, h.counted = o.usual, o.spread, o.counted
 	}
+}
+
+// failedToo adds failures that another process counted, which this one may have, too.
+func (h *History) failedToo(f failing) {
+	for i := range h.failed {
+		if h.failed[i].network == f.network {
+			h.failed[i].most(f.window)
+			return
+		}
+	}
+	h.fails(f)
 }
 
 // join adds a sight. Of too many of its kind, those that were not seen for longest

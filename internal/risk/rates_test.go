@@ -180,9 +180,9 @@ func (r *rates) String() string {
 // looked at while the points were chosen (those were 1 to 3). It aims at 95 % of
 // the takeovers and extra prompts on no more than 1 % of normal days.
 func TestRates(t *testing.T) {
-	seeds, c := []uint64{9001}, population.Config{People: 120, Services: 20, Days: 50, Takeovers: 12}
+	seeds, c := []uint64{9101}, population.Config{People: 120, Services: 20, Days: 50, Takeovers: 12}
 	if os.Getenv("COUNTERSIGN_TRUST") != "" {
-		seeds, c = []uint64{9001, 9002, 9003, 9004, 9005}, population.Config{People: 400, Services: 60, Days: 90, Takeovers: 60}
+		seeds, c = []uint64{9101, 9102, 9103, 9104, 9105}, population.Config{People: 400, Services: 60, Days: 90, Takeovers: 60}
 	}
 	for _, places := range []bool{true, false} {
 		sum := rates{cases: map[population.Attack]int{}, caught: map[population.Attack]int{}, terms: map[risk.Signal]int{}}

@@ -67,6 +67,50 @@ func TestSignals(t *testing.T) {
 		{"with nothing that is known", func(_ *risk.History, e *risk.Event) {
 			e.Network, e.Place, e.Device, e.At = "192.0.2.0/24", saigon, "", e.At.AddDate(0, 0, -3).Add(6*time.Hour)
 		}, 0, nil, "new_device+45 new_network+15 new_country+25 impossible_travel+30", risk.Extreme},
+		{"without places, while it is in use elsewhere", func(h *risk.History, e *risk.Event) {
+			h.Learn(*e, false)
+			e.Network, e.Place, e.Device, e.At = "192.0.2.0/24", risk.Place{}, "", e.At.Add(3*time.Minute)
+		}, 0, nil, "new_device+45 new_network+15 impossible_travel+30", risk.Extreme},
+		{"… with a token, which shows no device", func(h *risk.History, e *risk.Event) {
+			h.Learn(*e, false)
+			e.Network, e.Place, e.Device, e.NoDevice, e.At = "192.0.2.0/24", risk.Place{}, "", true, e.At.Add(3*time.Minute)
+		}, 0, nil, "new_network+15 impossible_travel+30", risk.Medium},
+		{"… on the device that is known", func(h *risk.History, e *risk.Event) {
+			h.Learn(*e, false)
+			e.Network, e.Place, e.At = "192.0.2.0/24", risk.Place{}, e.At.Add(3*time.Minute)
+		}, 0, nil, "new_network+15", risk.Low},
+		{"… nearby among addresses", func(h *risk.History, e *risk.Event) {
+			h.Learn(*e, false)
+			e.Network, e.Place, e.Device, e.NoDevice, e.At = "203.0.9.0/24", risk.Place{}, "", true, e.At.Add(3*time.Minute)
+		}, 0, nil, "new_network+15", risk.Low},
+		{"… half an hour later", func(h *risk.History, e *risk.Event) {
+			h.Learn(*e, false)
+			e.Network, e.Place, e.Device, e.NoDevice, e.At = "192.0.2.0/24", risk.Place{}, "", true, e.At.Add(30*time.Minute)
+		}, 0, nil, "new_network+15", risk.Low},
+		{"an app that is new", func(h *risk.History, e *risk.Event) {
+			e.App = "mail"
+			h.Learn(*e, true)
+			e.App = "editor"
+		}, 0, nil, "new_tool+15", risk.Low},
+		{"… that was used", func(h *risk.History, e *risk.Event) {
+			e.App = "mail"
+			h.Learn(*e, true)
+		}, 0, nil, "", risk.Low},
+		{"the first app that is noticed", func(_ *risk.History, e *risk.Event) { e.App = "mail" }, 0, nil, "", risk.Low},
+		{"another browser with the device's cookie", func(h *risk.History, e *risk.Event) {
+			e.Agent = "Firefox on Linux"
+			h.Learn(*e, true)
+			e.Agent = "Chrome on Windows"
+		}, 0, nil, "new_tool+15", risk.Low},
+		{"… which is the usual one", func(h *risk.History, e *risk.Event) {
+			e.Agent = "Firefox on Linux"
+			h.Learn(*e, true)
+		}, 0, nil, "", risk.Low},
+		{"… of a device that is new", func(h *risk.History, e *risk.Event) {
+			e.Agent = "Firefox on Linux"
+			h.Learn(*e, true)
+			e.Device, e.Agent = "other", "Chrome on Windows"
+		}, 0, nil, "new_device+45", risk.Medium},
 		{"at night", func(_ *risk.History, e *risk.Event) { e.At = e.At.Add(16 * time.Hour) }, 0, nil, "unusual_hour+15", risk.Low},
 		{"something new", func(_ *risk.History, e *risk.Event) { e.Things = []string{"keys:rotate"} }, 0, nil, "first_use+5", risk.Low},
 		{"much that is new", func(_ *risk.History, e *risk.Event) {
@@ -83,6 +127,23 @@ func TestSignals(t *testing.T) {
 			for range 12 {
 				f := *e
 				f.Did = risk.Failure
+				h.Learn(f, false)
+			}
+		}, 0, nil, "failures+20", risk.Low},
+		{"… from elsewhere, by whoever", func(h *risk.History, e *risk.Event) {
+			for i := range 100 {
+				f := *e
+				f.Did, f.Network = risk.Failure, fmt.Sprintf("192.0.%d.0/24", i%10)
+				h.Learn(f, false)
+			}
+		}, 0, nil, "", risk.Low},
+		{"… from here, which failures from elsewhere do not wash off", func(h *risk.History, e *risk.Event) {
+			for i := range 100 {
+				f := *e
+				f.Did = risk.Failure
+				if i >= 12 {
+					f.Network = fmt.Sprintf("192.0.%d.0/24", i)
+				}
 				h.Learn(f, false)
 			}
 		}, 0, nil, "failures+20", risk.Low},
@@ -126,6 +187,27 @@ func TestSignals(t *testing.T) {
 				t.Errorf("the terms are %d, the score is %d", sum, a.Score)
 			}
 		})
+	}
+}
+
+// TestStrangersRefuseNoService: whoever sends wrong secrets of a service, and of others,
+// from a network that it moves to does not have it refused.
+func TestStrangersRefuseNoService(t *testing.T) {
+	h := &risk.History{}
+	e := risk.Event{Did: risk.SignIn, Network: "203.0.113.0/24", Things: []string{"notes:read"}, NoDevice: true}
+	for hour := range 24 * 21 {
+		e.At = monday.Add(time.Duration(hour) * time.Hour)
+		h.Learn(e, false)
+	}
+	e.Network, e.At = "192.0.2.0/24", e.At.Add(time.Minute)
+	for range 40 {
+		f := e
+		f.Did = risk.Failure
+		h.Learn(f, false)
+	}
+	a := risk.Default().Score(h, e, 16, nil)
+	if got, want := names(a), "new_network+40 failures+20 network_attacks+20"; got != want || a.Band == risk.Extreme {
+		t.Errorf("%s: %q, want %q", a.Band, got, want)
 	}
 }
 
@@ -188,6 +270,34 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestHistoryIsBounded: whatever an actor does, its history is at most 4 KiB, and read
+// as it was written.
+func TestHistoryIsBounded(t *testing.T) {
+	var h risk.History
+	at := monday
+	for i := range 1000 {
+		at = at.Add(time.Hour)
+		x := fmt.Sprint(i)
+		h.Learn(risk.Event{
+			At: at, Network: fmt.Sprintf("10.%d.%d.0/24", i%250, i/250), Place: risk.Place{Country: x[:1] + "X", Latitude: 1, Longitude: float64(i % 90)},
+			Device: x, Agent: x, App: x, Things: []string{x},
+		}, true)
+		h.Learn(risk.Event{At: at, Did: risk.Failure, Network: x}, false)
+		h.Asked(x, at, at.Add(promptLife), risk.High)
+	}
+	b, err := h.MarshalBinary()
+	if err != nil || len(b) > 4<<10 || len(b) < 3<<10 {
+		t.Errorf("%d bytes %v", len(b), err)
+	}
+	var again risk.History
+	if err := again.UnmarshalBinary(b); err != nil {
+		t.Fatal(err)
+	}
+	if c, _ := again.MarshalBinary(); !bytes.Equal(b, c) {
+		t.Error("read differently than it was written")
+	}
+}
+
 // TestMerge shows that two processes which learn apart end up with all of it, and
 // that what both know is not counted twice.
 func TestMerge(t *testing.T) {
@@ -203,7 +313,7 @@ func TestMerge(t *testing.T) {
 	a.Learn(here, true)
 	b.Learn(there, true)
 	for range 30 {
-		miss := e
+		miss := here
 		miss.Did = risk.Failure
 		b.Learn(miss, false)
 	}
@@ -231,7 +341,7 @@ func FuzzHistory(f *testing.F) {
 	b, _ := h.MarshalBinary()
 	f.Add(b)
 	f.Add([]byte{})
-	f.Add([]byte{2})
+	f.Add([]byte{3})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var h risk.History
 		if err := h.UnmarshalBinary(b); err != nil {
@@ -246,7 +356,7 @@ func FuzzHistory(f *testing.F) {
 		if _, err := h.MarshalBinary(); err != nil {
 			t.Error(err)
 		}
-		if len(b) > 0 && b[0] != 1 { // what was kept in the form before is written in this one
+		if len(b) > 0 {
 			again, _ := func() ([]byte, error) { var h risk.History; _ = h.UnmarshalBinary(b); return h.MarshalBinary() }()
 			if !bytes.Equal(again, b) {
 				t.Error("written differently than read")

@@ -17,9 +17,10 @@ const (
 	NewCountry       Signal = "new_country"
 	ImpossibleTravel Signal = "impossible_travel"
 	UnusualHour      Signal = "unusual_hour"
-	FirstUse         Signal = "first_use" // of a scope, resource or tool
+	FirstUse         Signal = "first_use" // of an action, a scope or a resource
+	NewTool          Signal = "new_tool"  // an app, or a program on a device of the actor's
 	UnusualVolume    Signal = "unusual_volume"
-	Failures         Signal = "failures"        // of this actor, lately
+	Failures         Signal = "failures"        // of this actor, lately, from here
 	NetworkAttacks   Signal = "network_attacks" // several actors failed from this network: stuffing, spraying
 	Prompts          Signal = "prompts"         // that nobody answered
 	Probing          Signal = "probing"         // much was tried that is refused
@@ -90,11 +91,14 @@ type Settings struct {
 func Default() Settings {
 	return Settings{
 		Points: map[Signal]int{
-			NewDevice: 45, NewNetwork: 15, NewCountry: 25, ImpossibleTravel: 30, UnusualHour: 15, FirstUse: 40, UnusualVolume: 30,
+			NewDevice: 45, NewNetwork: 15, NewCountry: 25, ImpossibleTravel: 30, UnusualHour: 15, FirstUse: 40, NewTool: 15, UnusualVolume: 30,
 			Failures: 20, NetworkAttacks: 45, Prompts: 50, Probing: 45, OldToken: 5, TrustedNetwork: -20, ManagedDevice: -10, Reported: 60,
 		},
-		Machine: map[Signal]int{NewNetwork: 40, NewCountry: 40, FirstUse: 60, UnusualVolume: 40, ImpossibleTravel: 0, TrustedNetwork: 0},
-		Medium:  35, High: 60, Extreme: 85,
+		// What strangers do in a network that is new for a service refuses it not by itself.
+		Machine: map[Signal]int{
+			NewNetwork: 40, NewCountry: 40, FirstUse: 60, UnusualVolume: 40, NetworkAttacks: 20, ImpossibleTravel: 0, NewTool: 0, TrustedNetwork: 0,
+		},
+		Medium: 35, High: 60, Extreme: 85,
 	}
 }
 
@@ -176,13 +180,37 @@ func (c *scoring) place(h *History, e Event, known float64) {
 		return
 	}
 	c.add(NewNetwork, known, "The network %s is new for this account.", e.Network)
+	c.travel(h, e, known)
+}
+
+// travel is how it came to a network that is new. Where places are not known, networks
+// stand for them: nobody who shows no device of theirs is on two at once.
+func (c *scoring) travel(h *History, e Event, known float64) {
 	if e.Place.Country != "" && h.any(country) && !h.knows(country, e.Place.Country, e.At) {
 		c.add(NewCountry, known, "The country %s is new for this account.", e.Place.Country)
 	}
 	d := distance(h.where, e.Place)
 	if hours := e.At.Sub(h.whereAt).Hours(); d > 500 && d/max(hours, 0.1) > 900 {
 		c.add(ImpossibleTravel, known, "Nobody gets there so fast: %.0f km in %s since the last use.", d, e.At.Sub(h.whereAt).Round(time.Minute))
+		return
 	}
+	if h.knows(device, e.Device, e.At) || h.knows(region, regionOf(e.Network), e.At) || e.Place != (Place{}) && h.where != (Place{}) {
+		return
+	}
+	if ago, ok := h.elsewhere(e); ok && ago < atOnce {
+		c.add(ImpossibleTravel, known, "It was in use on another network %s before.", words(ago))
+	}
+}
+
+// atOnce is within what time uses on two networks are at the same time.
+const atOnce = 15 * time.Minute
+
+// words say how long something was ago.
+func words(ago time.Duration) string {
+	if n := int(ago.Minutes()); n > 1 {
+		return fmt.Sprintf("%d minutes", n)
+	}
+	return "a minute"
 }
 
 // habits are when it is, what it touches and how much.
@@ -206,8 +234,20 @@ func (c *scoring) habits(h *History, e Event, known float64) {
 	if sigma := spread(h); n > 20 && n > usual+4*sigma {
 		c.add(UnusualVolume, known*min(1, (n-usual-4*sigma)/(2*(usual+sigma)+10)), "%.0f uses in the last hour; %.0f are usual.", n, usual)
 	}
+	c.tools(h, e, known)
 	if e.TokenAge > 8*time.Hour && c.out.Score > 0 {
 		c.add(OldToken, 1, "The credential is %s old.", e.TokenAge.Round(time.Minute))
+	}
+}
+
+// tools are the app, and the program that shows a device: a device's cookie does not
+// move to another kind of browser.
+func (c *scoring) tools(h *History, e Event, known float64) {
+	if e.App != "" && h.any(app) && !h.knows(app, e.App, e.At) {
+		c.add(NewTool, known, "This app was never used by this account before.")
+	}
+	if x := e.program(); x != "" && h.any(program) && h.knows(device, e.Device, e.At) && !h.knows(program, x, e.At) {
+		c.add(NewTool, known, "This device was never used with %s before.", e.Agent)
 	}
 }
 
@@ -221,8 +261,8 @@ func several(machine bool) float64 {
 
 // pressure is what goes on around it. It needs no history.
 func (c *scoring) pressure(h *History, e Event, failing int) {
-	if n := h.failed.now(e.At); n >= 4 {
-		c.add(Failures, float64(n)/12, "%.0f proofs of this account were wrong in the last hour.", n)
+	if n := h.failures(e); n >= 4 {
+		c.add(Failures, float64(n)/12, "%.0f proofs of this account were wrong in the last hour, from the same network.", n)
 	}
 	if n := h.ignored(e.At, e.Transaction); n >= 2 {
 		c.add(Prompts, float64(n)/5, "%.0f prompts in the last hour that nobody answered, or with a no.", n)

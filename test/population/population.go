@@ -8,7 +8,8 @@
 // carrier's many prefixes, a role with things they touch more or less often, and
 // hours. They travel, move house, get a new device, clear their cookies, change
 // projects, work a night before a deadline, mistype and forget. They use a few of the
-// apps there are, and now and then one more. A service has its networks, its hours are all hours, and it is deployed anew now and then.
+// apps there are, and now and then one more; some ask for themselves. A service has
+// its networks, its hours are all hours, and it is deployed anew now and then.
 package population
 
 import (
@@ -358,6 +359,9 @@ func (w *world) emit(l *life, at time.Time, did risk.Did, d device, inOffice boo
 		} else {
 			h.TokenAge = since
 		}
+		if !fresh && w.apps.Float64() < byItself(d) {
+			h.Device, h.Managed, h.NoDevice = "", false, true
+		}
 		if !fresh && w.chance(0.001) {
 			ask := h
 			ask.Prompt, ask.Things, ask.At = true, nil, at.Add(time.Minute)
@@ -365,6 +369,15 @@ func (w *world) emit(l *life, at time.Time, did risk.Did, d device, inOffice boo
 		}
 	}
 	w.out = append(w.out, h)
+}
+
+// byItself is how much of what is used on a device an app on it asks for itself, with
+// its tokens, where nothing shows the device.
+func byItself(d device) float64 {
+	if d.phone {
+		return 0.4
+	}
+	return 0.2
 }
 
 // poisson is a number around a mean.
