@@ -51,8 +51,10 @@ type Doer struct {
 	// Checkpoint waits until a record is under a signed checkpoint; acts of
 	// critical kinds are answered only then (mechanisms E9). nil: not waited for.
 	Checkpoint func(ctx context.Context, recordID string) error
-	Risk       Scorer  // nil: no risk is scored
-	Reviews    Reviews // nil: nobody looks at what was refused
+	Risk       Scorer // nil: no risk is scored
+	// Wrong counts a proof that was wrong; nil: nobody counts.
+	Wrong   func(Way)
+	Reviews Reviews // nil: nobody looks at what was refused
 	// Zone names the operator's zone that a network is in, "" if it is in none; nil: there
 	// are none.
 	Zone func(netip.Prefix) string

@@ -22,6 +22,8 @@ type Origin struct {
 	Device  string   // id of the device that was shown, "" if none was
 	New     bool     // … which the act itself gives out
 	Managed bool     // … which is the operator's; Do fills it in
+	Agent   string   // the kind of program that shows it, "" if nothing tells
+	App     string   // the client that acts, by id; Do fills it in
 	Things  []string // what it touches beside the act's action and scopes
 	// Known says that it was learned already, as a part of the same use: it is scored, and
 	// teaches nothing more.
@@ -71,7 +73,8 @@ type Scorer interface {
 	// Learn remembers an act that was carried out; proved says that a person proved
 	// themselves for it.
 	Learn(actor string, o Origin, at time.Time, proved bool)
-	// Miss remembers a wrong proof. actor is "" if it is nobody's.
+	// Miss remembers a wrong proof, of a person, a service or an app by id; "" if it is
+	// nobody's. It MUST neither read nor write the store: strangers cause it.
 	Miss(actor, network string, at time.Time)
 	// Asked and Answered remember what became of prompts. Said twice they change
 	// nothing more.
@@ -112,6 +115,7 @@ func origin(in *Intent, f *Facts) Origin {
 	for _, n := range through(in, f) {
 		o.Through = append(o.Through, n.ID)
 	}
+	o.App = in.Refs.Client
 	o.Transaction = Transaction(in.For, in.Refs.Session, in.From.Device)
 	for _, s := range in.Refs.Scopes {
 		o.Things = append(o.Things, in.Refs.Resource+" "+s)

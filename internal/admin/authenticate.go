@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -92,6 +93,8 @@ func badToken(detail string, cause error) *problem.Error {
 var (
 	errNoToken = problem.New(problem.Unauthenticated, codeNoToken, "This needs an access token.").WithHint("countersign login")
 	errBearer  = badToken("This API takes DPoP-bound access tokens only (RFC 9449).", nil)
+	// errAnotherKey is for a proof that is right, of a key that is not the token's.
+	errAnotherKey = badToken("The access token is bound to another key.", nil)
 )
 
 // Authenticate establishes who sent a request: an access token of ours for this
@@ -109,11 +112,17 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
+	network := grant.NetworkOf(a.ClientAddr(r))
 	proof, err := a.proved(r, text, claims, now)
+	if problem.From(err) == errAnotherKey {
+		if c, err := a.live(r.Context(), claims, network); err == nil {
+			a.Do.Missed(act.Wrong{Way: act.WayToken, Whose: cmp.Or(c.Person.ID, c.Service.ID)}, network, now)
+		}
+	}
 	if err != nil {
 		return Caller{}, err
 	}
-	c, err := a.live(r.Context(), claims, grant.NetworkOf(a.ClientAddr(r)))
+	c, err := a.live(r.Context(), claims, network)
 	c.proof = proof
 	return c, err
 }
@@ -202,7 +211,7 @@ func (a *API) proved(r *http.Request, text string, c *jose.AccessTokenClaims, no
 		return mark, bad.Because(err)
 	}
 	if p.JKT != c.Confirmation.JKT {
-		return mark, badToken("The access token is bound to another key.", nil)
+		return mark, errAnotherKey
 	}
 	fresh, full := a.seen.add(sha256.Sum256([]byte(p.JKT+"\x00"+p.JTI)), now)
 	switch {

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -262,5 +263,38 @@ func judged(l *login, action string) act.Intent {
 	return act.Intent{
 		Action: policy.Action(action), Refs: act.Refs{Kind: policy.KindPerson, Actor: l.person.ID, Grant: l.grant.ID, Client: l.r.cli.ID, Under: []string{l.grant.ID}},
 		From: act.Origin{Asked: true, Network: grant.NetworkOf(netip.MustParseAddr(atHome))},
+	}
+}
+
+// TestAnothersToken: who shows a live token with a proof of another key is remembered, of
+// whose token it is; where there is no proof that is right nobody is.
+func TestAnothersToken(t *testing.T) {
+	r := newRig(t)
+	r.scored()
+	dana := r.person("dana", r.admins.ID)
+	l := r.login(dana, everything)
+	var ways []act.Way
+	r.do.Wrong = func(w act.Way) { ways = append(ways, w) }
+	r.move(abroad)
+	says := func() (out []risk.Term) {
+		t.Helper()
+		a, err := r.do.Risk.Score(t.Context(), dana.ID, act.Origin{Asked: true, Network: grant.NetworkOf(netip.MustParseAddr(abroad))}, r.time())
+		r.ok(err)
+		return a.Terms
+	}
+	r.want(l.do("GET", "/v1/people", nil), 200, "")
+	r.want(l.do("GET", "/v1/people", nil, func(q *http.Request) { q.Header.Del("DPoP") }), 401, "")
+	if ways != nil || says() != nil {
+		t.Errorf("%v %v", ways, says())
+	}
+	l.token = l.mint(everything, func(c *jose.AccessTokenClaims) { c.Confirmation.JKT = strings.Repeat("A", 43) })
+	for i := range 4 {
+		r.want(l.do("GET", "/v1/people", nil), 401, "invalid_token")
+		if len(ways) != i+1 || ways[i] != act.WayToken {
+			t.Errorf("%v", ways)
+		}
+	}
+	if a := says(); len(a) != 1 || a[0].Signal != risk.Failures {
+		t.Errorf("%+v", a)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/assurance"
 	"github.com/countersign-dev/countersign/internal/client"
 	"github.com/countersign-dev/countersign/internal/jose"
@@ -62,7 +63,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 	if err != nil {
 		if problem.Refusal(err) {
 			burn(p.secret)
-			return nil, errClient.Because(err)
+			return nil, p.wrong(client.Client{}, errClient.Because(err))
 		}
 		return nil, err
 	}
@@ -71,12 +72,31 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 		return nil, err
 	}
 	if err := s.credentials(ctx, out, p); err != nil {
-		return nil, err
+		return nil, p.wrong(out.Client, err)
 	}
 	if !c.Node.Live() {
 		return nil, errClient
 	}
 	return out, nil
+}
+
+// wrong says of a refusal that what was presented was a wrong proof of a client, the zero
+// one if there is none of that name. Where nothing was, none was wrong.
+func (p presented) wrong(c client.Client, err error) error {
+	w := act.Wrong{Whose: actorOf(c), Cause: err}
+	switch {
+	case !problem.Refusal(err):
+		return err
+	case p.secret != "":
+		w.Way = act.WaySecret
+	case p.assertion != "":
+		w.Way = act.WayAssertion
+	case len(p.certs) > 0 && (c.AuthMethod == client.AuthTLS || c.AuthMethod == client.AuthSelfSignedTLS):
+		w.Way = act.WayCertificate
+	default:
+		return err
+	}
+	return errClient.Because(w)
 }
 
 // current reads a client anew, for endpoints whose answer no commit guards.

@@ -44,7 +44,7 @@ type backchannelAnswer struct {
 func (s *Server) backchannel(w http.ResponseWriter, r *http.Request) error {
 	out, err := s.startBackchannel(w, r)
 	if err != nil {
-		s.refusedQuietly(policy.CIBAStart, err)
+		s.refusedQuietly(r, policy.CIBAStart, err)
 		return renderError(w, r, err)
 	}
 	return web.JSON(w, http.StatusOK, out)

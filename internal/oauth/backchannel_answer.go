@@ -148,7 +148,7 @@ func (s *Server) AnswerRequest(w http.ResponseWriter, r *http.Request, ses sessi
 	}
 	key := v.Key
 	if a.in.Backchannel.Number != "" {
-		if err := s.match(ctx, a, ses, v, typed); err != nil {
+		if err := s.match(r, a, ses, v, typed); err != nil {
 			return p, err
 		}
 	}
@@ -178,8 +178,8 @@ func aboutRequests(keys ...once.Key) []audit.Part {
 
 // match compares the number that was typed with the one that the client was told. It
 // is paid for before it is looked at; whoever has used up all tries has said no.
-func (s *Server) match(ctx context.Context, a *authRequest, ses session.Session, v once.Value, typed string) error {
-	key := v.Key
+func (s *Server) match(r *http.Request, a *authRequest, ses session.Session, v once.Value, typed string) error {
+	ctx, key := r.Context(), v.Key
 	_, err := s.Do.Do(ctx, act.Intent{
 		Action: policy.CodeMissed, Kind: audit.CIBATried, Refs: act.Refs{Kind: policy.KindSystem},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
@@ -194,10 +194,13 @@ func (s *Server) match(ctx context.Context, a *authRequest, ses session.Session,
 		return err
 	}
 	left := factor.NumberTries - v.Misses - 1
-	switch {
-	case err == nil && hmac.Equal([]byte(grant.ReadNumber(typed)), []byte(a.in.Backchannel.Number)):
-		return nil
-	case err == nil && left > 0:
+	if err == nil {
+		if hmac.Equal([]byte(grant.ReadNumber(typed)), []byte(a.in.Backchannel.Number)) {
+			return nil
+		}
+		s.Do.Missed(act.Wrong{Way: act.WayNumber, Whose: ses.Person}, s.networkOf(r), s.now())
+	}
+	if err == nil && left > 0 {
 		return problem.New(problem.Invalid, "number_wrong", "That is not the number that the app shows.").WithHint(fmt.Sprintf("Tries left: %d.", left))
 	}
 	if err := s.deny(ctx, a.answering(), ses, key, act.Intent{

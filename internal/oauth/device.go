@@ -44,7 +44,7 @@ type deviceAnswer struct {
 func (s *Server) deviceAuthorization(w http.ResponseWriter, r *http.Request) error {
 	out, err := s.startDevice(w, r)
 	if err != nil {
-		s.refusedQuietly(policy.DeviceStart, err)
+		s.refusedQuietly(r, policy.DeviceStart, err)
 		return renderError(w, r, err)
 	}
 	return web.JSON(w, http.StatusOK, out)

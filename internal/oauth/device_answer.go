@@ -44,6 +44,9 @@ func (s *Server) OpenDevice(w http.ResponseWriter, r *http.Request, ses session.
 	}
 	spend := once.Spend{Purpose: once.UserCode, Key: once.KeyOf(once.UserCode, code)}
 	v, err := s.State.OnceValue(ctx, once.UserCode, spend.Key)
+	if isGone(err) {
+		s.Do.Missed(act.Wrong{Way: act.WayUserCode, Whose: ses.Person}, s.networkOf(r), s.now())
+	}
 	if err != nil {
 		return "", oneOf(err, errUserCode)
 	}

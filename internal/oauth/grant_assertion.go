@@ -136,7 +136,7 @@ func (g assertionGrant) bindings(ctx context.Context, t *tokenRequest, v *vouche
 	case len(v.issuer.Clients) > 0 && !slices.Contains(v.issuer.Clients, t.client.ID):
 		why = "the client may not present assertions of this issuer"
 	case !t.shows(v.claims.Key):
-		why = "it is bound to another key"
+		return g.anothers(ctx, t, v)
 	case v.claims.Acting:
 		why = "it names an actor, which no issuer is trusted to do"
 	}
@@ -158,6 +158,19 @@ func (g assertionGrant) bindings(ctx context.Context, t *tokenRequest, v *vouche
 		v.rung, v.acr = g.s.Ladder.RungOf(acr), acr
 	}
 	return nil
+}
+
+// anothers refuses an assertion that somebody else shows than it was made for.
+func (g assertionGrant) anothers(ctx context.Context, t *tokenRequest, v *vouched) error {
+	link, err := g.s.Issuers.LinkOf(ctx, v.issuer.ID, v.claims.Tenant, v.claims.Subject)
+	if err != nil && !problem.Refusal(err) {
+		return err
+	}
+	err = g.refused(ctx, t, v, "it is bound to another key")
+	if !problem.Refusal(err) {
+		return err
+	}
+	return errAssertion.Because(act.Wrong{Way: act.WayVouched, Whose: link.Person, Cause: err})
 }
 
 // refused records that a genuine assertion was not taken.

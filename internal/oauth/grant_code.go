@@ -116,7 +116,7 @@ func (s *Server) missed(ctx context.Context, t *tokenRequest, red *redemption, w
 			return err
 		}
 	}
-	return refusal.Because(problem.New(problem.Invalid, "code_binding", why))
+	return refusal.Because(act.Wrong{Way: act.WayAuthorization, Whose: red.code.Person, Cause: problem.New(problem.Invalid, "code_binding", why)})
 }
 
 func pkceMatches(verifier, challenge string) bool {

@@ -348,7 +348,7 @@ func (x *exchange) entitled(t *tokenRequest, f *act.Facts) error {
 	case c.Confirmation != nil && t.bound() == (binding{}):
 		return unbound("Tokens that are exchanged for a bound one")
 	case own && !t.shows(c.Confirmation):
-		why = "the token is bound to another key"
+		return errSubjectToken.Because(act.Wrong{Way: act.WaySubject, Whose: x.root.subject, Cause: problem.New(problem.Denied, "exchange_refused", "the token is bound to another key")})
 	case x.found && !x.handover.Node.Live():
 		why = "the delegation is frozen"
 	case handled(f.Nodes)+1 > lineage.MaxHandles:

@@ -167,7 +167,7 @@ func (g refreshGrant) bindings(ctx context.Context, t *tokenRequest, pr *present
 	if err != nil && !problem.Refusal(err) {
 		return err
 	}
-	return errRefresh.Because(problem.New(problem.Invalid, "refresh_binding", why))
+	return errRefresh.Because(act.Wrong{Way: act.WayRefresh, Whose: pr.family.Person, Cause: problem.New(problem.Invalid, "refresh_binding", why)})
 }
 
 // wanted is the resource and scopes of the new access token: absent, the granted

@@ -82,6 +82,7 @@ func notOurs(err error) error {
 func (s *Server) ServerClient(r *http.Request) (client.Client, error) {
 	c, err := s.authenticate(r.Context(), r, web.Form{}, s.current)
 	if err != nil {
+		s.Do.Missed(err, s.networkOf(r), s.now())
 		return client.Client{}, err
 	}
 	if !c.Confidential() {

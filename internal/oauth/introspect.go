@@ -72,7 +72,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 		err = s.spendCaller(r.Context(), q.caller)
 	}
 	if err != nil {
-		s.refusedQuietly(policy.TokenIntrospect, err)
+		s.refusedQuietly(r, policy.TokenIntrospect, err)
 		return renderError(w, r, err)
 	}
 	note(r, "client", shortID(q.caller.Client))

@@ -43,7 +43,7 @@ var errRequestURI = invalid("invalid_request_uri", "The request_uri is unknown, 
 func (s *Server) par(w http.ResponseWriter, r *http.Request) error {
 	out, err := s.push(w, r)
 	if err != nil {
-		s.refusedQuietly("par", err)
+		s.refusedQuietly(r, "par", err)
 		return renderError(w, r, err)
 	}
 	return web.JSON(w, http.StatusCreated, out)

@@ -57,7 +57,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 	}
 	out, err := s.registration(r)
 	if err != nil {
-		s.refusedQuietly("client.register", err)
+		s.refusedQuietly(r, "client.register", err)
 		return s.registrationError(w, r, err)
 	}
 	return web.JSON(w, http.StatusCreated, out)

@@ -30,7 +30,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 		err = s.spendCaller(r.Context(), c)
 	}
 	if err != nil {
-		s.refusedQuietly(policy.TokenRevoke, err)
+		s.refusedQuietly(r, policy.TokenRevoke, err)
 		return renderError(w, r, err)
 	}
 	note(r, "client", shortID(c.Client))

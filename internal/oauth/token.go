@@ -119,7 +119,7 @@ func (s *Server) grantType(name client.GrantType) (grantType, bool) {
 func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	res, p, err := s.exchange(w, r)
 	if err != nil {
-		s.refusedQuietly("token", err)
+		s.refusedQuietly(r, "token", err)
 		if problem.CodeOf(err) == codeAhead && s.Ahead != nil {
 			if err := s.Ahead(context.WithoutCancel(r.Context())); err != nil {
 				note(r, "gone_back", err.Error())

@@ -12,6 +12,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/client"
+	"github.com/countersign-dev/countersign/internal/grant"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
 	"github.com/countersign-dev/countersign/internal/lineage"
@@ -40,7 +41,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) error {
 		note(r, "error", problem.CodeOf(err))
 		return challenge(w, scheme, "invalid_token")
 	}
-	if code, err := s.possessed(w, r, text, scheme, claims); err != nil {
+	if code, err := s.possessed(w, r, text, scheme, claims, nodes); err != nil {
 		return renderError(w, r, err)
 	} else if code != "" {
 		return challenge(w, scheme, code)
@@ -126,9 +127,9 @@ func (s *Server) signedUserinfo(w http.ResponseWriter, c client.Client, out map[
 // possessed checks the sender constraint of a token presented to us: a bound
 // token needs its proof, and a proof is used once. code is what is wrong, ""
 // if nothing is.
-func (s *Server) possessed(w http.ResponseWriter, r *http.Request, text, scheme string, claims *jose.AccessTokenClaims) (code string, err error) {
+func (s *Server) possessed(w http.ResponseWriter, r *http.Request, text, scheme string, claims *jose.AccessTokenClaims, nodes []lineage.Node) (code string, err error) {
 	if !s.holds(r, claims.Confirmation) {
-		return "invalid_token", nil
+		return "invalid_token", s.anothers(r, nodes)
 	}
 	if claims.Confirmation == nil || claims.Confirmation.JKT == "" {
 		if scheme != "Bearer" {
@@ -150,7 +151,7 @@ func (s *Server) possessed(w http.ResponseWriter, r *http.Request, text, scheme 
 		return "invalid_dpop_proof", nil
 	}
 	if p.jkt != claims.Confirmation.JKT {
-		return "invalid_token", nil
+		return "invalid_token", s.anothers(r, nodes)
 	}
 	_, err = s.Do.Do(r.Context(), act.Intent{
 		Action: policy.ProofSpend, Kind: audit.ProofSeen, Refs: act.Refs{Kind: policy.KindSystem}, Spend: []once.Spend{p.spend},
@@ -159,6 +160,19 @@ func (s *Server) possessed(w http.ResponseWriter, r *http.Request, text, scheme 
 		return "invalid_dpop_proof", nil
 	}
 	return "", err
+}
+
+// anothers remembers that somebody else than its holder showed a token, which hangs on
+// nodes.
+func (s *Server) anothers(r *http.Request, nodes []lineage.Node) error {
+	gr, err := (&rows{s: s, now: s.now()}).grantOf(r.Context(), nodes)
+	if problem.Refusal(err) {
+		gr, err = &grant.Grant{}, nil // of a service
+	}
+	if err == nil {
+		s.Do.Missed(act.Wrong{Way: act.WayToken, Whose: gr.Person}, s.networkOf(r), s.now())
+	}
+	return err
 }
 
 // presentedToken reads the Authorization header: exactly one, DPoP or Bearer.
@@ -225,8 +239,9 @@ func (s *Server) spendCaller(ctx context.Context, c *caller) error {
 }
 
 // refusedQuietly counts a refusal of somebody who is not authenticated: totals
-// per minute, never records (mechanisms E5).
-func (s *Server) refusedQuietly(action policy.Action, err error) {
+// per minute, never records (mechanisms E5). A wrong proof counts for risk, too.
+func (s *Server) refusedQuietly(r *http.Request, action policy.Action, err error) {
+	s.Do.Missed(err, s.networkOf(r), s.now())
 	if p := problem.From(err); p != nil && s.Do.Refused != nil {
 		s.Do.Refused(action, p.Code)
 	}

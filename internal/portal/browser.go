@@ -140,6 +140,7 @@ func self(ses session.Session, target []string) act.Refs {
 // device is the one of its cookie; whoever took the session's alone shows none.
 func (s *Server) Origin(r *http.Request) act.Origin {
 	o := act.Origin{Asked: true, Shown: true, Network: grant.NetworkOf(s.ClientAddr(r))}
+	o.Agent = agentOf(r)
 	if dev := s.cookie(r, cookieDevice, secret.Device); !dev.IsZero() {
 		if d, err := s.Store.DeviceBySecret(r.Context(), dev.Hash()); err == nil { // else it shows none
 			o.Device = d.ID
@@ -149,8 +150,8 @@ func (s *Server) Origin(r *http.Request) act.Origin {
 }
 
 // arrival is the same of a session that is about to be opened.
-func arrival(open session.Open) act.Origin {
-	return act.Origin{Asked: true, SignIn: true, Shown: true, Network: open.Network, Device: open.Device, New: open.NewDevice != nil}
+func arrival(r *http.Request, open session.Open) act.Origin {
+	return act.Origin{Asked: true, SignIn: true, Shown: true, Agent: agentOf(r), Network: open.Network, Device: open.Device, New: open.NewDevice != nil}
 }
 
 // visitor is a signed-in person.
@@ -298,6 +299,9 @@ func capped(s string, n int) string {
 	return s
 }
 
+// aBrowser is one that does not say what it is.
+const aBrowser = "A browser"
+
 // browserName says a user agent in two words: "Firefox on Linux". It is a label
 // for people; nothing is decided by it.
 func browserName(ua string) string {
@@ -317,7 +321,15 @@ func browserName(ua string) string {
 	case app != "":
 		return app
 	}
-	return "A browser"
+	return aBrowser
+}
+
+// agentOf is the kind of browser that asks, "" if it does not say.
+func agentOf(r *http.Request) string {
+	if name := browserName(r.UserAgent()); name != aBrowser {
+		return name
+	}
+	return ""
 }
 
 // bindTo is what a challenge is bound to: the browser, and what else must be the

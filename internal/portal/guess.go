@@ -38,6 +38,19 @@ func (g guess) with() string {
 	return "a password"
 }
 
+// way is the kind as a way to fail.
+func (g guess) way() act.Way {
+	if g.kind == factor.KindTOTP {
+		return act.WayCode
+	}
+	return act.WayPassword
+}
+
+// wrong remembers a wrong proof of somebody, "" for nobody.
+func (s *Server) wrong(r *http.Request, way act.Way, whose string) {
+	s.Do.Missed(act.Wrong{Way: way, Whose: whose}, grant.NetworkOf(s.ClientAddr(r)), s.now())
+}
+
 // budget is out of which the guess of this browser is paid.
 func (s *Server) budget(r *http.Request, g guess) (factor.Budget, error) {
 	device, err := s.knownDevice(r, g.person)
@@ -111,9 +124,7 @@ func (s *Server) missed(r *http.Request, g guess) (left int, err error) {
 	case n >= b.Most:
 		kind = audit.FactorLocked
 	}
-	if s.Do.Risk != nil {
-		s.Do.Risk.Miss(g.person, grant.NetworkOf(s.ClientAddr(r)), s.now())
-	}
+	s.wrong(r, g.way(), g.person)
 	return max(b.Most-n, 0), s.note(r, g, kind)
 }
 

@@ -165,6 +165,7 @@ func (s *Server) guessed(r *http.Request, purpose once.Purpose) (p account.Perso
 	named := p.Called(strings.TrimSpace(capped(f.Get("username"), 254)))
 	if _, _, usable := linkState(v, s.now()); err != nil || !found || !usable || !named || !p.Node.Live() {
 		s.refusedQuietly(policy.RecoveryStart, errNotTogether)
+		s.wrong(r, map[once.Purpose]act.Way{once.RecoveryCode: act.WayRecoveryCode, once.TemporaryPass: act.WayPass}[purpose], v.Bound)
 		form.Code.Error = errNotTogether.Detail
 		return p, v, form, nil
 	}

@@ -187,13 +187,14 @@ func (s *Server) signInFinish(w http.ResponseWriter, r *http.Request) error {
 	var who account.Person
 	got, err := s.Ceremony.Assert(once.SignIn, bound, b.Credential, s.now(), func(cred, handle []byte) (factor.Holder, factor.Passkey, error) {
 		p, k, err := s.find(r.Context(), cred)
-		who = p
 		if err != nil {
 			return factor.Holder{}, k, err
 		}
+		who = p
 		return factor.Holder{Handle: factor.HandleOf(p.Subject), Username: p.Username, Name: p.Name}, k, nil
 	})
 	if err != nil {
+		s.wrongPasskey(r, who.ID, err)
 		s.refusedQuietly(policy.SessionOpen, err)
 		return err
 	}
@@ -206,7 +207,7 @@ func (s *Server) signInFinish(w http.ResponseWriter, r *http.Request) error {
 		refs.Under = []string{open.Device}
 	}
 	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, From: arrival(open), Proofs: []assurance.Proof{got.Proof}, Spend: []once.Spend{got.Spend},
+		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, From: arrival(r, open), Proofs: []assurance.Proof{got.Proof}, Spend: []once.Spend{got.Spend},
 		Changes: func(_ *act.Facts, d policy.Decision) (act.Effect, error) {
 			return act.Effect{
 				Changes: append([]act.Change{open.Within(d.MaxGrant), got.Use}, pardoned(who.Username, who.ID)...), Leaf: open.ID,
@@ -232,6 +233,14 @@ func spentAsExpired(err error) error {
 			WithHint("Ask an administrator.").Because(err)
 	}
 	return err
+}
+
+// wrongPasskey remembers an assertion that was refused though its passkey is known:
+// another one's, or signed by somebody else, or without the person.
+func (s *Server) wrongPasskey(r *http.Request, whose string, err error) {
+	if whose != "" && problem.Refusal(err) {
+		s.wrong(r, act.WayPasskey, whose)
+	}
 }
 
 func (s *Server) refusedQuietly(a policy.Action, err error) {
@@ -438,14 +447,19 @@ func (s *Server) stepUpFinish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	whose := ""
 	got, err := s.Ceremony.Assert(once.StepUp, bound, b.Credential, s.now(), func(cred, handle []byte) (factor.Holder, factor.Passkey, error) {
 		p, k, err := s.find(r.Context(), cred)
+		if err == nil {
+			whose = v.person.ID
+		}
 		if err == nil && p.ID != v.person.ID {
 			err = problem.New(problem.Denied, "passkey_of_another", "That passkey belongs to another account.").WithHint("Use one of your own passkeys.")
 		}
 		return factor.Holder{Handle: factor.HandleOf(p.Subject)}, k, err
 	})
 	if err != nil {
+		s.wrongPasskey(r, whose, err)
 		s.refusedQuietly(policy.SessionProve, err)
 		return err
 	}

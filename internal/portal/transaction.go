@@ -142,7 +142,7 @@ func (s *Server) finishSignIn(w http.ResponseWriter, r *http.Request, t signingI
 		return err
 	}
 	_, err = s.Do.Do(r.Context(), act.Intent{
-		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, From: arrival(open), Proofs: t.Proofs,
+		Action: policy.SessionOpen, Kind: audit.SessionOpened, Refs: refs, From: arrival(r, open), Proofs: t.Proofs,
 		Spend: []once.Spend{{Purpose: once.SignIn, Key: once.KeyOf(once.SignIn, "state", t.ID), Mark: true, Until: t.At.Add(signInTime + time.Minute)}},
 		Changes: func(_ *act.Facts, d policy.Decision) (act.Effect, error) {
 			return act.Effect{

@@ -8,10 +8,12 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/act"
+	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/risk"
 )
 
@@ -44,6 +46,7 @@ type Profiles struct {
 
 	crowd   risk.Crowd
 	probes  risk.Probes
+	nobody  entry // what is learned of nobody: for them as much is done as for anybody
 	mu      sync.Mutex
 	entries map[string]*entry
 
@@ -62,6 +65,7 @@ type entry struct {
 	keptAt   time.Time
 	news     bool // something was learned since it was kept
 	notable  bool // … that was never seen before
+	missed   bool // … of wrong proofs
 	lastSeen time.Time
 }
 
@@ -150,14 +154,15 @@ func (p *Profiles) Keep(actor string, at time.Time) act.Change {
 	e := p.entry(actor, at)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.news || !e.notable && at.Sub(e.keptAt) < keepAfter {
+	since := at.Sub(e.keptAt)
+	if !e.news || !e.notable && since < keepAfter && (!e.missed || since < readAgain) {
 		return nil
 	}
 	b, err := e.history.MarshalBinary()
 	if err != nil {
 		return nil
 	}
-	e.news, e.notable, e.keptAt = false, false, at
+	e.news, e.notable, e.missed, e.keptAt = false, false, false, at
 	return Keep{Actor: actor, State: b}
 }
 
@@ -214,26 +219,26 @@ func (p *Profiles) Refused(actor string, nodes []string, action string, at time.
 	return true
 }
 
-// Miss implements act.Scorer.
-func (p *Profiles) Miss(actor, network string, at time.Time) {
-	o := act.Origin{Network: network}
-	x := p.event(o, at)
+// Miss implements act.Scorer. Only people and services have a history; how often
+// strangers fail in their name does not say how often it is kept.
+func (p *Profiles) Miss(whose, network string, at time.Time) {
+	x := p.event(act.Origin{Network: network}, at)
 	x.Did = risk.Failure
-	p.crowd.Failed(x.Network, actor, at)
-	if actor == "" {
-		return
+	p.crowd.Failed(x.Network, whose, at)
+	e := &p.nobody
+	if strings.HasPrefix(whose, id.Person) || strings.HasPrefix(whose, id.Service) {
+		e = p.entry(whose, at)
 	}
-	e := p.entry(actor, at)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.history.Learn(x, false)
-	e.news, e.notable = true, true
+	e.news, e.missed = true, true
 }
 
 // event is an origin in the terms of risk. Loopback is no network: it says that
 // whoever asks is on this machine, or that a proxy does not say who asks.
 func (p *Profiles) event(o act.Origin, at time.Time) risk.Event {
-	x := risk.Event{At: at, Network: o.Network, NoDevice: !o.Shown, Device: o.Device, Managed: o.Managed, Things: o.Things, TokenAge: o.TokenAge, Transaction: o.Transaction}
+	x := risk.Event{At: at, Network: o.Network, NoDevice: !o.Shown, Device: o.Device, Managed: o.Managed, Agent: o.Agent, App: o.App, Things: o.Things, TokenAge: o.TokenAge, Transaction: o.Transaction}
 	if o.SignIn {
 		x.Did = risk.SignIn
 	}

@@ -147,6 +147,17 @@ func (h *History) elsewhere(e Event) (ago time.Duration, ok bool) {
 	return ago, ok
 }
 
+// anyKnown reports whether anything of a kind is known by then: where nothing is, nothing
+// is new.
+func (h *History) anyKnown(k kind, at time.Time) bool {
+	for i := range h.sights {
+		if h.sights[i].kind == k && !at.Before(h.sights[i].known) {
+			return true
+		}
+	}
+	return false
+}
+
 func (h *History) see(k kind, s string, at, known time.Time) {
 	if s == "" {
 		return

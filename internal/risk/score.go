@@ -243,10 +243,10 @@ func (c *scoring) habits(h *History, e Event, known float64) {
 // tools are the app, and the program that shows a device: a device's cookie does not
 // move to another kind of browser.
 func (c *scoring) tools(h *History, e Event, known float64) {
-	if e.App != "" && h.any(app) && !h.knows(app, e.App, e.At) {
+	if e.App != "" && h.anyKnown(app, e.At) && !h.knows(app, e.App, e.At) {
 		c.add(NewTool, known, "This app was never used by this account before.")
 	}
-	if x := e.program(); x != "" && h.any(program) && h.knows(device, e.Device, e.At) && !h.knows(program, x, e.At) {
+	if x := e.program(); x != "" && h.anyKnown(program, e.At) && h.knows(device, e.Device, e.At) && !h.knows(program, x, e.At) {
 		c.add(NewTool, known, "This device was never used with %s before.", e.Agent)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/admin"
 	"github.com/countersign-dev/countersign/internal/assurance"
@@ -253,6 +255,7 @@ type Server struct {
 	notices   *notify.Notifier
 	counters  *audit.Counters
 	metrics   *metrics
+	wrong     *prometheus.CounterVec // proofs, by way
 	lanes     *lanes
 	passwords *factor.Passwords
 	ready     atomic.Bool
@@ -277,6 +280,8 @@ func New(st *State) (*Server, error) {
 		return nil, err
 	}
 	s.Do.Failed = s.policyFailed
+	s.wrong = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "countersign_wrong_proofs_total", Help: "Proofs that were wrong, by this process."}, []string{"way"})
+	s.Do.Wrong = func(w act.Way) { s.wrong.WithLabelValues(string(w)).Inc() }
 	var err error
 	if s.proxies, err = web.NewProxies(st.Config.Proxy.Trusted, proxyHeader(st.Config.Proxy.Header)); err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func newMetrics(s *Server) *metrics {
 		}
 	}
 	m.registry.MustRegister(
-		m.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		m.requests, s.wrong, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("countersign_database_bytes", "Size of the database.", counts(func(c countsOf) float64 { return c.bytes })),
 		gauge("countersign_audit_records", "Records numbered into the log.", counts(func(c countsOf) float64 { return c.records })),
 		gauge("countersign_audit_pending", "Records committed and not yet numbered.", counts(func(c countsOf) float64 { return c.pending })),
