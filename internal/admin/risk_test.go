@@ -283,7 +283,7 @@ func TestAnothersToken(t *testing.T) {
 		return a.Terms
 	}
 	r.want(l.do("GET", "/v1/people", nil), 200, "")
-	r.want(l.do("GET", "/v1/people", nil, func(q *http.Request) { q.Header.Del("DPoP") }), 401, "")
+	r.want(l.do("GET", "/v1/people", nil, func(q *http.Request) { q.Header.Del("DPoP") }), 401, "invalid_dpop_proof")
 	if ways != nil || says() != nil {
 		t.Errorf("%v %v", ways, says())
 	}

@@ -32,7 +32,8 @@ func (r *rig) failings() map[act.Way]func() failing {
 	return map[act.Way]func() failing{
 		act.WaySecret: func() failing {
 			f := form("grant_type", "client_credentials", "client_id", r.svc.ClientID, "scope", "notes:read")
-			return failing{r.svc.Service,
+			return failing{
+				r.svc.Service,
 				func() {
 					r.expect("a secret", 401, "invalid_client", r.post("/oauth/token", change(f, "client_secret", "x")))
 				},
@@ -43,7 +44,8 @@ func (r *rig) failings() map[act.Way]func() failing {
 			says := func(edit func(*jose.ClientAssertionClaims)) answer {
 				return r.post("/oauth/token", form("grant_type", "client_credentials", "scope", "notes:read", "client_assertion_type", assertionType, "client_assertion", r.assertion(edit)))
 			}
-			return failing{r.jwt.Service,
+			return failing{
+				r.jwt.Service,
 				func() {
 					r.expect("an assertion", 401, "invalid_client", says(func(c *jose.ClientAssertionClaims) { c.Audience = jose.Audience{"https://x.example.com"} }))
 				},
@@ -56,7 +58,8 @@ func (r *rig) failings() map[act.Way]func() failing {
 			own, other := a.issue(func(*x509.Certificate) {}), a.issue(func(c *x509.Certificate) { c.Subject.CommonName = "other" })
 			c := r.certified("robot", named("CN=billing,O=Example\\, Inc."))
 			f := form("grant_type", "client_credentials", "client_id", c.ClientID)
-			return failing{c.Service,
+			return failing{
+				c.Service,
 				func() { r.expect("a certificate", 401, "invalid_client", r.shown(s, &other, "/oauth/token", f)) },
 				func() { r.expect("a certificate", 200, "", r.shown(s, &own, "/oauth/token", f)) },
 			}

@@ -47,14 +47,17 @@ func (r *rig) failings() map[string]failing {
 	signsIn := func(by *browser) func() { return func() { by.signIn(0).to(t) } }
 	none := func() {}
 	return map[string]failing{
-		"a password": {act.WayPassword, who["sam"],
+		"a password": {
+			act.WayPassword, who["sam"],
 			func() { r.browser().typePassword("sam", "nonsense nonsense").shows(t, 200, "") },
 			func() { r.browser().typePassword("sam", phrase).sent(t, "/signin/code") },
 		},
-		"a password of nobody": {act.WayPassword, "",
+		"a password of nobody": {
+			act.WayPassword, "",
 			func() { r.browser().typePassword("nobody", phrase).shows(t, 200, "") }, none,
 		},
-		"a code": {act.WayCode, who["sam"],
+		"a code": {
+			act.WayCode, who["sam"],
 			func() {
 				x := r.browser()
 				st := x.get(x.typePassword("sam", phrase).sent(t, "/signin/code?st=")).field(t, "st")
@@ -65,37 +68,43 @@ func (r *rig) failings() map[string]failing {
 				r.browser().signInTyped(app, "sam", phrase)
 			},
 		},
-		"a recovery code, with another name": {act.WayRecoveryCode, who["dana"],
+		"a recovery code, with another name": {
+			act.WayRecoveryCode, who["dana"],
 			func() { r.browser().recoverWith("sam", codes[0]).shows(t, 200, "Check your answers") },
 			func() { r.browser().recoverWith(dana, codes[1]).sent(t, "/recover/status") },
 		},
-		"a recovery code of nobody": {act.WayRecoveryCode, "",
+		"a recovery code of nobody": {
+			act.WayRecoveryCode, "",
 			func() {
 				foreign, _ := recovery.NewCodes("usr_of_another_deployment", r.clock.now())
 				r.browser().recoverWith(dana, foreign[0].Reveal()).shows(t, 200, "Check your answers")
 			}, none,
 		},
-		"a temporary pass": {act.WayPass, who["sam"],
+		"a temporary pass": {
+			act.WayPass, who["sam"],
 			func() {
 				r.browser().post("/recover/pass", "username", dana, "code", pass).shows(t, 200, "Check your answers")
 			},
 			func() { r.browser().post("/recover/pass", "username", "sam", "code", pass).sent(t, "/") },
 		},
-		"a passkey that another key signs for": {act.WayPasskey, who["dana"],
+		"a passkey that another key signs for": {
+			act.WayPasskey, who["dana"],
 			func() {
 				b.auth.Credentials[0].Key = virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2).Key
 				refused(b.signIn(0))
 				b.auth.Credentials[0].Key = good.Key
 			}, signsIn(b),
 		},
-		"a passkey without its person": {act.WayPasskey, who["dana"],
+		"a passkey without its person": {
+			act.WayPasskey, who["dana"],
 			func() {
 				b.auth.Options.UserNotVerified = true
 				refused(b.signIn(0))
 				b.auth.Options.UserNotVerified = false
 			}, signsIn(b),
 		},
-		"a passkey for somebody else": {act.WayPasskey, who["dana"],
+		"a passkey for somebody else": {
+			act.WayPasskey, who["dana"],
 			func() {
 				mine := b.handle
 				b.handle = []byte("somebody else")
@@ -103,7 +112,8 @@ func (r *rig) failings() map[string]failing {
 				b.handle = mine
 			}, signsIn(b),
 		},
-		"another's passkey at a step-up": {act.WayPasskey, who["sam"],
+		"another's passkey at a step-up": {
+			act.WayPasskey, who["sam"],
 			func() {
 				thief := r.browser()
 				thief.client.Jar, thief.auth, thief.handle = sam.client.Jar, b.auth, b.handle
