@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -93,8 +94,6 @@ func badToken(detail string, cause error) *problem.Error {
 var (
 	errNoToken = problem.New(problem.Unauthenticated, codeNoToken, "This needs an access token.").WithHint("countersign login")
 	errBearer  = badToken("This API takes DPoP-bound access tokens only (RFC 9449).", nil)
-	// errAnotherKey is for a proof that is right, of a key that is not the token's.
-	errAnotherKey = badToken("The access token is bound to another key.", nil)
 )
 
 // Authenticate establishes who sent a request: an access token of ours for this
@@ -114,17 +113,25 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 	}
 	network := grant.NetworkOf(a.ClientAddr(r))
 	proof, err := a.proved(r, text, claims, now)
-	if problem.From(err) == errAnotherKey {
-		if c, err := a.live(r.Context(), claims, network); err == nil {
-			a.Do.Missed(act.Wrong{Way: act.WayToken, Whose: cmp.Or(c.Person.ID, c.Service.ID)}, network, now)
-		}
-	}
 	if err != nil {
+		a.missed(r.Context(), err, claims, network)
 		return Caller{}, err
 	}
 	c, err := a.live(r.Context(), claims, network)
 	c.proof = proof
 	return c, err
+}
+
+// missed remembers that somebody else than its holder showed a live token.
+func (a *API) missed(ctx context.Context, err error, claims *jose.AccessTokenClaims, network string) {
+	w, wrong := errors.AsType[act.Wrong](err)
+	if !wrong {
+		return
+	}
+	if c, err := a.live(ctx, claims, network); err == nil {
+		w.Whose = cmp.Or(c.Person.ID, c.Service.ID)
+		a.Do.Missed(w, network, a.now())
+	}
 }
 
 // presented reads the one token of a request, which is in the header and of the
@@ -211,7 +218,7 @@ func (a *API) proved(r *http.Request, text string, c *jose.AccessTokenClaims, no
 		return mark, bad.Because(err)
 	}
 	if p.JKT != c.Confirmation.JKT {
-		return mark, errAnotherKey
+		return mark, badToken("The access token is bound to another key.", act.Wrong{Way: act.WayToken})
 	}
 	fresh, full := a.seen.add(sha256.Sum256([]byte(p.JKT+"\x00"+p.JTI)), now)
 	switch {
