@@ -98,6 +98,9 @@ type Log interface {
 	Monitored(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error)
 }
 
+// Description writes what a surface answers into the document of the API.
+type Description = func(*huma.OpenAPI)
+
 // Config is what the API stands on.
 type Config struct {
 	Issuer    string // https origin; the API is at <Issuer>/v1
@@ -134,9 +137,8 @@ type Config struct {
 	Reviews    review.Store
 	Recovery   recovery.Settings
 	CancelKeys func() [][]byte
-	// Beside writes what other surfaces answer programs into the document of the API.
-	// nil: there are none.
-	Beside func(*huma.OpenAPI)
+	// Beside are other surfaces that answer programs.
+	Beside []Description
 	// ClientAddr is where a request comes from; not valid means unknown (mechanisms I20).
 	ClientAddr func(*http.Request) netip.Addr
 	Now        func() time.Time // nil: time.Now
@@ -191,8 +193,8 @@ func New(c Config) (*API, error) {
 	a.decisions()
 	a.log()
 	a.published()
-	if c.Beside != nil {
-		c.Beside(a.huma.OpenAPI())
+	for _, describe := range c.Beside {
+		describe(a.huma.OpenAPI())
 	}
 	document, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -634,6 +635,10 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		s.mux.ServeHTTP(w, r)
 		if w.Code != tt.want {
 			t.Errorf("%s %s as %q: %d %s, want %d", tt.method, tt.target, tt.who, w.Code, w.Body, tt.want)
+		}
+		var p struct{ Type, Title, Code, Ref *string }
+		if w.Code == http.StatusGone && (json.Unmarshal(w.Body.Bytes(), &p) != nil || p.Type == nil || p.Title == nil || p.Code == nil || *p.Code != "feed_gone" || p.Ref == nil) {
+			t.Errorf("it is no problem as the API has them: %s", w.Body)
 		}
 	}
 }

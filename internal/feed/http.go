@@ -50,10 +50,10 @@ func (h *Hub) entitled(r *http.Request) (Caller, string, error) {
 }
 
 // gone is the one answer that no problem kind stands for.
-func gone(w http.ResponseWriter) error {
+func gone(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/problem+json")
 	return web.JSON(w, http.StatusGone, map[string]any{
-		"type": "about:blank", "title": http.StatusText(http.StatusGone), "status": http.StatusGone, "code": errGone.Code, "detail": errGone.Detail,
+		"type": "about:blank", "title": http.StatusText(http.StatusGone), "status": http.StatusGone, "code": errGone.Code, "detail": errGone.Detail, "ref": web.RecordOf(r).Ref(),
 	})
 }
 
@@ -72,7 +72,7 @@ func (h *Hub) stream(w http.ResponseWriter, r *http.Request) error {
 	}
 	s, leave, err := h.subscribe(r.Context(), c, aud, epoch, after)
 	if errors.Is(err, errGone) {
-		return gone(w)
+		return gone(w, r)
 	}
 	if err != nil {
 		return err

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,6 +28,7 @@ import (
 type counting struct {
 	asked, bundles atomic.Int64
 	cut            atomic.Bool
+	feed           sync.Map // "METHOD path" to how the feed answered: status and type
 }
 
 func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -37,7 +40,38 @@ func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	case r.URL.Path == "/v1/bundle":
 		c.bundles.Add(1)
 	}
-	return http.DefaultTransport.RoundTrip(r)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if at := r.Method + " " + r.URL.Path; err == nil && strings.HasPrefix(r.URL.Path, "/v1/revocations/") {
+		c.feed.Store(at, strconv.Itoa(resp.StatusCode)+" "+resp.Header.Get("Content-Type"))
+	}
+	return resp, err
+}
+
+// described: what the SDK asked the feed for, and how it was answered, is in the document
+// of the API, and so is how somebody without a token is.
+func (c *counting) described(p *place) {
+	p.Helper()
+	d := p.document()
+	for _, at := range []string{"GET /v1/revocations/stream", "GET /v1/revocations/snapshot", "POST /v1/revocations/ack"} {
+		op, there := d.ops[at]
+		if !there {
+			p.Errorf("%s is not in the document", at)
+		}
+		if answered, there := c.feed.Load(at); there {
+			status, media, _ := strings.Cut(answered.(string), " ")
+			if says, there := op.Responses[status]; !there || (media != "") != (says.Content[media] != nil) {
+				p.Errorf("%s is answered %s, which the document does not say", at, answered)
+			}
+		} else if !strings.HasSuffix(at, "ack") {
+			p.Errorf("the SDK did not ask: %s", at)
+		}
+		method, path, _ := strings.Cut(at, " ")
+		r, err := http.NewRequest(method, p.issuer+path, strings.NewReader("{}"))
+		ok(p.TB, err)
+		if g := p.send(r); g.status != http.StatusUnauthorized {
+			p.Errorf("%s: %d %s", at, g.status, g.text)
+		}
+	}
 }
 
 // TestEnforcementPoint is the SDK with the policies of a whole server: decided without
@@ -54,6 +88,7 @@ func TestEnforcementPoint(t *testing.T) {
 	ready, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	ok(t, v.Ready(ready))
+	net.described(p)
 	token := p.token(deploy, "use")
 	machine := p.machine("deploy-api", deploy)
 	tries := func(token, action string) (int, string) {

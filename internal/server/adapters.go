@@ -213,7 +213,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		Factors: s.Store, Imports: s.passwords,
 		Policies: s.Store, Book: s.book, Rollouts: s.Store,
 		Reviews: s.Store, Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces, ClientAddr: web.ClientAddr,
-		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Beside: pdp.Describe, Now: s.now,
+		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Beside: []admin.Description{pdp.Describe, feed.Describe}, Now: s.now,
 	})
 }
 
