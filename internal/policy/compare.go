@@ -31,7 +31,10 @@ var extensions = map[types.Path]string{
 // mismatch finds a comparison of two types in a condition: "" if there is none.
 // The validator of cedar-go 1.9.0 lets a duration be compared with a number,
 // which cannot be evaluated; Cedar's own refuses it, and so does this.
-func mismatch(n ast.IsNode) (what string) {
+//
+// numbers are the attributes that are numbers of some thing: of another, which says
+// something else by that name, the validator does see it.
+func mismatch(n ast.IsNode, numbers map[string]bool) (what string) {
 	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
 		var b ast.BinaryNode
 		switch v := n.(type) {
@@ -46,7 +49,7 @@ func mismatch(n ast.IsNode) (what string) {
 		default:
 			return true
 		}
-		if l, r := compared(b.Left), compared(b.Right); what == "" && (l != r || l == typeUnknown) {
+		if l, r := compared(b.Left, numbers), compared(b.Right, numbers); what == "" && (l != r || l == typeUnknown) {
 			what = "a comparison of a " + l + " with a " + r
 		}
 		return true
@@ -55,7 +58,7 @@ func mismatch(n ast.IsNode) (what string) {
 }
 
 // compared is the type of one side of a comparison.
-func compared(n ast.IsNode) string {
+func compared(n ast.IsNode, numbers map[string]bool) string {
 	switch v := n.(type) {
 	case ast.NodeValue:
 		if _, ok := v.Value.(types.Long); ok {
@@ -68,10 +71,13 @@ func compared(n ast.IsNode) string {
 			return t
 		}
 	case ast.NodeTypeIfThenElse:
-		if t := compared(v.Then); t == compared(v.Else) {
+		if t := compared(v.Then, numbers); t == compared(v.Else, numbers) {
 			return t
 		}
 	case ast.NodeTypeAccess:
+		if name, ok := attributeOf(v); ok && numbers[name] {
+			return typeLong
+		}
 		switch name := dotted(v); {
 		case slices.Contains(longs, name):
 			return typeLong

@@ -79,7 +79,7 @@ func compile(src Source, typed bool) (*Set, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	c := compiler{schema: s, seen: map[string]bool{}}
+	c := compiler{schema: s, seen: map[string]bool{}, numbers: numbersOf(s)}
 	if typed {
 		c.validator = validate.New(s)
 	}
@@ -120,6 +120,7 @@ func (s *Set) Policies() []Policy { return s.policies }
 // compiler reads files and collects what is wrong.
 type compiler struct {
 	schema    *resolved.Schema
+	numbers   map[string]bool     // the attributes that are numbers of some thing
 	validator *validate.Validator // nil: not checked
 	seen      map[string]bool
 	host      bool // what is read are the host's
@@ -170,7 +171,7 @@ func (c *compiler) policy(file string, i int, p *cedar.Policy) {
 		}
 	}
 	for _, cond := range tree.Conditions {
-		if what := mismatch(cond.Body); what != "" {
+		if what := mismatch(cond.Body, c.numbers); what != "" {
 			at(FaultType, "%s", what)
 		}
 	}

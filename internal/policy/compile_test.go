@@ -36,6 +36,14 @@ func whenever(condition string) string {
 	return `@id("p") @reason("r") permit (principal, action == Action::"x", resource) ` + condition + ";"
 }
 
+// attributes are declarations of n attributes.
+func attributes(n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprintf("a%d: Long", i))
+	}
+	return out
+}
+
 func forbidding(condition string) string {
 	return whenever("") + `@id("f") @reason("r") forbid (principal, action == Action::"x", resource) ` + condition + ";"
 }
@@ -59,8 +67,19 @@ func TestFaults(t *testing.T) {
 		"a type twice":           {"entity Person;", whenever(""), FaultSchema, "Person"},
 		"a namespace":            {"namespace N { entity A; }", whenever(""), FaultSchema, "namespace"},
 		"an enumeration":         {`entity E enum ["a"];`, whenever(""), FaultSchema, "enumerated"},
-		"an attribute":           {"entity E { size: Long };", whenever(""), FaultSchema, "no attribute but owner"},
-		"an optional owner":      {"entity E { owner?: Person };", whenever(""), FaultSchema, "no attribute but owner"},
+		"an attribute's type":    {"entity E { size: decimal };", whenever(""), FaultSchema, "String, Long, Bool and Set<String>, and nothing else"},
+		"a set of numbers":       {"entity E { sizes: Set<Long> };", whenever(""), FaultSchema, "and nothing else"},
+		"a person beside":        {"entity E { approver: Person };", whenever(""), FaultSchema, "and nothing else"},
+		"an optional attribute":  {"entity E { size?: Long };", whenever(""), FaultSchema, "not optional"},
+		"an attribute's name":    {`entity E { "a.b": Long };`, whenever(""), FaultSchema, "a name has letters"},
+		"the other owner":        {`entity E { ownerID: String };`, whenever(""), FaultSchema, "is not ownerID"},
+		"many attributes":        {"entity E { " + strings.Join(attributes(17), ", ") + " };", whenever(""), FaultSchema, "more than 16 attributes"},
+		"an optional owner":      {"entity E { owner?: Person };", whenever(""), FaultSchema, "it is a Person, and not optional"},
+		"an owner by name":       {"entity E { owner: String };", whenever(""), FaultSchema, "it is a Person"},
+		"another's attribute":    {saidSchema, whenever("when { resource.size > 3 }"), FaultType, "size"},
+		"a text and a number":    {saidSchema, whenever("when { resource is Cluster && resource.environment < 3 }"), FaultType, "something else"},
+		"a number and an age":    {saidSchema, whenever("when { resource is Cluster && context.token.age < resource.size }"), FaultType, "a duration with a Long"},
+		"a proof and a number":   {saidSchema, whenever("when { resource is Cluster && context.assurance.rung >= resource.size }"), FaultMonotone, "only be compared"},
 		"tags":                   {"entity E tags String;", whenever(""), FaultSchema, "no tags"},
 		"another principal":      {`entity E; action "z" appliesTo { principal: [E], resource: [E], context: Context };`, whenever(""), FaultSchema, "can be a principal"},
 		"another context":        {`entity E; action "z" appliesTo { principal: [Person], resource: [E], context: { a: Bool } };`, whenever(""), FaultSchema, "must be Context"},
@@ -93,7 +112,7 @@ func TestFaults(t *testing.T) {
 		"rung 5":                 {ownSchema, whenever("when { context.assurance.rung >= 5 }"), FaultMonotone, "from 1 to 4"},
 		"no duration":            {ownSchema, whenever(`when { context.assurance.age.phr <= duration(context.network.zone) }`), FaultMonotone, "only be compared"},
 		"a duration of a number": {ownSchema, whenever(`when { context.assurance.age.phr <= duration(5) }`), FaultMonotone, "only be compared"},
-		"two wrong attributes":   {"entity E { a: Long, b: Long };", whenever(""), FaultSchema, "attribute b"},
+		"two wrong attributes":   {"entity E { a: decimal, b: decimal };", whenever(""), FaultSchema, "attribute b"},
 		"half a duration":        {ownSchema, whenever(`when { context.assurance.age.phr <= duration("5") }`), FaultMonotone, "only be compared"},
 		"a group of people":      {ownSchema, `@id("a") @reason("r") permit (principal in Action::"x", action, resource);`, FaultType, ""},
 		"no group":               {ownSchema, whenever("when { context.assurance.sources >= context.assurance.rung }"), FaultMonotone, "only be compared"},

@@ -22,6 +22,9 @@ func (s *Set) Decide(in Input, can Attainable) Decision {
 	if r, ok := byRight(&in); ok {
 		return Decision{Outcome: Allow, Reasons: []Reason{r}, PolicyVersion: s.version}
 	}
+	if r, found := s.unsaid(&in); found {
+		return refused(s.version, CodeError, r)
+	}
 	in.Waived = s.waivers(&in, in.Context.Now)
 	d := s.climb(in, can)
 	d.PolicyVersion = s.version

@@ -15,7 +15,7 @@ import (
 type engine struct {
 	buckets   map[bucketKey]*bucket
 	actions   types.EntityMap // with the groups they are in
-	resources map[string]types.EntityType
+	things    map[string]thing    // that the deployment declares
 	about     map[Action][]string // of the deployment's own actions, the types of thing that they are about
 	policies  []*compiled         // in their order
 	places    map[Action]Place    // of the deployment's own actions
@@ -38,15 +38,16 @@ type bucket struct {
 	fixed      bool
 	limited    bool      // some of them set a life
 	limits     questions // those that forbid and do, whether they speak of an input
+	traits     traits    // what the policies ask of attributes
 	memo       *memo     // nil: the policies read what no key holds
 }
 
 // newEngine indexes policies and finds the asks that the climb will try.
 func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
-	e := &engine{buckets: map[bucketKey]*bucket{}, actions: types.EntityMap{}, resources: map[string]types.EntityType{}, about: map[Action][]string{}, policies: policies}
-	for name := range s.Entities {
+	e := &engine{buckets: map[bucketKey]*bucket{}, actions: types.EntityMap{}, things: map[string]thing{}, about: map[Action][]string{}, policies: policies}
+	for name, is := range s.Entities {
 		if _, ours := productTypes().Entities[name]; !ours {
-			e.resources[string(name)] = name
+			e.things[string(name)] = thingOf(&is, func(string, ...any) {}) // what is wrong, readSchema says
 		}
 	}
 	for uid, a := range s.Actions {
@@ -75,7 +76,8 @@ func newEngine(s *resolved.Schema, policies []*compiled) (*engine, Faults) {
 	}
 	for key, b := range e.buckets {
 		faults = append(faults, b.plan(key)...)
-		b.memo = newMemo(b.policies)
+		b.traits = traitsOf(b.policies)
+		b.memo = newMemo(b.policies, b.traits, e.things)
 	}
 	e.place(s)
 	slices.SortFunc(faults, func(a, b Fault) int { return compareText(a.Text, b.Text) })

@@ -167,7 +167,7 @@ func TestClimbOverRandomExceptions(t *testing.T) {
 	cases(t, "400", "40000")
 	outcomes := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
-		src := Source{Schema: ownSchema, Files: []File{{Text: source().Draw(t, "source")}}}
+		src := Source{Schema: saidSchema, Files: []File{{Text: source().Draw(t, "source")}}}
 		plain, err := compile(src, false)
 		if err != nil {
 			return

@@ -115,14 +115,14 @@ func (e *engine) declare(w *strings.Builder, held []Place) {
 	var things []string
 	for _, p := range held {
 		for _, t := range p.Resources {
-			if _, own := e.resources[t]; own && !slices.Contains(things, t) {
+			if _, own := e.things[t]; own && !slices.Contains(things, t) {
 				things = append(things, t)
 			}
 		}
 	}
 	slices.Sort(things)
 	for _, t := range things {
-		fmt.Fprintf(w, "entity %s { owner: Person };\n", t)
+		w.WriteString(e.things[t].declaration())
 	}
 	for _, p := range held {
 		var who []string
@@ -132,6 +132,21 @@ func (e *engine) declare(w *strings.Builder, held []Place) {
 		name := bytes.TrimSpace(types.String(p.Action).MarshalCedar())
 		fmt.Fprintf(w, "action %s appliesTo { principal: [%s], resource: [%s], context: Context };\n", name, strings.Join(who, ", "), strings.Join(p.Resources, ", "))
 	}
+}
+
+// declaration is a type of thing in Cedar's schema language.
+func (t thing) declaration() string {
+	var has []string
+	if t.owned {
+		has = append(has, "owner: Person")
+	}
+	for _, name := range t.has.Names() {
+		has = append(has, fmt.Sprintf("%q: %s", name, t.has[name]))
+	}
+	if len(has) == 0 {
+		return fmt.Sprintf("entity %s;\n", t.is)
+	}
+	return fmt.Sprintf("entity %s { %s };\n", t.is, strings.Join(has, ", "))
 }
 
 // CompileExcerpt makes a set of an excerpt. That its policies fit the schema was made

@@ -69,6 +69,7 @@ type world struct {
 	who     Entity
 	what    Resource
 	actions types.EntityMap
+	things  map[string]thing
 
 	principal, resource types.Entity
 	known               struct{ principal, resource bool }
@@ -89,10 +90,7 @@ func (w *world) Get(uid types.EntityUID) (types.Entity, bool) {
 		return w.principal, true
 	case w.request.Resource:
 		if !w.known.resource {
-			w.resource = types.Entity{UID: uid, Attributes: types.NewRecord(types.RecordMap{
-				"kind":  types.String(w.what.Type),
-				"owner": types.NewEntityUID(kinds[KindPerson], types.String(cmp.Or(w.what.Owner, nobody))),
-			})}
+			w.resource = types.Entity{UID: uid, Attributes: w.what.record(w.things)}
 			w.known.resource = true
 		}
 		return w.resource, true
@@ -106,8 +104,8 @@ func (w *world) Get(uid types.EntityUID) (types.Entity, bool) {
 // can tell.
 func (e *engine) worldOf(in *Input, m *memo) *world {
 	is := thingType
-	if t, ok := e.resources[in.Resource.Type]; ok {
-		is = t
+	if t, ok := e.things[in.Resource.Type]; ok {
+		is = t.is
 	}
 	return &world{
 		request: cedar.Request{
@@ -116,8 +114,13 @@ func (e *engine) worldOf(in *Input, m *memo) *world {
 			Resource:  types.NewEntityUID(is, types.String(in.Resource.ID)),
 			Context:   e.contextOf(in, m),
 		},
-		who: in.Principal, what: in.Resource, actions: e.actions,
+		who: in.Principal, what: in.Resource, actions: e.actions, things: e.things,
 	}
+}
+
+// ownerOf is whose a resource is: a person, who does not exist where it is nobody's.
+func ownerOf(r *Resource) types.Value {
+	return types.NewEntityUID(kinds[KindPerson], types.String(cmp.Or(r.Owner, nobody)))
 }
 
 func yes(b bool) types.Value { return types.Boolean(b) }

@@ -283,8 +283,13 @@ func (f *fragment) atom(n ast.IsNode) (atom, bool) {
 	return atom{}, false
 }
 
+// dotted is the path below the context that a node reads, as policies write it; "" of
+// what is none, an attribute of the resource too.
 func dotted(n ast.IsNode) string {
-	p, _ := path(n)
+	p, ok := path(n)
+	if !ok {
+		return ""
+	}
 	return strings.Join(p, ".")
 }
 

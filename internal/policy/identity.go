@@ -8,7 +8,7 @@ import (
 
 // Identifies reports whether a policy that speaks of an action by a kind of
 // principal asks which thing the resource is, or whose: more than what kind of
-// thing, and whether it is the principal's own.
+// thing, its attributes, and whether it is the principal's own.
 func (s *Set) Identifies(a Action, kind string) bool {
 	e, ok := s.eval.(*engine)
 	if !ok {
@@ -33,8 +33,10 @@ func identifies(n ast.IsNode) (found bool) {
 		switch v := n.(type) {
 		case ast.NodeTypeIs:
 			return v.Left != resource
+		case ast.NodeTypeHas:
+			return v.Arg != resource
 		case ast.NodeTypeAccess:
-			return v.Arg != resource || v.Value != "kind"
+			return v.Arg != resource || v.Value == "owner"
 		}
 		found = found || n == resource
 		return !found

@@ -19,6 +19,7 @@ type memo struct {
 	groups []string                                // that the policies name
 	ages   [assurance.Hardware + 1][]time.Duration // that they compare with, of each rung
 	of     map[string]bool                         // members of the context that they read; "own", "kind"
+	said   map[string][]told                       // attributes that they read, of each type of thing
 
 	mu       sync.RWMutex
 	verdicts map[factKey]verdict
@@ -40,6 +41,7 @@ type factKey struct {
 	risk      Risk
 	zone      string
 	kind      string // of the resource
+	said      uint64 // of it: the class of each attribute
 }
 
 // finite are the members of the context that a key holds as they are.
@@ -50,14 +52,18 @@ var finite = []string{
 }
 
 // newMemo finds what policies read. It is nil if that is more than a key holds.
-func newMemo(policies []*compiled) *memo {
+func newMemo(policies []*compiled, ts traits, things map[string]thing) *memo {
 	m := &memo{of: map[string]bool{}, verdicts: map[factKey]verdict{}}
+	var ok bool
+	if m.said, ok = ts.told(things); !ok {
+		return nil
+	}
 	for _, p := range policies {
 		if !m.scopes(p) {
 			return nil
 		}
 		for _, c := range p.tree.Conditions {
-			if !m.reads(c.Body) {
+			if !m.reads(c.Body, things) {
 				return nil
 			}
 		}
@@ -112,7 +118,7 @@ func (m *memo) group(uid types.EntityUID) bool {
 }
 
 // reads reports whether n reads no more than a key holds, and notes what.
-func (m *memo) reads(n ast.IsNode) bool {
+func (m *memo) reads(n ast.IsNode, things map[string]thing) bool {
 	good := true
 	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
 		if !good {
@@ -124,6 +130,10 @@ func (m *memo) reads(n ast.IsNode) bool {
 		}
 		if ownership(n) {
 			m.of["own"] = true
+			return false
+		}
+		if name, _, ok := asks(n); ok {
+			m.of["kind"] = m.of["kind"] || name == "kind"
 			return false
 		}
 		switch v := n.(type) {
@@ -145,9 +155,15 @@ func (m *memo) reads(n ast.IsNode) bool {
 		case ast.NodeTypeIs:
 			m.of["kind"] = m.of["kind"] || v.Left == ast.IsNode(ast.NewResourceNode())
 			return v.Left != ast.IsNode(ast.NewPrincipalNode()) && v.Left != ast.IsNode(ast.NewResourceNode())
-		case ast.NodeTypeAccess:
-			if v.Arg == ast.IsNode(ast.NewResourceNode()) && v.Value == "kind" {
+		case ast.NodeTypeHas:
+			if v.Arg == ast.IsNode(ast.NewResourceNode()) { // everything that is declared is there
 				m.of["kind"] = true
+				return false
+			}
+		case ast.NodeTypeAccess:
+			if name, ok := attributeOf(v); ok {
+				m.of["kind"] = m.of["kind"] || name == "kind"
+				good = name == "kind" && !declares(things, name) || onlyBool(things, name)
 				return false
 			}
 		case ast.NodeTypeVariable:
@@ -174,6 +190,9 @@ func (m *memo) key(in *Input) factKey {
 	}
 	if m.of["network.zone"] {
 		k.zone = c.Network.Zone
+	}
+	for _, a := range m.said[in.Resource.Type] {
+		k.said = k.said*a.classes + a.class(in.Resource.Attributes[a.name])
 	}
 	for i, g := range m.groups {
 		if in.Principal.In(g) {

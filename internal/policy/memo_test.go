@@ -3,12 +3,15 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/countersign-dev/countersign/internal/attribute"
 )
 
 // readable is what a policy may read of every fact there is, whether a memo holds
@@ -23,6 +26,14 @@ var readable = slices.Concat(plain, atoms, []string{
 	`context.agent.purpose == "release"`, `context.agent.run == "run_1"`, "context.agent.budget > 5",
 	"context.deployment.manages_devices", "context.no_passkey", `context.risk.band != "low"`, `["thing", "Cluster"].contains(resource.kind)`,
 	"context.assurance.sources >= 2", `context.assurance.age.multi <= duration("90s")`,
+	`resource is Cluster && resource.environment like "prod*"`, `resource is Cluster && !(resource.environment like "*n*")`, `resource is Cluster && resource.environment != ""`,
+	"resource is Cluster && resource.size == 10", "resource is Cluster && resource.size > 10 && resource.size <= 1000", "resource is Cluster && -5 < resource.size",
+	"resource is Cluster && [10, 11].contains(resource.size)", "resource is Cluster && resource.size + 1 == 11", "resource is Cluster && resource.size > context.approvals.count",
+	"resource is Cluster && resource.frozen == false", "resource is Cluster && (if resource.frozen then context.presented else resource.size > 9)", "resource is Cluster && resource.frozen == context.presented",
+	"resource is Cluster && resource.labels.isEmpty()", `resource is Cluster && resource.labels.containsAny(["eu", "x"])`, `resource is Cluster && resource.labels.containsAll(["eu", "pci"])`,
+	`resource is Cluster && resource.labels == ["pci"]`, `resource is Cluster && ["pci", "x"].containsAll(resource.labels)`, `resource is Cluster && resource.labels.contains(resource.environment)`,
+	`resource is Cluster && resource.environment == context.network.zone`, `resource is Cluster && resource.kind == resource.environment`, "resource has kind", "resource has labels",
+	`resource is Cluster && [resource.environment].contains("staging")`, `resource is Cluster && {"a": resource.size}.a == 10`, `resource is Cluster && resource.kind == "note"`,
 })
 
 // neighbours are inputs that differ from one in one fact.
@@ -43,8 +54,24 @@ func neighbours(in Input) (out []Input) {
 	for _, groups := range [][]string{nil, {"staff"}, {Administrators}, {"staff", Administrators}, {dana, sam}} {
 		with(func(n *Input) { n.Principal.Groups = groups })
 	}
-	for _, of := range []string{"thing", "Cluster", "Thing", ""} {
+	for _, of := range []string{"thing", "Thing", ""} { // of a Cluster more is said
 		with(func(n *Input) { n.Resource.Type = of })
+	}
+	of := attribute.Values{"kind": "Cluster", "environment": "another", "size": int64(5), "frozen": false, "labels": []string{}}
+	if in.Resource.Type == "Cluster" {
+		of = in.Resource.Attributes
+	}
+	with(func(n *Input) { n.Resource.Type, n.Resource.Attributes = "Cluster", of })
+	for name, values := range map[string][]any{
+		"kind": {"thing", "note"}, "environment": {"production", "prod-eu", "staging", "", "office"}, "size": {int64(-6), int64(-5), int64(0), int64(9), int64(10), int64(11), int64(1000), int64(1001)},
+		"frozen": {true, false}, "labels": {[]string{}, []string{"eu", "pci"}, []string{"pci"}, []string{"pci", "x"}, []string{"another"}, []string{"prod-eu"}},
+	} {
+		for _, v := range values {
+			with(func(n *Input) {
+				n.Resource.Type, n.Resource.Attributes = "Cluster", maps.Clone(of)
+				n.Resource.Attributes[name] = v
+			})
+		}
 	}
 	for _, d := range []time.Duration{-time.Minute, -time.Millisecond, -1, 1, time.Millisecond, 9 * time.Hour, 4 * 24 * time.Hour} {
 		with(func(n *Input) { n.Context.Now = n.Context.Now.Add(d) })
@@ -110,7 +137,7 @@ func TestRememberedIsFresh(t *testing.T) {
 	campaign(t)
 	remembers := 0
 	rapid.Check(t, func(t *rapid.T) {
-		src := Source{Schema: ownSchema, Files: []File{{Text: anyPolicies().Draw(t, "source")}}}
+		src := Source{Schema: saidSchema, Files: []File{{Text: anyPolicies().Draw(t, "source")}}}
 		s, err := compile(src, false)
 		if err != nil {
 			t.Fatal(err)

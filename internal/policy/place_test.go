@@ -11,7 +11,7 @@ import (
 )
 
 const placedSchema = `
-entity Cluster { owner: Person };
+` + clusters + `
 entity Thingy;
 @audience("https://a.example https://b.example") @outage("last") @doc("words")
 action "x" appliesTo { principal: [Person, Agent, Service], resource: [Thing, Cluster, Thingy], context: Context };

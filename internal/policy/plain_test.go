@@ -99,7 +99,7 @@ func TestAsEachPolicyByItself(t *testing.T) {
 	outcomes := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		text := anySet().Draw(t, "source")
-		s, err := compile(Source{Schema: ownSchema, Files: []File{{Text: text}}}, false)
+		s, err := compile(Source{Schema: saidSchema, Files: []File{{Text: text}}}, false)
 		if err != nil {
 			t.Fatalf("%s\n%v", text, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/attribute"
 	"github.com/countersign-dev/countersign/internal/risk"
 )
 
@@ -56,11 +57,13 @@ func (e Entity) In(group string) bool {
 }
 
 // Resource is what is acted on. Owner is the actor whose thing it is, "" if it
-// is nobody's in particular.
+// is nobody's in particular. Attributes are what else is said of a thing of the
+// deployment's own: as its type declares them, or the act is refused.
 type Resource struct {
-	Type  string
-	ID    string
-	Owner string
+	Type       string
+	ID         string
+	Owner      string
+	Attributes attribute.Values
 }
 
 // Risk is the band of the signals seen. What is not known is said by Known

@@ -12,6 +12,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/attribute"
 )
 
 // maxTried bounds how many combinations of facts a proof tries.
@@ -24,6 +25,7 @@ type Never struct {
 	Kinds   []string             // of principals; empty: all
 	Ages    []time.Duration      // that Holds tells apart, beside those that policies compare with
 	Groups  []string             // that Holds looks for, likewise
+	Said    map[string][]any     // that Holds tells apart, likewise, of what is said of things: texts, numbers (int64), true or false
 	Holds   func(in *Input) bool // whether a state is one that it is about
 }
 
@@ -31,6 +33,7 @@ type Never struct {
 // everything could be tried.
 type Proof struct {
 	Tried    int      // combinations of facts that it is about
+	Told     []string // attributes of things that were told apart
 	Counter  *Input   // one in which it is false; nil if there is none
 	Allowed  []Reason // why policy allows that
 	Unproven string   // why not everything could be tried; "" if everything was
@@ -52,8 +55,12 @@ func (s *Set) Prove(n Never) Proof {
 			n.Ages = append(slices.Clip(n.Ages), e.Instead().MaxAge)
 		}
 	}
+	p.Told = slices.Sorted(maps.Keys(n.traits()))
 	for _, a := range n.Actions {
 		for _, kind := range Kinds() {
+			if b := s.eval.(*engine).buckets[bucketKey{a, kind}]; b != nil {
+				p.Told = union(p.Told, slices.Collect(maps.Keys(b.traits)))
+			}
 			if len(n.Kinds) > 0 && !slices.Contains(n.Kinds, kind) {
 				continue
 			}
@@ -127,8 +134,9 @@ func (s *Set) points(a Action, kind, who string, n Never, visit func(Input) bool
 	if err != nil {
 		return err
 	}
-	for name := range s.eval.(*engine).resources {
-		words = append(words, name)
+	on, err := s.eval.(*engine).thingsTold(a, b, words, n.traits())
+	if err != nil {
+		return err
 	}
 	words = append(words, "another")
 	groups := union(b.memo.groups, n.Groups)
@@ -136,6 +144,9 @@ func (s *Set) points(a Action, kind, who string, n Never, visit func(Input) bool
 		return fmt.Errorf("its policies name %d groups, more than 10", len(groups))
 	}
 	dims := b.memo.dimensions(n.Ages, words, numbers, groups)
+	if len(on) > 0 {
+		dims = append(dims, on)
+	}
 	total := 1
 	for _, d := range dims {
 		if total *= len(d); total > maxTried {
@@ -149,6 +160,59 @@ func (s *Set) points(a Action, kind, who string, n Never, visit func(Input) bool
 
 // proofTime is any time: no policy whose action can be proved reads it.
 var proofTime = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// traits are what a statement asks of attributes.
+func (n *Never) traits() traits {
+	ts := traits{}
+	for name, values := range n.Said {
+		var t trait
+		for _, v := range values {
+			switch v := v.(type) {
+			case string:
+				t.words = append(t.words, v)
+			case int64:
+				t.bounds = append(t.bounds, v)
+			}
+		}
+		ts.add(name, t)
+	}
+	return ts
+}
+
+// thingsTold are the resources that the policies of an action, or a statement, tell
+// apart: each kind, where they read it, and of what the action is about each combination
+// of attributes. words are those that the policies compare with.
+func (e *engine) thingsTold(a Action, b *bucket, words []string, said traits) (dimension, error) {
+	ts := said.with(b.traits)
+	read := func(kind string) bool {
+		return slices.ContainsFunc(e.things[kind].has.Names(), func(name string) bool { _, told := ts[name]; return told })
+	}
+	var on dimension
+	for _, kind := range e.about[a] {
+		if !read(kind) {
+			continue
+		}
+		all := ts.combinations(e.things[kind].has, maxTried)
+		if len(all) > maxTried {
+			return nil, fmt.Errorf("its policies tell more than %d kinds of %s apart", maxTried, kind)
+		}
+		on = append(on, each(all, func(in *Input, v attribute.Values) { in.Resource.Type, in.Resource.Attributes = kind, v })...)
+	}
+	if !b.memo.of["kind"] && len(on) == 0 {
+		return nil, nil
+	}
+	var others []string
+	if b.memo.of["kind"] {
+		others = append(union(words, slices.Collect(maps.Keys(e.things))), "another")
+	}
+	for _, kind := range union(others, e.about[a]) {
+		if read(kind) && slices.Contains(e.about[a], kind) {
+			continue
+		}
+		on = append(on, each(traits{}.combinations(e.things[kind].has, 1), func(in *Input, v attribute.Values) { in.Resource.Type, in.Resource.Attributes = kind, v })...)
+	}
+	return on, nil
+}
 
 func combine(dims []dimension, in Input, visit func(Input) bool) bool {
 	if len(dims) == 0 {
@@ -177,6 +241,9 @@ func (b *bucket) literals() (words []string, numbers []int, err error) {
 	for _, p := range b.policies {
 		for _, c := range p.tree.Conditions {
 			ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+				if name, t, ok := asks(n); ok && name != "kind" && len(t.patterns) == 0 {
+					return false // its literals are trait's
+				}
 				switch v := n.(type) {
 				case ast.NodeTypeAdd, ast.NodeTypeSub, ast.NodeTypeMult, ast.NodeTypeNegate:
 					err = fmt.Errorf("policy %s computes", p.ID)
@@ -243,7 +310,6 @@ func (m *memo) dimensions(ages []time.Duration, words []string, numbers []int, g
 		"no_passkey":                 either(func(in *Input, b bool) { in.Context.NoPasskey = b }),
 		"presented":                  either(func(in *Input, b bool) { in.Context.Presented = b }),
 		"network.zone":               each(words, func(in *Input, w string) { in.Context.Network.Zone = w }),
-		"kind":                       each(words, func(in *Input, w string) { in.Resource.Type = w }),
 	}
 	for _, name := range slices.Sorted(maps.Keys(read)) {
 		if m.of[name] {

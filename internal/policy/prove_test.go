@@ -19,7 +19,7 @@ func belowPhishing(in *Input) bool { return in.Context.Assurance.Best().Rung < a
 func TestProofsOverRandomPolicies(t *testing.T) {
 	results := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
-		s, err := compile(Source{Schema: ownSchema, Files: []File{{Text: source().Draw(t, "source")}}}, false)
+		s, err := compile(Source{Schema: saidSchema, Files: []File{{Text: source().Draw(t, "source")}}}, false)
 		if err != nil {
 			return
 		}

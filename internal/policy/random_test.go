@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/attribute"
 )
 
 // campaign sets how many random cases the test tries: 100,000 of a campaign, a
@@ -48,6 +49,27 @@ var atoms = []string{
 var plain = []string{
 	"context.risk.known", `context.risk.band == "high"`, "principal is Person", `principal in Group::"administrators"`,
 	"resource.owner == principal", "resource.owner != principal", "context.network.known", `resource.kind == "thing"`, "context.presented",
+	`resource is Cluster && resource.environment == "production"`, `!(resource is Cluster && ["staging", "production"].contains(resource.environment))`,
+	"resource is Cluster && resource.size >= 10", "(!(resource is Cluster) || resource.size < 10)", "resource is Cluster && resource.frozen",
+	`resource is Cluster && resource.labels.contains("pci")`, `resource has size && resource.size != 10`,
+}
+
+// saidSchema is ownSchema, and something is said of clusters.
+var saidSchema = strings.Replace(ownSchema, "entity Cluster { owner: Person };", clusters, 1)
+
+const clusters = `entity Cluster { owner: Person, kind: String, environment: String, size: Long, frozen: Bool, labels: Set<String> };`
+
+// said is what may be said of a cluster.
+func said() *rapid.Generator[attribute.Values] {
+	return rapid.Custom(func(t *rapid.T) attribute.Values {
+		return attribute.Values{
+			"kind":        rapid.SampledFrom([]string{"thing", "Cluster", "note"}).Draw(t, "kind"),
+			"environment": rapid.SampledFrom([]string{"production", "staging", "prod-eu", "another", ""}).Draw(t, "environment"),
+			"size":        rapid.SampledFrom([]int64{-1, 0, 9, 10, 11, 1000, attribute.MaxLong}).Draw(t, "size"),
+			"frozen":      rapid.Bool().Draw(t, "frozen"),
+			"labels":      rapid.SampledFrom([][]string{{}, {"pci"}, {"eu", "pci"}, {"another"}, {"another", "pci"}}).Draw(t, "labels"),
+		}
+	})
 }
 
 // proof is a random condition of the monotone fragment.
@@ -105,7 +127,9 @@ func anyone(t *rapid.T) Input {
 	in.Context.Network.Known = rapid.Bool().Draw(t, "network")
 	in.Context.Risk = rapid.SampledFrom([]Risk{UnknownRisk, {true, RiskLow}, {true, RiskHigh}}).Draw(t, "risk")
 	in.Context.Assurance.MachineRung = assurance.Rung(rapid.IntRange(0, 1).Draw(t, "machine"))
-	in.Resource.Type = rapid.SampledFrom([]string{"thing", "Cluster", ""}).Draw(t, "type")
+	if in.Resource.Type = rapid.SampledFrom([]string{"thing", "Cluster", ""}).Draw(t, "type"); in.Resource.Type == "Cluster" {
+		in.Resource.Attributes = said().Draw(t, "said")
+	}
 	return in
 }
 
@@ -119,7 +143,7 @@ func TestClimbOverRandomPolicies(t *testing.T) {
 	outcomes := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		text := source().Draw(t, "source")
-		s, err := compile(Source{Schema: ownSchema, Files: []File{{Text: text}}}, false)
+		s, err := compile(Source{Schema: saidSchema, Files: []File{{Text: text}}}, false)
 		if err != nil {
 			for _, f := range err.(Faults) {
 				if f.Code != FaultLimit && !strings.Contains(f.Text, "alternatives") {
@@ -129,7 +153,7 @@ func TestClimbOverRandomPolicies(t *testing.T) {
 			outcomes["too much"]++
 			return
 		}
-		bare, _ := compile(Source{Schema: ownSchema, Files: []File{{Text: text}}}, false)
+		bare, _ := compile(Source{Schema: saidSchema, Files: []File{{Text: text}}}, false)
 		for _, b := range bare.eval.(*engine).buckets {
 			b.memo = nil
 		}

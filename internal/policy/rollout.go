@@ -255,7 +255,7 @@ func tried(a, b *Set, owner string, action Action) (out []Resource) {
 		return []Resource{{Type: KindPerson, ID: owner, Owner: owner}, {}}
 	}
 	slices.SortFunc(things, func(x, y Resource) int { return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(x.ID, y.ID)) })
-	things = slices.Compact(things)
+	things = slices.CompactFunc(things, func(x, y Resource) bool { return x.Type == y.Type && x.ID == y.ID })
 	for _, r := range things[:min(len(things), maxNamed)] {
 		out = append(out, Resource{Type: r.Type, ID: r.ID, Owner: owner}, r)
 	}

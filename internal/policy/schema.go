@@ -55,8 +55,8 @@ const SchemaFile = "schema.cedarschema"
 
 // readSchema resolves the product's schema with the deployment's own beside it.
 // What the own one declares must be such that every attribute is supplied:
-// context is the product's, principals are the product's, and entities have no
-// attribute but the owner (mechanisms A3, A4).
+// context is the product's, principals are the product's, and what is said of
+// things is what enforcement points can say (mechanisms A3, A4).
 func readSchema(own string) (*resolved.Schema, Faults) {
 	product := productTypes()
 	if own == "" {
@@ -86,11 +86,7 @@ func readSchema(own string) (*resolved.Schema, Faults) {
 		if _, ok := product.Entities[name]; ok {
 			continue
 		}
-		for attr, is := range e.Shape {
-			if attr != "owner" || is.Optional || is.Type != resolved.EntityType("Person") {
-				refuse("entity %s, attribute %s: the server supplies no attribute but owner: Person", name, attr)
-			}
-		}
+		thingOf(&e, refuse)
 		if e.Tags != nil {
 			refuse("entity %s: the server supplies no tags", name)
 		}
