@@ -267,7 +267,10 @@ func (a *app) explained(set *policy.Set, f trial.File) error {
 	items := []map[string]any{}
 	for i := range f.Cases {
 		c := f.Cases[i]
-		d := trial.Explain(set, c)
+		d, err := trial.Explain(set, c)
+		if err != nil {
+			return &failure{exit: exitUsage, code: "trial_invalid", message: fmt.Sprintf("case %q: %v", c.Name, err)}
+		}
 		if a.json {
 			owners := map[string]string{}
 			for _, r := range d.Reasons {

@@ -88,15 +88,15 @@ func (t Types) Lacks(v Values) string {
 	}
 	least := ""
 	for n, is := range t {
-		if !is.has(v[n]) && (least == "" || n < least) {
+		if !is.Has(v[n]) && (least == "" || n < least) {
 			least = n
 		}
 	}
 	return least
 }
 
-// has reports whether a value is of the type.
-func (t Type) has(v any) (ok bool) {
+// Has reports whether a value is one of the type.
+func (t Type) Has(v any) (ok bool) {
 	switch t {
 	case String:
 		_, ok = v.(string)

@@ -106,7 +106,7 @@ func TestLacks(t *testing.T) {
 			}
 		}
 	}
-	if types.Lacks(nil) != "a" || Types(nil).Lacks(nil) != "" || Type("Duration").has("1h") {
+	if types.Lacks(nil) != "a" || Types(nil).Lacks(nil) != "" || Type("Duration").Has("1h") {
 		t.Error("what is lacking is not said")
 	}
 	for n, want := range map[string]bool{"a": true, "_a1": true, "": false, "1a": false, "a.b": false, "a b": false, strings.Repeat("a", 65): false} {

@@ -77,6 +77,16 @@ func (s *Set) Attributes(thing string) attribute.Types {
 	return e.things[thing].has
 }
 
+// About are the types of thing that one of the deployment's own actions is about, as
+// they are declared; none of any other action.
+func (s *Set) About(a Action) []string {
+	e, _ := s.eval.(*engine)
+	if e == nil {
+		return nil
+	}
+	return e.about[a]
+}
+
 // unsaid is the reason to refuse an input of whose resource not all is said that is
 // declared: no policy may read what is absent (mechanisms A3). Enforcement points are
 // told before.

@@ -56,6 +56,9 @@ func (c *Case) wrong(s *policy.Set) string {
 	if !s.Has(in.Action) {
 		return "there is no action " + c.Action
 	}
+	if err := c.said(s, &in); err != nil {
+		return err.Error()
+	}
 	d := s.Decide(in, nil)
 	var wrong []string
 	if d.Outcome.String() != c.Expect {
@@ -96,10 +99,14 @@ func ids(reasons []policy.Reason) string {
 	return strings.Join(out, ", ")
 }
 
-// Explain is a decision on the question of a case, whole.
-func Explain(s *policy.Set, c Case) policy.Decision {
+// Explain is a decision on the question of a case, whole. The error says what is wrong
+// with what the case says of its resource.
+func Explain(s *policy.Set, c Case) (policy.Decision, error) {
 	in, _, _ := c.question() // Parse has checked it
-	return s.Decide(in, nil)
+	if err := c.said(s, &in); err != nil {
+		return policy.Decision{}, err
+	}
+	return s.Decide(in, nil), nil
 }
 
 // Check proves the statements of a file.
@@ -116,10 +123,15 @@ func Check(s *policy.Set, f File) []Result {
 			out = append(out, r)
 			continue
 		}
+		if j := slices.IndexFunc(n.Actions, func(a string) bool { return n.about(s, policy.Action(a)) != "" }); j >= 0 {
+			r.Result, r.Detail = Failed, n.about(s, policy.Action(n.Actions[j]))
+			out = append(out, r)
+			continue
+		}
 		st, _ := n.statement() // Parse has checked it
 		switch p := s.Prove(st); {
 		case p.Counter != nil:
-			r.Result, r.Detail = False, fmt.Sprintf("%s is allowed by %s to %s", p.Counter.Action, ids(p.Allowed), state(p.Counter))
+			r.Result, r.Detail = False, fmt.Sprintf("%s is allowed by %s to %s", p.Counter.Action, ids(p.Allowed), state(p.Counter, p.Told))
 		case p.Unproven != "":
 			r.Result, r.Detail = Unproven, p.Unproven
 		case p.Tried == 0:
@@ -132,8 +144,9 @@ func Check(s *policy.Set, f File) []Result {
 	return out
 }
 
-// state says who a counterexample is about, and how the world is.
-func state(in *policy.Input) string {
+// state says who a counterexample is about, with what, and how the world is. told are the
+// attributes that matter.
+func state(in *policy.Input, told []string) string {
 	c := &in.Context
 	parts := []string{"a " + in.Principal.Kind}
 	if len(in.Principal.Groups) > 0 {
@@ -169,6 +182,9 @@ func state(in *policy.Input) string {
 		if f.is {
 			parts = append(parts, f.text)
 		}
+	}
+	if said := words(in.Resource.Attributes, told); said != "" {
+		parts = append(parts, "with a "+in.Resource.Type+" of "+said)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -79,11 +79,13 @@ type Proof struct {
 	Age  string `yaml:"age"`  // such as 5m; now if left out
 }
 
-// Resource is what is acted on. Owner self is the actor.
+// Resource is what is acted on. Owner self is the actor; Properties are its attributes,
+// as its type declares them.
 type Resource struct {
-	Type  string `yaml:"type"`
-	ID    string `yaml:"id"`
-	Owner string `yaml:"owner"`
+	Type       string         `yaml:"type"`
+	ID         string         `yaml:"id"`
+	Owner      string         `yaml:"owner"`
+	Properties map[string]any `yaml:"properties"`
 }
 
 // Ask is what a step-up asks for.
@@ -108,6 +110,8 @@ type Never struct {
 	Approvals int      `yaml:"approvals"` // fewer than this
 	Unmanaged bool     `yaml:"unmanaged"` // the device is not managed
 	NotOwn    bool     `yaml:"not_own"`   // the thing is not the actor's
+	// Where is what is said of the thing, by the names of its attributes.
+	Where map[string]any `yaml:"where"`
 }
 
 // Parse reads a file, strictly: a member that is not known is an error.
@@ -227,10 +231,14 @@ func (a *Ask) ask() (assurance.Ask, error) {
 
 // statement is the Never in policy's terms.
 func (n *Never) statement() (policy.Never, error) {
-	out := policy.Never{Kinds: n.Kinds, Groups: n.Outside}
+	out := policy.Never{Kinds: n.Kinds, Groups: n.Outside, Said: map[string][]any{}}
 	below, err := rung(n.Below)
 	older, err2 := age(n.Older)
-	errs := []error{err, err2}
+	all, err3 := n.wheres()
+	for _, w := range all {
+		out.Said[w.name] = w.literals
+	}
+	errs := []error{err, err2, err3}
 	if older > 0 {
 		out.Ages = []time.Duration{older}
 	}
@@ -249,7 +257,8 @@ func (n *Never) statement() (policy.Never, error) {
 			slices.ContainsFunc(n.Outside, in.Principal.In),
 			n.Approvals > 0 && c.Approvals >= n.Approvals,
 			n.Unmanaged && c.DeviceManaged,
-			n.NotOwn && in.Resource.Owner == in.Principal.ID:
+			n.NotOwn && in.Resource.Owner == in.Principal.ID,
+			slices.ContainsFunc(all, func(w where) bool { v := in.Resource.Attributes[w.name]; return !w.is.Has(v) || !w.holds(v) }):
 			return false
 		}
 		return true

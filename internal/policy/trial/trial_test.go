@@ -155,8 +155,8 @@ func TestCasesThatAreWrongSayHow(t *testing.T) {
 		if !strings.HasPrefix(r.Detail, want) || (want == "") != (r.Result == Passed) || r.Name == "" {
 			t.Errorf("%s: %+v", text, r)
 		}
-		if d := Explain(s, f.Cases[0]); d.PolicyVersion != s.Version() {
-			t.Errorf("%+v", d)
+		if d, err := Explain(s, f.Cases[0]); err != nil || d.PolicyVersion != s.Version() {
+			t.Errorf("%+v, %v", d, err)
 		}
 	}
 }
@@ -169,6 +169,9 @@ func TestFilesAreReadStrictly(t *testing.T) {
 		"cases: [{action: a, expect: allow, given: {proofs: [{rung: best}]}}]", "cases: [{action: a, expect: allow, given: {proofs: [{age: 1h}]}}]",
 		"cases: [{action: a, expect: allow, given: {proofs: [{rung: phr, age: old}]}}]", "cases: [{action: a, expect: step_up, ask: {rung: best}}]",
 		"never: [{below: phr}]", "never: [{actions: [a], below: best}]", "never: [{actions: [a], older: 5m}]", "never: [{actions: [a], risk: [odd]}]",
+		"never: [{actions: [a], where: {a: {}}}]", "never: [{actions: [a], where: {a: []}}]", "never: [{actions: [a], where: {a: [x, 1]}}]", "never: [{actions: [a], where: {a: 1.5}}]",
+		"never: [{actions: [a], where: {a: {at_least: x}}}]", "never: [{actions: [a], where: {a: {at_least: [1, 2]}}}]", "never: [{actions: [a], where: {a: {like: x}}}]",
+		"never: [{actions: [a], where: {a: {at_least: 1, lacks: x}}}]", "never: [{actions: [a], where: {a: null}}]", "never: [{actions: [a], where: {a: {contains: [1]}}}]",
 		"never: [{actions: [a], kinds: [cat]}]", "never: [{actions: [a], older: -5m, below: phr}]", "cases: []\n---\ncases: []",
 	} {
 		if f, err := Parse("x", []byte(text)); err == nil {
@@ -185,11 +188,86 @@ func TestFilesAreReadStrictly(t *testing.T) {
 	}
 }
 
+const said = `
+entity Cluster { owner: Person, environment: String, size: Long, frozen: Bool, labels: Set<String> };
+entity Note { size: String };
+action "deploy" appliesTo { principal: [Person, Agent], resource: [Cluster], context: Context };
+action "show" appliesTo { principal: [Person], resource: [Cluster, Note], context: Context };
+action "sign" appliesTo { principal: [Person], resource: [Thing], context: Context };`
+
+// TestSaid: policies, cases and statements speak of what is said of things; a statement
+// is proved or shown false by the attributes that policies and it tell apart.
+func TestSaid(t *testing.T) {
+	s, err := policy.Compile(policy.Source{Schema: said, Files: []policy.File{{Text: `
+		@id("deploy") @reason("r") permit (principal is Person, action == Action::"deploy", resource);
+		@id("production") @reason("r") forbid (principal, action == Action::"deploy", resource)
+		when { resource.environment == "production" && !resource.frozen } unless { context.assurance.age.phr <= duration("5m") };
+		@id("large") @reason("r") forbid (principal, action == Action::"deploy", resource)
+		when { resource.size > 1000 || resource.labels.contains("pci") } unless { context.assurance.rung >= 3 };
+		@id("show") @reason("r") permit (principal, action == Action::"show", resource) when { resource is Note || resource.size < 0 };
+		@id("sign") @reason("r") permit (principal, action == Action::"sign", resource);`}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for statement, want := range map[string]string{ // what is said of it begins so
+		"actions: [deploy], below: phr, where: {environment: production, frozen: false}":                                Proved,
+		"actions: [deploy], below: phr, older: 5m, where: {environment: [production], frozen: [false]}":                 Proved,
+		"actions: [deploy], below: phr, older: 4m, where: {environment: production, frozen: false}":                     `false deploy is allowed by deploy to a person, at phr since 5m0s, `,
+		"actions: [deploy], below: phr, where: {environment: production}":                                               `with a Cluster of environment "production", frozen true, labels [], size 0`,
+		"actions: [deploy], below: phr, where: {environment: [production, staging], frozen: false}":                     `environment "staging"`,
+		"actions: [deploy], below: phr, where: {size: {at_least: 1001}}":                                                Proved,
+		"actions: [deploy], below: phr, where: {size: {at_least: 1000}}":                                                "size 1000",
+		"actions: [deploy], below: phr, where: {size: {at_least: 1001, at_most: 5000}}":                                 Proved,
+		"actions: [deploy], below: phr, where: {size: {at_most: -7}}":                                                   "size -",
+		"actions: [deploy], below: phr, where: {size: [1001, 1002]}":                                                    Proved,
+		"actions: [deploy], below: phr, where: {labels: {contains: pci}}":                                               Proved,
+		"actions: [deploy], below: phr, where: {labels: {contains: [pci, eu]}}":                                         Proved,
+		"actions: [deploy], below: phr, where: {labels: {contains: eu}}":                                                `labels ["eu"]`,
+		"actions: [deploy], below: phr, where: {labels: {contains: pci, lacks: [eu]}}":                                  Proved,
+		"actions: [deploy], below: phr, where: {labels: {lacks: pci}}":                                                  "labels []",
+		"actions: [show], where: {size: {at_least: 0}}":                                                                 Proved,
+		"actions: [show], where: {size: [big]}":                                                                         `with a Note of size "big"`,
+		"actions: [deploy], where: {environment: 5}":                                                                    "failed a Cluster has no environment that is a Long",
+		"actions: [deploy, show], where: {colour: red}":                                                                 "failed a Cluster has no colour that is a String",
+		"actions: [self.read], where: {size: 5}":                                                                        "failed self.read is about nothing of which more is said",
+		"actions: [sign], where: {size: 5}":                                                                             "failed a Thing has no size",
+		"actions: [deploy], below: phr, where: {environment: production, frozen: false, size: {at_least: 9}}":           Proved,
+		"actions: [deploy], below: multi, where: {environment: staging, size: {at_most: 1000}, labels: {lacks: [pci]}}": "size 0",
+	} {
+		r := Check(s, read(t, "never: [{"+statement+"}]"))[0]
+		if got := r.Result + " " + r.Detail; want == Proved && r.Result != Proved || !strings.Contains(got, want) || strings.HasPrefix(want, "failed") && r.Result != Failed {
+			t.Errorf("%s: %+v", statement, r)
+		}
+	}
+	on := func(said string) string {
+		return "cases: [{action: deploy, expect: step_up, ask: {rung: phr, max_age: 5m}, reason: production, given: {proofs: [{rung: multi}], resource: " + said + "}}]"
+	}
+	for said, want := range map[string]string{
+		"{type: Cluster, properties: {environment: production, size: 5, frozen: false, labels: [a, b]}}":           "",
+		"{type: Cluster, properties: {environment: staging, size: 5, frozen: false, labels: []}}":                  "expected step_up, got allow",
+		"{type: Cluster, properties: {environment: production, frozen: false, labels: []}}":                        "of the Cluster, size is missing; it is a Long",
+		`{type: Cluster, properties: {environment: production, size: "5", frozen: false, labels: []}}`:             "of the Cluster, size is not a Long",
+		"{type: Cluster, properties: {environment: production, size: 5, frozen: false, labels: [], colour: blue}}": `a resource of type "Cluster" has no colour`,
+		"{}":           "deploy is about Cluster: the resource has one of these types",
+		"{type: Note}": "deploy is about Cluster: the resource has one of these types",
+	} {
+		f := read(t, on(said))
+		if r := Test(s, f)[0]; !strings.HasPrefix(r.Detail, want) || (want == "") != (r.Result == Passed) {
+			t.Errorf("%s: %+v", said, r)
+		}
+		if _, err := Explain(s, f.Cases[0]); (err == nil) != (want == "" || strings.HasPrefix(want, "expected")) {
+			t.Errorf("%s is explained: %v", said, err)
+		}
+	}
+}
+
 // Whatever a file says, it is an error or can be run.
 func FuzzParse(f *testing.F) {
 	text, _ := fs.ReadFile(policies.Files, "default/ladder.policy.yaml")
 	f.Add(string(text))
 	f.Add("never: [{actions: [client.write], below: phr}]")
+	f.Add("never: [{actions: [deploy], where: {environment: production, size: {at_least: 3}, labels: {lacks: [a, b]}}}]")
+	f.Add("cases: [{action: deploy, expect: deny, given: {resource: {type: Cluster, properties: {size: 3, labels: [a]}}}}]")
 	f.Add("cases: [{action: self.read, expect: allow, given: {proofs: [{rung: phr, age: 1h}]}}]")
 	f.Fuzz(func(t *testing.T, text string) {
 		file, err := Parse("x", []byte(text))
