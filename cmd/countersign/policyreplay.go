@@ -177,6 +177,7 @@ var untold = map[string]string{
 	replay.NotKept:  "they were recorded without what is needed",
 	replay.Erased:   "who acted was erased",
 	replay.Identity: "a policy asks which thing it was, which is not kept",
+	replay.Unsaid:   "what the schema declares of the thing was not said then",
 }
 
 // nameOf finds what somebody is called, or what they are known by.

@@ -137,6 +137,9 @@ type Intent struct {
 // Elsewhere is an act that a resource server asks about before it carries it out.
 type Elsewhere struct {
 	On policy.Resource
+	// Said is what was said of it. The policies that decide take of it what their schema
+	// declares (attribute.Types.Take); where that cannot be taken, they refuse.
+	Said map[string]any
 	// Shown is what the token that came with it shows, in the place of proofs: what
 	// else is known of its owner here, they do not know there.
 	Shown assurance.State

@@ -16,7 +16,7 @@ import (
 // rollout to whoever is in a wave of it that has begun. The other one is worked out
 // beside it, and stands in the answer where it is not the same.
 func (d *Doer) answer(ctx context.Context, set *policy.Set, f *Facts, in *Intent, at time.Time) (policy.Decision, error) {
-	dec := unusual(set, f, in, set.Decide(f.Input, in.Attainable), f.Risk)
+	dec := judged(set, f, in)
 	if f.Rollout == nil || policy.OfHost(in.Refs.Kind) {
 		return dec, nil
 	}
@@ -29,14 +29,26 @@ func (d *Doer) answer(ctx context.Context, set *policy.Set, f *Facts, in *Intent
 	case err != nil:
 		return dec, nil // it decides nothing here
 	}
-	other := unusual(candidate, f, in, candidate.Decide(f.Input, in.Attainable), f.Risk)
+	saw := f.Input.Resource
+	other := judged(candidate, f, in)
 	if enforced {
 		dec, other = other, dec
+	} else {
+		f.Input.Resource = saw
 	}
 	if dec.Differs(&other) {
 		dec.Tried = &policy.Tried{Rollout: f.Rollout.N, Wave: wave + 1, Enforced: enforced, Other: &other}
 	}
 	return dec, nil
+}
+
+// judged is what a set answers. What was said of a thing elsewhere it takes as its own
+// schema declares it.
+func judged(set *policy.Set, f *Facts, in *Intent) policy.Decision {
+	if e := in.Elsewhere; e != nil {
+		f.Input.Resource.Attributes, _ = set.Attributes(e.On.Type).Take(e.Said) // where it cannot, the set refuses
+	}
+	return unusual(set, f, in, set.Decide(f.Input, in.Attainable), f.Risk)
 }
 
 // candidate is the policies that a rollout brings.

@@ -4,6 +4,7 @@
 package attribute
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -31,7 +32,7 @@ const (
 	MaxDeclared = 16
 	MaxText     = 512 // bytes
 	MaxElements = 64
-	MaxBytes    = 4096    // of all texts that are said of one thing
+	MaxBytes    = 4096      // of all texts that are said of one thing
 	MaxLong     = 1<<53 - 1 // beyond it JSON does not say a number exactly (RFC 8259 section 6)
 )
 
@@ -40,6 +41,34 @@ var name = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
 // Good reports whether an attribute may have a name.
 func Good(s string) bool { return name.MatchString(s) }
+
+// UnmarshalJSON implements json.Unmarshaler. It reads what a Values is written as.
+func (v *Values) UnmarshalJSON(text []byte) error {
+	said, err := Read(text)
+	if err != nil || said == nil {
+		return err
+	}
+	*v = make(Values, len(said))
+	for n, x := range said {
+		for _, t := range [...]Type{String, Long, Bool, Set} {
+			if one, err := t.take(x); err == nil {
+				(*v)[n] = one
+			}
+		}
+		if (*v)[n] == nil {
+			return fmt.Errorf("attribute %s is of no type that there is", n)
+		}
+	}
+	return nil
+}
+
+// Read reads what is said of a thing from a JSON object, for Take.
+func Read(text []byte) (said map[string]any, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	err = d.Decode(&said)
+	return said, err
+}
 
 // Types are the attributes that are declared of one type of thing, by name. All of them
 // are required.
@@ -72,7 +101,7 @@ func (t Types) Take(said map[string]any) (Values, error) {
 			return nil, fmt.Errorf("%s %w", n, err)
 		}
 		out[n] = taken
-		size += bytes(taken)
+		size += sizeOf(taken)
 	}
 	if size > MaxBytes {
 		return nil, fmt.Errorf("texts are more than %d bytes together", MaxBytes)
@@ -93,6 +122,31 @@ func (t Types) Lacks(v Values) string {
 		}
 	}
 	return least
+}
+
+// With is both; of an attribute that both declare, as the second does.
+func (t Types) With(o Types) Types {
+	out := maps.Clone(t)
+	if out == nil {
+		return o
+	}
+	maps.Copy(out, o)
+	return out
+}
+
+// Fit is what of some values is declared, and of what they do not say the value that
+// says least.
+func (t Types) Fit(v Values) Values {
+	if len(t) == 0 {
+		return nil
+	}
+	out := make(Values, len(t))
+	for n, is := range t {
+		if out[n] = v[n]; !is.Has(v[n]) {
+			out[n] = is.Zero()
+		}
+	}
+	return out
 }
 
 // Has reports whether a value is one of the type.
@@ -124,7 +178,8 @@ func (t Type) Zero() any {
 	}
 }
 
-func bytes(v any) (n int) {
+// sizeOf is how many bytes the texts of a value have.
+func sizeOf(v any) (n int) {
 	switch v := v.(type) {
 	case string:
 		return len(v)

@@ -84,6 +84,24 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// TestValuesAsJSON: values are read as they are written, and nothing else is.
+func TestValuesAsJSON(t *testing.T) {
+	all := Values{"a": []string{"x", "y"}, "b": true, "c": int64(-MaxLong), "d": "1", "e": []string{}}
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Values
+	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, all) {
+		t.Errorf("%s: %v, %v", text, got, err)
+	}
+	for _, text := range []string{`{"a":1.5}`, `{"a":null}`, `{"a":{}}`, `{"a":[1]}`, `[]`, `{"a":9007199254740992}`} {
+		if err := json.Unmarshal([]byte(text), &got); err == nil {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
 // TestLacks: a value of another type, or none, is no value; and the least value is one.
 func TestLacks(t *testing.T) {
 	types := Types{"d": String, "c": Long, "b": Bool, "a": Set}
@@ -105,6 +123,12 @@ func TestLacks(t *testing.T) {
 				t.Errorf("%s is %v, and nothing is lacking", n, v)
 			}
 		}
+	}
+	if got := types.Fit(Values{"c": int64(5), "d": int64(5), "e": true}); !reflect.DeepEqual(got, Values{"a": []string{}, "b": false, "c": int64(5), "d": ""}) || Types(nil).Fit(all) != nil {
+		t.Errorf("%v", got)
+	}
+	if got := types.With(Types{"d": Long, "e": Bool}); !reflect.DeepEqual(got, Types{"a": Set, "b": Bool, "c": Long, "d": Long, "e": Bool}) || len(types) != 4 || len(Types(nil).With(types)) != 4 {
+		t.Errorf("%v", got)
 	}
 	if types.Lacks(nil) != "a" || Types(nil).Lacks(nil) != "" || Type("Duration").Has("1h") {
 		t.Error("what is lacking is not said")

@@ -13,13 +13,13 @@ import (
 // engine evaluates Cedar policies. Those of other actions and other kinds of
 // principal cost nothing: there is a bucket for each pair, made beforehand.
 type engine struct {
-	buckets   map[bucketKey]*bucket
-	actions   types.EntityMap // with the groups they are in
-	things    map[string]thing    // that the deployment declares
-	about     map[Action][]string // of the deployment's own actions, the types of thing that they are about
-	policies  []*compiled         // in their order
-	places    map[Action]Place    // of the deployment's own actions
-	contexts  contexts
+	buckets  map[bucketKey]*bucket
+	actions  types.EntityMap     // with the groups they are in
+	things   map[string]thing    // that the deployment declares
+	about    map[Action][]string // of the deployment's own actions, the types of thing that they are about
+	policies []*compiled         // in their order
+	places   map[Action]Place    // of the deployment's own actions
+	contexts contexts
 }
 
 type bucketKey struct {

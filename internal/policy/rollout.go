@@ -10,6 +10,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/attribute"
 )
 
 // Rollout is a set that comes into force for one wave of people after the other.
@@ -211,7 +212,8 @@ type Gap struct {
 // in the place of inForce. can says what they could show. It tries what the sets
 // differ in, on one's own things and on nobody's, in each band of risk but the
 // highest, and of the deployment's own actions each kind of thing and each that the
-// policies name: it is told to administrators only (mechanisms A8).
+// policies name, with what they tell apart of what is said of it: it is told to
+// administrators only (mechanisms A8).
 func Gaps(inForce, candidate *Set, who Entity, can Attainable, now time.Time) []Gap {
 	var out []Gap
 	for _, action := range changed(inForce, candidate) {
@@ -219,10 +221,12 @@ func Gaps(inForce, candidate *Set, who Entity, can Attainable, now time.Time) []
 		for _, band := range bands[:len(bands)-1] {
 			for _, on := range things {
 				in := Input{Principal: who, Action: action, Resource: on, Context: Context{Now: now, Risk: Risk{Known: true, Band: band}}}
+				in.Resource.Attributes = candidate.Attributes(on.Type).Fit(on.Attributes)
 				d := candidate.Decide(in, can)
 				if d.Outcome != Deny || d.Code == CodeTooMany {
 					continue
 				}
+				in.Resource.Attributes = inForce.Attributes(on.Type).Fit(on.Attributes)
 				was := inForce.Decide(in, can)
 				if was.Outcome != Deny {
 					out = gap(out, action, &d, d.added(&was))
@@ -233,12 +237,17 @@ func Gaps(inForce, candidate *Set, who Entity, can Attainable, now time.Time) []
 	return out
 }
 
-// maxNamed bounds how many things that policies name are tried of an action.
-const maxNamed = 50
+// maxNamed bounds how many things that policies name are tried of an action, and maxSaid
+// how many combinations of what is said of one: of more, each value is tried by itself.
+const (
+	maxNamed = 50
+	maxSaid  = 20
+)
 
 // tried are the things on which an action is tried: somebody's own and nobody's.
 func tried(a, b *Set, owner string, action Action) (out []Resource) {
 	var things []Resource
+	ts := traits{}
 	for _, s := range []*Set{a, b} {
 		e, ok := s.eval.(*engine)
 		if !ok {
@@ -249,6 +258,7 @@ func tried(a, b *Set, owner string, action Action) (out []Resource) {
 		}
 		if bucket := e.buckets[bucketKey{action, KindPerson}]; bucket != nil {
 			things = append(things, bucket.things(e.about[action])...)
+			ts = ts.with(bucket.traits)
 		}
 	}
 	if len(things) == 0 { // one of the product's
@@ -257,7 +267,25 @@ func tried(a, b *Set, owner string, action Action) (out []Resource) {
 	slices.SortFunc(things, func(x, y Resource) int { return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(x.ID, y.ID)) })
 	things = slices.CompactFunc(things, func(x, y Resource) bool { return x.Type == y.Type && x.ID == y.ID })
 	for _, r := range things[:min(len(things), maxNamed)] {
-		out = append(out, Resource{Type: r.Type, ID: r.ID, Owner: owner}, r)
+		for _, r.Attributes = range ts.samples(a.Attributes(r.Type).With(b.Attributes(r.Type))) {
+			out = append(out, Resource{Type: r.Type, ID: r.ID, Owner: owner, Attributes: r.Attributes}, r)
+		}
+	}
+	return out
+}
+
+// samples are what may be said of a thing: every combination of what is told apart, or,
+// if they are many, each value by itself.
+func (ts traits) samples(has attribute.Types) []attribute.Values {
+	all := ts.combinations(has, maxSaid)
+	if len(all) <= maxSaid {
+		return all
+	}
+	var out []attribute.Values
+	for _, name := range has.Names() {
+		if t, told := ts[name]; told {
+			out = append(out, traits{name: t}.combinations(has, maxTried)...)
+		}
 	}
 	return out
 }

@@ -194,7 +194,7 @@ func TestShareOfABudget(t *testing.T) {
 func TestGapsOfOwnActions(t *testing.T) {
 	compiled := func(text string) *Set {
 		src := Default()
-		src.Schema = `entity Cluster { owner: Person }; entity Bucket { owner: Person };
+		src.Schema = `entity Cluster { owner: Person }; entity Bucket { owner: Person, size: Long, region: String, public: Bool, labels: Set<String> };
 action "deploy" appliesTo { principal: [Person], resource: [Cluster, Bucket], context: Context };`
 		src.Files = append(src.Files, File{Name: "99.cedar", Text: text})
 		s, err := Compile(src)
@@ -208,14 +208,19 @@ action "deploy" appliesTo { principal: [Person], resource: [Cluster, Bucket], co
 	can := func(a assurance.Ask) bool { return a.Rung <= assurance.Multi && a.Approval == assurance.Approval{} }
 	hard := `unless { context.assurance.rung >= 4 };`
 	for rule, want := range map[string]bool{
-		`forbid (principal, action == Action::"deploy", resource is Cluster) ` + hard:                                       true,
-		`forbid (principal, action == Action::"deploy", resource is Bucket) ` + hard:                                        true,
-		`forbid (principal, action == Action::"deploy", resource == Cluster::"prod") ` + hard:                               true,
-		`forbid (principal, action == Action::"deploy", resource) when { resource == Cluster::"prod" } ` + hard:             true,
-		`forbid (principal, action == Action::"deploy", resource) when { resource.owner == principal } ` + hard:             true,
-		`forbid (principal, action == Action::"deploy", resource) when { resource.owner != principal } ` + hard:             true,
-		`forbid (principal is Person in Group::"x", action == Action::"deploy", resource) ` + hard:                          false,
-		`forbid (principal, action == Action::"deploy", resource) unless { context.assurance.age.multi <= duration("1h")};`: false,
+		`forbid (principal, action == Action::"deploy", resource is Cluster) ` + hard:                                                                                                                                     true,
+		`forbid (principal, action == Action::"deploy", resource is Bucket) ` + hard:                                                                                                                                      true,
+		`forbid (principal, action == Action::"deploy", resource == Cluster::"prod") ` + hard:                                                                                                                             true,
+		`forbid (principal, action == Action::"deploy", resource) when { resource == Cluster::"prod" } ` + hard:                                                                                                           true,
+		`forbid (principal, action == Action::"deploy", resource) when { resource.owner == principal } ` + hard:                                                                                                           true,
+		`forbid (principal, action == Action::"deploy", resource) when { resource.owner != principal } ` + hard:                                                                                                           true,
+		`forbid (principal, action == Action::"deploy", resource is Bucket) when { resource.size > 1000 } ` + hard:                                                                                                        true,
+		`forbid (principal, action == Action::"deploy", resource is Bucket) when { resource.public && resource.labels.contains("pci") } ` + hard:                                                                          true,
+		`forbid (principal, action == Action::"deploy", resource == Bucket::"b") when { resource.region == "eu" && resource.owner == principal } ` + hard:                                                                 true,
+		`forbid (principal, action == Action::"deploy", resource is Bucket) when { ["a", "b", "c", "d", "e", "f", "g", "h"].contains(resource.region) || resource.size == 7 || resource.labels.contains("pci") } ` + hard: true,
+		`forbid (principal, action == Action::"deploy", resource is Bucket) when { resource.size > 1000 && resource.size < 1000 } ` + hard:                                                                                false,
+		`forbid (principal is Person in Group::"x", action == Action::"deploy", resource) ` + hard:                                                                                                                        false,
+		`forbid (principal, action == Action::"deploy", resource) unless { context.assurance.age.multi <= duration("1h")};`:                                                                                               false,
 	} {
 		gaps := Gaps(compiled(base), compiled(base+"\n@id(\"hard\") @reason(\"r\") "+rule), who, can, monday)
 		if got := len(gaps) == 1 && gaps[0].Rule == "hard" && slices.Equal(gaps[0].Actions, []Action{"deploy"}); got != want || !want && len(gaps) > 0 {

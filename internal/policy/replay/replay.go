@@ -47,7 +47,7 @@ func (d *Decision) input(set *policy.Set) (in policy.Input, why string) {
 	in = policy.Input{
 		Principal: policy.Entity{Kind: f.Kind, ID: who, Groups: world.Groups},
 		Action:    f.Action,
-		Resource:  policy.Resource{Type: f.Seen.On, ID: cmp.Or(f.Seen.ID, world.ID)},
+		Resource:  policy.Resource{Type: f.Seen.On, ID: cmp.Or(f.Seen.ID, world.ID), Attributes: world.Said},
 		Context:   world.context(d.At),
 	}
 	if f.Client != "" {
@@ -70,6 +70,9 @@ func (d *Decision) input(set *policy.Set) (in policy.Input, why string) {
 	if in.Resource.Type != "" && (in.Resource.ID == "" || f.Seen.Own == other) && set.Identifies(f.Action, f.Kind) {
 		return in, Identity
 	}
+	if set.Attributes(in.Resource.Type).Lacks(in.Resource.Attributes) != "" {
+		return in, Unsaid
+	}
 	return in, ""
 }
 
@@ -78,6 +81,7 @@ const (
 	NotKept  = "not_kept" // it was recorded by an earlier release, or saw what is of one moment
 	Erased   = "erased"   // the person was, and what was kept of them with them
 	Identity = "identity" // a policy asks which thing it is, and that is kept only of one's own
+	Unsaid   = "unsaid"   // the set declares attributes of the thing that were not declared then, or of other types
 )
 
 // Counts are what a set would do differently.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/attribute"
 	"github.com/countersign-dev/countersign/internal/policy"
 )
 
@@ -62,6 +63,8 @@ type World struct {
 	Agent     *SeenAgent   `json:"agent,omitempty"`
 	Details   *SeenDetails `json:"details,omitempty"`
 	ID        string       `json:"id,omitempty"` // of the resource, if it is nobody else's
+	// Said are the attributes of a thing of the deployment's own.
+	Said attribute.Values `json:"said,omitempty"`
 }
 
 // SeenToken, SeenDetails and SeenAgent are policy's, as they are kept.
@@ -132,7 +135,7 @@ func See(in *policy.Input, ask assurance.Ask) (Shared, *World) {
 	if in.Principal.Kind == policy.KindPerson {
 		return s, w
 	}
-	if len(w.Ages) == 0 && w.Token == nil && w.Agent == nil && w.Details == nil { // which are of a moment
+	if len(w.Ages) == 0 && w.Token == nil && w.Agent == nil && w.Details == nil && w.Said == nil { // which are of a moment
 		s.World = w
 	}
 	return s, nil
@@ -160,7 +163,7 @@ func world(in *policy.Input) *World {
 	c := &in.Context
 	w := &World{
 		Groups: in.Principal.Groups, Machine: int(c.Assurance.MachineRung), Sources: c.Assurance.Sources,
-		Approvals: c.Approvals, Approvers: c.Approvers, Zone: c.Network.Zone,
+		Approvals: c.Approvals, Approvers: c.Approvers, Zone: c.Network.Zone, Said: in.Resource.Attributes,
 	}
 	for r := assurance.Single; r <= assurance.Hardware; r++ {
 		age := int64(-1)
