@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/countersign-dev/countersign/internal/assurance"
+	"github.com/countersign-dev/countersign/internal/attribute"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/problem"
 )
@@ -21,6 +23,11 @@ type Resource struct {
 	Type  string // as the deployment's schema names it
 	ID    string
 	Owner string // the subject, as tokens name it, of the person whose it is; "" if nobody's in particular
+	// Properties are the attributes that the deployment's schema declares of the type, by
+	// name: strings, whole numbers within ±(2⁵³−1), booleans and slices of strings. All that
+	// are declared are needed; others are passed over. What stands here is the resource
+	// server's word, and policy believes it.
+	Properties map[string]any
 }
 
 // Policies makes a Decider of the policies that the issuer gives a resource server:
@@ -37,7 +44,8 @@ type Decider interface {
 	Decide(*Question) Answer
 }
 
-// Question is whether the holder of a token may do something now.
+// Question is whether the holder of a token may do something now. Of the resource it has
+// the properties that are declared, each a string, an int64, a bool or a []string.
 type Question struct {
 	Token     *Token
 	Assurance assurance.State // that the token shows
@@ -73,6 +81,18 @@ func (e *AccessError) Error() string { return e.problem.Error() }
 // Unwrap gives the *Error.
 func (e *AccessError) Unwrap() error { return e.problem }
 
+// PropertyError says that Resource.Properties lacks what the deployment's schema declares,
+// or has it of another type: a fault of the program, or a schema that is ahead of it.
+type PropertyError struct {
+	Type string // of the resource
+	Text string // which property, and what is wrong with it
+}
+
+// Error implements error.
+func (e *PropertyError) Error() string {
+	return "countersign: of a " + e.Type + ", the property " + e.Text
+}
+
 // errUnprotected is a fault of the program.
 var errUnprotected = errors.New("countersign: Authorize needs the context of a request that Protect let through")
 
@@ -84,7 +104,8 @@ var errUndecided = problem.New(problem.Unavailable, "temporarily_unavailable", "
 // (Config.Policies) it asks nobody and takes microseconds; it asks the issuer about what
 // only that can decide. If neither can be done, the action's stated outage answer is
 // given; an *AccessError refuses, another *Error is Unavailable, or Unauthenticated of a
-// token that has expired or ended since it was verified.
+// token that has expired or ended since it was verified. A *PropertyError says that the
+// program does not say of the resource what the schema declares; nothing is allowed then.
 //
 // Decide before it is looked up whether the thing exists, with what the request says of
 // it, so that the answer does not tell (mechanisms A11).
@@ -122,6 +143,9 @@ func (v *Verifier) decline(w http.ResponseWriter, r *http.Request, t *Token, err
 	switch {
 	case errors.As(err, &no):
 		v.answer(w, r, t, no.verdict)
+	case errors.As(err, new(*PropertyError)):
+		v.log.Error("authorize", "err", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
 	case problem.From(err) != nil:
 		v.refuse(w, r, &route{}, err)
 	default:
@@ -158,10 +182,14 @@ func (v *Verifier) authorize(ctx context.Context, t *Token, action string, on Re
 	if !known || !slices.Contains(act.Resources, on.Type) || !slices.Contains(act.Kinds, t.kind()) {
 		return byPolicies, v.no(t, Answer{})
 	}
+	said, wrong := held.types[on.Type].Take(on.Properties)
+	if wrong != nil {
+		return byPolicies, &PropertyError{on.Type, wrong.Error()}
+	}
 	can := act.Held && held.decider != nil && t.Act == nil && t.tellsKind() && (!act.Groups || t.nameable()) && t.tellsOwner(on)
 	here, unanswered := whereDecided(act, can, age)
 	if here {
-		return byPolicies, v.judged(held, t, action, on)
+		return byPolicies, v.judged(held, t, action, on, said)
 	}
 	a, err := v.consult(ctx, t, action, on)
 	if err == nil {
@@ -169,7 +197,7 @@ func (v *Verifier) authorize(ctx context.Context, t *Token, action string, on Re
 	}
 	b.stats.outages.Add(1)
 	if unanswered && unasked(ctx, err) {
-		return byPolicies, v.judged(held, t, action, on)
+		return byPolicies, v.judged(held, t, action, on, said)
 	}
 	return byIssuer, err
 }
@@ -198,8 +226,9 @@ func whereDecided(act jose.BundleAction, can bool, age time.Duration) (here, una
 }
 
 // judged decides by the policies held here.
-func (v *Verifier) judged(held *heldPolicies, t *Token, action string, on Resource) error {
+func (v *Verifier) judged(held *heldPolicies, t *Token, action string, on Resource, said attribute.Values) error {
 	now := v.now()
+	on.Properties = said
 	return v.settled(t, held.decider.Decide(&Question{
 		Token: t, Action: action, Resource: on, Now: now, Bound: t.bound, Groups: held.groupsOf(t),
 		Assurance: ladder.Shows(assurance.Shown{ACR: t.ACR, AuthTime: t.AuthTime, Person: t.Person(), Present: t.present, Machine: t.machine}, now),
@@ -272,17 +301,17 @@ type evaluation struct {
 }
 
 type evaluated struct {
-	Type       string            `json:"type"`
-	ID         string            `json:"id"`
-	Properties map[string]string `json:"properties,omitempty"`
+	Type       string         `json:"type"`
+	ID         string         `json:"id"`
+	Properties map[string]any `json:"properties,omitempty"`
 }
 
 // unasked reports whether err says that the issuer could not be asked. That it did not
-// take the question, or that whoever made the request went away, is no outage: they could
-// bring it about, and choose by that who decides.
+// take the question, that the question cannot be written, or that whoever made the request
+// went away, is no outage: they could bring it about, and choose by that who decides.
 func unasked(ctx context.Context, err error) bool {
 	var answer *ResponseError
-	return ctx.Err() == nil && (!errors.As(err, &answer) || answer.Status/100 != 4)
+	return ctx.Err() == nil && (!errors.As(err, &answer) || answer.Status/100 != 4) && !errors.As(err, new(*PropertyError))
 }
 
 // consult asks the issuer. An error is Unavailable.
@@ -310,12 +339,18 @@ func (v *Verifier) evaluate(ctx context.Context, t *Token, action string, on Res
 		Subject: evaluated{Type: t.kind(), ID: t.Subject}, Action: map[string]string{"name": action},
 		Resource: evaluated{Type: on.Type, ID: on.ID}, Context: map[string]string{"access_token": t.raw},
 	}
+	if len(on.Properties) > 0 || on.Owner != "" {
+		q.Resource.Properties = map[string]any{}
+		maps.Copy(q.Resource.Properties, on.Properties)
+		delete(q.Resource.Properties, "owner") // which Owner says, and nothing else
+		delete(q.Resource.Properties, "ownerID")
+	}
 	if on.Owner != "" {
-		q.Resource.Properties = map[string]string{"owner": on.Owner}
+		q.Resource.Properties["owner"] = on.Owner
 	}
 	body, err := json.Marshal(q)
-	if err != nil {
-		return a, err
+	if err != nil { // all else are texts
+		return a, &PropertyError{on.Type, "that is no JSON: " + err.Error()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

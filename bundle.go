@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/countersign-dev/countersign/internal/attribute"
 	"github.com/countersign-dev/countersign/internal/jose"
 )
 
@@ -79,8 +80,9 @@ type lowest struct{ epoch, version int64 }
 type heldPolicies struct {
 	decider Decider // nil: nothing is decided here
 	actions map[string]jose.BundleAction
-	members map[string][]string // by jose.BundleMember
-	aud     string              // as the issuer spells it
+	types   map[string]attribute.Types // of things, by their type
+	members map[string][]string        // by jose.BundleMember
+	aud     string                     // as the issuer spells it
 	epoch   int64
 	version int64
 	iat     int64
@@ -298,7 +300,7 @@ func (b *bundle) take(ctx context.Context, body []byte, was *heldPolicies) error
 	}
 	next := &heldPolicies{epoch: head.Epoch, version: head.Policy, iat: int64(head.IssuedAt), hash: head.Hash, aud: head.Audience[0]}
 	if was != nil && head.Hash == was.hash {
-		next.decider, next.actions, next.members = was.decider, was.actions, was.members
+		next.decider, next.actions, next.types, next.members = was.decider, was.actions, was.types, was.members
 	} else if err := next.read(doc.Content, b.with); err != nil {
 		return err
 	}
@@ -345,10 +347,10 @@ func (h *heldPolicies) read(text string, with Policies) error {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
 	}
-	if c.Format != jose.BundleFormat {
+	if c.Format != jose.BundleFormat && c.Format != jose.BundleTyped {
 		return fmt.Errorf("it is of format %d, which this release does not know", c.Format)
 	}
-	h.actions, h.members = c.Actions, map[string][]string{}
+	h.actions, h.types, h.members = c.Actions, c.Types, map[string][]string{}
 	for name, list := range c.Groups {
 		for _, m := range list {
 			h.members[m] = append(h.members[m], name)

@@ -38,7 +38,7 @@ var layerNames = map[int]string{
 // stands for the package and all below it. Packages that do not exist yet are
 // in it already.
 var layers = map[int][]string{
-	base:    {"internal/problem", "internal/id", "internal/secret", "internal/canon", "internal/file", "internal/jose", "internal/jwks", "internal/web", "policies"}, // file: the SDK, the server and the commands replace files in one way; policies is text, compiled in
+	base:    {"internal/problem", "internal/id", "internal/secret", "internal/canon", "internal/attribute", "internal/file", "internal/jose", "internal/jwks", "internal/web", "policies"}, // file: the SDK, the server and the commands replace files in one way; policies is text, compiled in
 	rules:   {"internal/assurance", "internal/policy", "internal/risk", "internal/attest", "internal/quorum"},
 	sdk:     {".", "pep", "receipt", "clilogin"},
 	domain:  domainPackages,
@@ -58,6 +58,7 @@ var domainPackages = []string{
 // secret and id; domain nouns may all use act and what it stands on. Anything
 // else is named here, with its reason.
 var sideways = map[string][]string{
+	"internal/jose":     {"internal/attribute"},                  // a bundle says how things are declared
 	"internal/jwks":     {"internal/jose", "internal/web"},       // what is fetched is a key set, and its answer says how long it is good
 	"internal/policy":   {"internal/assurance", "internal/risk"}, // a decision speaks of rungs and bands
 	"internal/act":      {"internal/lineage", "internal/once", "internal/audit"},

@@ -48,7 +48,7 @@ func (d *decider) Decide(q *countersign.Question) countersign.Answer {
 	in := policy.Input{
 		Principal: policy.Entity{Kind: policy.KindService, ID: q.Token.Subject, Groups: q.Groups},
 		Action:    policy.Action(q.Action),
-		Resource:  policy.Resource{Type: q.Resource.Type, ID: q.Resource.ID, Owner: q.Resource.Owner},
+		Resource:  policy.Resource{Type: q.Resource.Type, ID: q.Resource.ID, Owner: q.Resource.Owner, Attributes: q.Resource.Properties},
 	}
 	if q.Token.Person() {
 		in.Principal.Kind = policy.KindPerson

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -60,18 +61,20 @@ type issuer struct {
 	url    string
 	signer func(typ string) *jose.Signer
 	set    *policy.Set
+	schema string
 	rules  string
 
-	mu     sync.Mutex
-	head   jose.BundleHead
-	text   string
-	answer []byte // in the place of the bundle, if not nil
-	told   string // AuthZEN's answer, "" is none
-	status int    // of none; 0 is 503
-	asked  atomic.Int64
-	served atomic.Int64
-	down   atomic.Bool  // it answers nothing but 503
-	ahead  atomic.Int64 // of the clock of tokens
+	mu       sync.Mutex
+	head     jose.BundleHead
+	text     string
+	answer   []byte // in the place of the bundle, if not nil
+	told     string // AuthZEN's answer, "" is none
+	status   int    // of none; 0 is 503
+	question []byte // the last that was asked
+	asked    atomic.Int64
+	served   atomic.Int64
+	down     atomic.Bool  // it answers nothing but 503
+	ahead    atomic.Int64 // of the clock of tokens
 }
 
 func ok(t testing.TB, err error) {
@@ -85,7 +88,7 @@ func newIssuer(t testing.TB) *issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ok(t, err)
-	i := &issuer{TB: t, rules: rules}
+	i := &issuer{TB: t, schema: schema, rules: rules}
 	i.signer = func(typ string) *jose.Signer {
 		s, err := jose.NewSigner(key, jose.ES256, "k", typ)
 		ok(t, err)
@@ -119,6 +122,7 @@ func newIssuer(t testing.TB) *issuer {
 		i.asked.Add(1)
 		i.mu.Lock()
 		defer i.mu.Unlock()
+		i.question, _ = io.ReadAll(r.Body)
 		if r.Header.Get("DPoP") == "" || !strings.HasPrefix(r.Header.Get("Authorization"), "DPoP ") || i.told == "" {
 			http.Error(w, "{}", cmp.Or(i.status, http.StatusServiceUnavailable))
 			return
@@ -134,7 +138,7 @@ func newIssuer(t testing.TB) *issuer {
 func (i *issuer) publish(epoch, version int64, members ...string) {
 	i.Helper()
 	var err error
-	i.set, err = policy.Compile(policy.Source{Schema: schema, Files: []policy.File{{Name: "a.cedar", Text: i.rules}}})
+	i.set, err = policy.Compile(policy.Source{Schema: i.schema, Files: []policy.File{{Name: "a.cedar", Text: i.rules}}})
 	ok(i, err)
 	x := i.set.Excerpt(i.set.Places(aud))
 	c := jose.BundleContent{Format: jose.BundleFormat, Schema: x.Schema, Policies: x.Policies, Groups: map[string][]string{}, Actions: map[string]jose.BundleAction{}}
@@ -144,6 +148,9 @@ func (i *issuer) publish(epoch, version int64, members ...string) {
 		}
 	}
 	for _, p := range i.set.Places(aud) {
+		for _, kind := range p.Resources {
+			c.Declare(kind, i.set.Attributes(kind))
+		}
 		c.Actions[string(p.Action)] = jose.BundleAction{
 			Local: p.Local, Held: p.Held, Groups: len(p.Groups) > 0, Last: p.Outage == policy.OutageLast, Kinds: p.Kinds, Resources: p.Resources,
 		}
@@ -476,7 +483,7 @@ func TestNeverOlder(t *testing.T) {
 		return h
 	}
 	other := strings.Replace(oldText, "phr", "single", 1)
-	unknown := strings.Replace(oldText, `"v":1`, `"v":2`, 1)
+	unknown := strings.Replace(oldText, `"v":1`, `"v":3`, 1)
 	broken := strings.Replace(oldText, "permit (", "permit [", 1)
 	for name, answer := range map[string][]byte{
 		"an earlier epoch":    i.sealed(with(func(h *jose.BundleHead) { h.Epoch, h.Policy, h.Hash = 2, 99, jose.BundleHash(other) }), other),

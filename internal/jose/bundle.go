@@ -1,6 +1,10 @@
 package jose
 
-import "crypto/sha256"
+import (
+	"crypto/sha256"
+
+	"github.com/countersign-dev/countersign/internal/attribute"
+)
 
 // TypBundle is the typ of the head of a policy bundle.
 const TypBundle = "countersign-bundle+jwt"
@@ -46,15 +50,33 @@ func VerifyBundleHead(head string, keys KeySet, want FeedWant) (*BundleHead, err
 // BundleContent is the text that a head names by its hash: what a resource server holds
 // of the policies.
 type BundleContent struct {
-	Format   int                     `json:"v"` // BundleFormat
+	Format   int                     `json:"v"` // BundleFormat, or BundleTyped
 	Schema   string                  `json:"schema,omitempty"`
 	Policies string                  `json:"policies,omitempty"`
 	Groups   map[string][]string     `json:"groups,omitempty"` // the people in them, as BundleMember names them
 	Actions  map[string]BundleAction `json:"actions"`
+	// Types are the attributes that the resource server says of its things, by type of
+	// thing; none in BundleFormat.
+	Types map[string]attribute.Types `json:"types,omitempty"`
 }
 
-// BundleFormat is the one format there is.
-const BundleFormat = 1
+// The formats of a content. Who does not know BundleTyped would decide without what is
+// said of things, and does not take it.
+const (
+	BundleFormat = 1
+	BundleTyped  = 2 // it has Types
+)
+
+// Declare adds what is declared of a type of thing.
+func (c *BundleContent) Declare(thing string, types attribute.Types) {
+	if len(types) == 0 {
+		return
+	}
+	if c.Types == nil {
+		c.Types = map[string]attribute.Types{}
+	}
+	c.Format, c.Types[thing] = BundleTyped, types
+}
 
 // BundleAction is where one action is decided.
 type BundleAction struct {

@@ -170,6 +170,9 @@ func (s *Server) compose(ctx context.Context, set *policy.Set, audience string) 
 	}
 	c.Schema, c.Policies = x.Schema, x.Policies
 	for _, p := range places {
+		for _, kind := range p.Resources {
+			c.Declare(kind, set.Attributes(kind))
+		}
 		c.Actions[string(p.Action)] = jose.BundleAction{
 			Local: p.Local, Held: p.Held, Groups: len(p.Groups) > 0,
 			Last: p.Outage == policy.OutageLast, Kinds: p.Kinds, Resources: p.Resources,

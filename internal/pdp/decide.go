@@ -86,6 +86,9 @@ func (r *round) decided(ctx context.Context, who subject, q question) (a answer,
 		return r.refused(r.ref), nil
 	}
 	on := policy.Resource{Type: q.kind, ID: q.id}
+	if on.Attributes, err = r.set.Attributes(q.kind).Take(q.said); err != nil {
+		return answer{}, wrong("Of resource.properties, " + err.Error() + ".")
+	}
 	if on.Owner, err = r.owner(ctx, q, who); err != nil {
 		return answer{}, err
 	}
@@ -94,7 +97,9 @@ func (r *round) decided(ctx context.Context, who subject, q question) (a answer,
 		in.Context.Now, in.Context.Risk = r.Now(), policy.UnknownRisk
 		return r.answer(in, r.set.Decide(in, nil).Problem(r.Ladder), who), nil
 	}
-	return r.judge(ctx, r.intent(place.Action, at, on, who), who)
+	in := r.intent(place.Action, at, on, who)
+	in.Elsewhere.Said = q.said
+	return r.judge(ctx, in, who)
 }
 
 // refused is the answer to what is nothing of the caller's.
@@ -218,7 +223,8 @@ func (r *round) judge(ctx context.Context, in act.Intent, who subject) (answer, 
 	p := dec.Problem(r.Ladder)
 	x := note{
 		caller: r.caller.Client, kind: who.kind, actor: who.id, client: in.Refs.Client, action: string(in.Action), thing: in.Elsewhere.On.Type,
-		own: in.Elsewhere.On.Owner == who.id, version: dec.PolicyVersion, outcome: dec.Outcome, code: dec.Code, ask: dec.Ask,
+		said: r.set.Told(in.Action, who.kind, &in.Elsewhere.On),
+		own:  in.Elsewhere.On.Owner == who.id, version: dec.PolicyVersion, outcome: dec.Outcome, code: dec.Code, ask: dec.Ask,
 	}
 	if !r.noted.first(x, r.Now()) {
 		r.Counted(string(audit.AccessDecided.Name()) + " " + dec.Outcome.String())

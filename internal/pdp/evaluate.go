@@ -131,7 +131,11 @@ func (r *round) item(ctx context.Context, top object, raw json.RawMessage) (answ
 	if err != nil {
 		return unanswered(err, r.ref), nil
 	}
-	return r.decide(ctx, q)
+	a, err := r.decide(ctx, q)
+	if p := problem.From(err); p != nil && p.Kind == problem.Invalid {
+		return unanswered(err, r.ref), nil
+	}
+	return a, err
 }
 
 func unanswered(err error, ref string) answer {

@@ -188,6 +188,7 @@ type noted struct {
 // note is an answer that is told apart from others in the log.
 type note struct {
 	caller, kind, actor, client, action, thing, version string
+	said                                                uint64 // of the thing, as policies tell it apart
 	own                                                 bool
 	outcome                                             policy.Outcome
 	code                                                string

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/countersign-dev/countersign/internal/attribute"
 	"github.com/countersign-dev/countersign/internal/canon"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/problem"
@@ -93,10 +94,11 @@ func (o object) text(path, name string, needed bool) (string, error) {
 type question struct {
 	subjectType, subject string
 	action               string
-	kind, id             string // of the resource
-	owner                string // its owner, by the subject that tokens name
-	ownerName            string // or by user name or proved address
-	token                string // that the request came with, "" if none is shown
+	kind, id             string         // of the resource
+	owner                string         // its owner, by the subject that tokens name
+	ownerName            string         // or by user name or proved address
+	said                 map[string]any // the properties of the resource, for attribute.Types.Take
+	token                string         // that the request came with, "" if none is shown
 }
 
 // ask reads a question of the members of a request. Search for actions has none.
@@ -124,6 +126,9 @@ func ask(o object, search bool) (q question, err error) {
 	take(&q.id, "resource", "id", true)
 	if err == nil && parts["resource"] != nil {
 		parts["properties"], err = parts["resource"].member("properties")
+	}
+	if err == nil && parts["properties"] != nil {
+		q.said, err = attribute.Read(parts["resource"]["properties"])
 	}
 	take(&q.owner, "properties", "owner", false)
 	take(&q.ownerName, "properties", "ownerID", false)

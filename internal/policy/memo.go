@@ -186,13 +186,10 @@ func (m *memo) key(in *Input) factKey {
 	s := &c.Assurance
 	k := factKey{
 		rung: int8(c.rung()), machine: int8(s.MachineRung), sources: s.Sources, approvals: c.Approvals,
-		risk: c.risk(), kind: in.Resource.Type,
+		risk: c.risk(), kind: in.Resource.Type, said: m.class(&in.Resource),
 	}
 	if m.of["network.zone"] {
 		k.zone = c.Network.Zone
-	}
-	for _, a := range m.said[in.Resource.Type] {
-		k.said = k.said*a.classes + a.class(in.Resource.Attributes[a.name])
 	}
 	for i, g := range m.groups {
 		if in.Principal.In(g) {
@@ -215,6 +212,14 @@ func (m *memo) key(in *Input) factKey {
 		}
 	}
 	return k
+}
+
+// class is what policies can tell of what is said of a resource.
+func (m *memo) class(r *Resource) (n uint64) {
+	for _, a := range m.said[r.Type] {
+		n = n*a.classes + a.class(r.Attributes[a.name])
+	}
+	return n
 }
 
 // beyond is how many of the ages that policies compare one with it exceeds.

@@ -87,6 +87,20 @@ func (s *Set) About(a Action) []string {
 	return e.about[a]
 }
 
+// Told is a number that is the same for things of one type of which no policy about an
+// action by a kind of principal tells what is said apart; 0 where it cannot be told.
+func (s *Set) Told(a Action, kind string, on *Resource) uint64 {
+	e, _ := s.eval.(*engine)
+	if e == nil {
+		return 0
+	}
+	b := e.buckets[bucketKey{a, kind}]
+	if b == nil || b.memo == nil {
+		return 0
+	}
+	return b.memo.class(on)
+}
+
 // unsaid is the reason to refuse an input of whose resource not all is said that is
 // declared: no policy may read what is absent (mechanisms A3). Enforcement points are
 // told before.
