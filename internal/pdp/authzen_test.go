@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/countersign-dev/countersign/internal/audit"
+	"github.com/countersign-dev/countersign/internal/policy/replay"
 	"github.com/countersign-dev/countersign/internal/store"
 )
 
@@ -41,6 +42,7 @@ func TestAuthZEN(t *testing.T) {
 	p.run("who asks", p.whoAsks)
 	p.run("form", p.form1)
 	p.run("tokens", p.tokens)
+	p.run("properties", p.properties)
 	p.run("nobody is found out", p.existence)
 	p.run("the document", p.refuses)
 	p.run("recorded", p.recorded) // turns the clock on, and so comes last
@@ -292,6 +294,90 @@ func (p *place) tokens(t *testing.T) {
 	defer p.ahead.Store(0)
 	if d := ask(question("person", sub, "look", token)); d.Decision || d.Context["error"] == nil {
 		t.Errorf("an old token: %v", d)
+	}
+}
+
+// payments are what is said of a payment, and the answer to whoever is signed in with a
+// passkey: 200, 401 with what would do, 403, and 400 of what is not said as it is declared.
+var payments = map[string]int{
+	`"amount":1000,"currency":"EUR","final":false,"tags":[]`:                                  200,
+	`"amount":1e3,"currency":"EUR","final":true,"tags":["rent","rent"]`:                       200,
+	`"amount":1001,"currency":"EUR","final":false,"tags":[]`:                                  401,
+	`"amount":-5,"currency":"EUR","final":false,"tags":["rent","abroad"]`:                     401,
+	`"amount":9007199254740991,"currency":"EUR","final":false,"tags":[]`:                      401,
+	`"amount":5,"currency":"USD","final":true,"tags":[]`:                                      403,
+	`"amount":5,"currency":"USD","final":false,"tags":[],"colour":{"deep":[1.5,null]}`:        200, // others are passed over
+	`"currency":"EUR","final":false,"tags":[]`:                                                400,
+	`"amount":"5","currency":"EUR","final":false,"tags":[]`:                                   400,
+	`"amount":5.5,"currency":"EUR","final":false,"tags":[]`:                                   400,
+	`"amount":5,"currency":null,"final":false,"tags":[]`:                                      400,
+	`"amount":5,"currency":"EUR","final":"false","tags":[]`:                                   400,
+	`"amount":5,"currency":"EUR","final":false,"tags":"rent"`:                                 400,
+	`"amount":5,"currency":"EUR","final":false,"tags":["rent",5]`:                             400,
+	`"amount":5,"currency":"` + strings.Repeat("x", 513) + `","final":false,"tags":[]`:        400,
+	`"amount":5,"currency":"EUR","final":false,"tags":["a` + strings.Repeat(`","`, 64) + `"]`: 400,
+}
+
+func paying(sub, token, said string) string {
+	q := strings.Replace(question("person", sub, "pay", token), `"type":"Cluster"`, `"type":"Payment"`, 1)
+	return strings.Replace(q, `"properties":{`, `"properties":{`+said+`,`, 1)
+}
+
+// properties: what a resource server says of its things decides, and has to be as the
+// schema declares it; of several questions one that does not is refused in its place. A
+// resource server that may not ask is told nothing of what is declared.
+func (p *place) properties(t *testing.T) {
+	token := p.token(deploy, "use")
+	sub := subjectOf(t, token)
+	for said, want := range payments {
+		g := p.post("deploy-api", "/access/v1/evaluation", paying(sub, token, said))
+		if want == 400 {
+			if g.status != 400 || !strings.HasPrefix(g.text, "invalid_request") || !strings.Contains(g.text, "Of resource.properties, ") {
+				t.Errorf("%.80s: %d %s", said, g.status, g.text)
+			}
+			continue
+		}
+		if d := g.decided(t); d.Decision != (want == 200) || (d.Context["acr_values"] == "phrh") != (want == 401) {
+			t.Errorf("%.80s: %v", said, d)
+		}
+	}
+	good, bad := paying(sub, token, `"amount":5,"currency":"EUR","final":false,"tags":[]`), paying(sub, token, `"amount":5,"final":false,"tags":[]`)
+	g := p.post("deploy-api", "/access/v1/evaluations", `{"evaluations":[`+bad+","+good+`]}`)
+	var out struct{ Evaluations []decided }
+	ok(t, json.Unmarshal([]byte(g.text), &out))
+	if len(out.Evaluations) != 2 || out.Evaluations[0].Decision || !out.Evaluations[1].Decision ||
+		fmt.Sprint(out.Evaluations[0].Context["error"]) != "map[message:Of resource.properties, currency is missing; it is a String. status:400]" {
+		t.Errorf("%s", g.text)
+	}
+	if g := p.post("deploy-api", "/access/v1/search/action", bad); g.status != 400 {
+		t.Errorf("a search: %d %s", g.status, g.text)
+	}
+	if g := p.post("deploy-api", "/access/v1/search/action", good); !strings.Contains(g.text, `"pay"`) {
+		t.Errorf("a search: %d %s", g.status, g.text)
+	}
+	if d := p.post("todo-api", "/access/v1/evaluation", paying("alice@example.com", "", `"amount":5`)).decided(t); d.Decision || len(d.Context) != 1 {
+		t.Errorf("another resource server is told %v", d)
+	}
+	// What the decision saw is in its record.
+	page, err := p.st.Store.Decisions(t.Context(), p.st.Names, time.Now().Add(-time.Hour), time.Time{}, "", 1000)
+	ok(t, err)
+	kept := map[string]bool{}
+	page.Each(func(d *replay.Decision) {
+		if d.Facts.Action == "pay" {
+			kept[fmt.Sprintf("%s %v", d.Facts.Outcome, d.Saw.Said)] = true
+		}
+	})
+	if !kept["step_up map[amount:-5 currency:EUR final:false tags:[abroad rent]]"] || !kept["deny map[amount:5 currency:USD final:true tags:[]]"] {
+		t.Errorf("%v", kept)
+	}
+	// Whether or not there is such a person.
+	for _, sub := range []string{"alice@example.com", "nobody"} {
+		if d := p.post("deploy-api", "/access/v1/evaluation", paying(sub, "", `"amount":5000,"currency":"EUR","final":false,"tags":[]`)).decided(t); d.Decision || d.Context["acr_values"] != "phrh" {
+			t.Errorf("%s: %v", sub, d)
+		}
+		if g := p.post("deploy-api", "/access/v1/evaluation", paying(sub, "", `"amount":5`)); g.status != 400 {
+			t.Errorf("%s: %d", sub, g.status)
+		}
 	}
 }
 

@@ -169,7 +169,7 @@ func schemas() map[string]*huma.Schema {
 			member{"id", described(name(), "The sub of its tokens"), true}, anything()),
 		schemaAction: takes("What they would do", member{"name", name(), true}, anything()),
 		schemaResource: takes("What with", member{"type", name(), true}, member{"id", name(), true},
-			member{"properties", takes("Of which those are taken",
+			member{"properties", takes("Of which are taken: all that the deployment's schema declares of the type (a String is a string, a Long a whole number within ±(2⁵³−1), a Bool true or false, a Set<String> an array of at most 64 strings; strings of at most 512 bytes, of at most 4096 together), and",
 				member{"owner", described(name(), "The sub of the person whose it is"), false},
 				member{"ownerID", described(name(), "Or that person's user name or address"), false}), false}),
 		schemaContext:  takes("What else is known", member{"access_token", described(text(1, jose.MaxToken), "The token that the request at the resource server came with. Without one nothing is proved."), false}),

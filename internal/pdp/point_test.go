@@ -120,6 +120,25 @@ func TestEnforcementPoint(t *testing.T) {
 			t.Errorf("%s: %d %q, asked %d times", c.action, status, says, net.asked.Load()-before)
 		}
 	}
+	// What is said of a thing is decided on here as the server does, and is as strictly read.
+	r := httptest.NewRequest(http.MethodPost, deploy+"/", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	holder, err := v.Verify(r)
+	ok(t, err)
+	before := net.asked.Load()
+	for said, want := range payments {
+		var properties map[string]any
+		d := json.NewDecoder(strings.NewReader("{" + strings.Replace(said, "1e3", "1000", 1) + "}"))
+		d.UseNumber()
+		ok(t, d.Decode(&properties))
+		err := v.Authorize(t.Context(), holder, "pay", countersign.Resource{Type: "Payment", ID: "p", Properties: properties})
+		if errors.As(err, new(*countersign.PropertyError)) != (want == 400) || errors.Is(err, countersign.NeedsStepUp) != (want == 401) || errors.Is(err, countersign.Denied) != (want == 403) || (err == nil) != (want == 200) {
+			t.Errorf("%.80s: %v, at the server %d", said, err, want)
+		}
+	}
+	if net.asked.Load() != before {
+		t.Errorf("asked %d times about what it can decide", net.asked.Load()-before)
+	}
 	wait := func(what string, f func() bool) {
 		t.Helper()
 		for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
@@ -143,12 +162,12 @@ func TestEnforcementPoint(t *testing.T) {
 	// A rule with an exception is the server's, which tells whom it concerns to nobody.
 	p.publish(schema, rules, policy.Exception{ID: "journey", Rule: "look", For: dana.ID, Owner: "o", Reason: "A secret reason.", Rung: 1, Until: time.Now().Add(time.Hour)})
 	wait("a third", func() bool { return v.PolicyStatus().Version == 3 })
-	before := net.asked.Load()
+	before = net.asked.Load()
 	if status, _ := tries(token, "look"); status != 200 || net.asked.Load() != before+1 {
 		t.Errorf("%d, asked %d times", status, net.asked.Load()-before)
 	}
 	// What has ended since it was verified is refused, by the feed.
-	r := httptest.NewRequest(http.MethodPost, deploy+"/", nil)
+	r = httptest.NewRequest(http.MethodPost, deploy+"/", nil)
 	short := p.token(deploy, "use")
 	r.Header.Set("Authorization", "Bearer "+short)
 	verified, err := v.Verify(r)
@@ -206,7 +225,7 @@ func TestBundleTellsNoMore(t *testing.T) {
 	if g := c.Groups["release"]; len(c.Groups) != 1 || len(g) != 1 || len(g[0]) != 16 {
 		t.Errorf("%v", c.Groups)
 	}
-	if a := c.Actions["destroy"]; len(c.Actions) != 6 || a.Local || a.Held || !c.Actions["deploy"].Local || !c.Actions["restart"].Held || c.Actions["restart"].Local {
+	if a := c.Actions["destroy"]; len(c.Actions) != 7 || c.Format != jose.BundleTyped || len(c.Types) != 1 || c.Types["Payment"]["tags"] != "Set<String>" || a.Local || a.Held || !c.Actions["deploy"].Local || !c.Actions["restart"].Held || c.Actions["restart"].Local {
 		t.Errorf("%+v", c.Actions)
 	}
 	var h struct{ Hash string }

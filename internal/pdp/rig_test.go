@@ -59,6 +59,10 @@ action "restart" appliesTo { principal: [Person], resource: [Cluster], context: 
 action "own" appliesTo { principal: [Person], resource: [Cluster], context: Context };
 @audience("https://deploy.example.com")
 action "merge" appliesTo { principal: [Person], resource: [Cluster], context: Context };
+
+entity Payment { owner: Person, amount: Long, currency: String, final: Bool, tags: Set<String> };
+@audience("https://deploy.example.com")
+action "pay" appliesTo { principal: [Person], resource: [Payment], context: Context };
 `
 
 const rules = `
@@ -96,6 +100,13 @@ when { context.assurance.rung >= 1 } unless { context.risk.known && context.risk
 permit (principal is Person, action == Action::"own", resource) when { resource.owner == principal && context.assurance.rung >= 1 };
 @id("merge") @reason("Merging is confirmed.") @public_reason("Merging has to be confirmed")
 permit (principal is Person, action == Action::"merge", resource) when { context.approvals.confirmed };
+@id("pay") @reason("Whoever is signed in pays.")
+permit (principal is Person, action == Action::"pay", resource) when { context.assurance.rung >= 1 };
+@id("pay.much") @reason("Much money, and what goes abroad, needs a hardware key.") @public_reason("Much money needs a hardware key")
+forbid (principal, action == Action::"pay", resource)
+when { resource.amount > 1000 || resource.tags.contains("abroad") } unless { context.assurance.rung >= 4 };
+@id("pay.final") @reason("What is final is paid in euros.")
+forbid (principal, action == Action::"pay", resource) when { resource.final && !(resource.currency like "EU*") };
 `
 
 // place is a whole server on a port, with resource servers that are its clients and
