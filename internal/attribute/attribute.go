@@ -91,14 +91,10 @@ func (t Types) Take(said map[string]any) (Values, error) {
 	}
 	out := make(Values, len(t))
 	size := 0
-	for _, n := range t.Names() {
-		v, ok := said[n]
-		if !ok {
-			return nil, fmt.Errorf("%s is missing; it is a %s", n, t[n])
-		}
-		taken, err := t[n].take(v)
+	for n, is := range t {
+		taken, err := is.take(said[n])
 		if err != nil {
-			return nil, fmt.Errorf("%s %w", n, err)
+			return nil, t.first(said)
 		}
 		out[n] = taken
 		size += sizeOf(taken)
@@ -107,6 +103,20 @@ func (t Types) Take(said map[string]any) (Values, error) {
 		return nil, fmt.Errorf("texts are more than %d bytes together", MaxBytes)
 	}
 	return out, nil
+}
+
+// first says of the first attribute that is not as declared what is wrong with it.
+func (t Types) first(said map[string]any) error {
+	for _, n := range t.Names() {
+		v, ok := said[n]
+		if !ok {
+			return fmt.Errorf("%s is missing; it is a %s", n, t[n])
+		}
+		if _, err := t[n].take(v); err != nil {
+			return fmt.Errorf("%s %w", n, err)
+		}
+	}
+	return nil
 }
 
 // Lacks is the first attribute that values do not say as it is declared; "" if they say
@@ -191,33 +201,40 @@ func sizeOf(v any) (n int) {
 	return n
 }
 
+// take reads a value of the type.
 func (t Type) take(v any) (any, error) {
-	wrong := fmt.Errorf("is not a %s", t)
 	switch t {
 	case String:
-		s, ok := text(v)
-		if !ok {
-			return nil, wrong
+		if s, ok := text(v); ok {
+			if _, plain := v.(string); !plain {
+				v = s
+			}
+			return v, sound(s)
 		}
-		return s, sound(s)
 	case Long:
 		n, ok := whole(v)
-		if !ok {
-			return nil, wrong
-		}
-		if n > MaxLong || n < -MaxLong {
+		switch {
+		case !ok:
+		case n > MaxLong || n < -MaxLong:
 			return nil, fmt.Errorf("is beyond ±%d", int64(MaxLong))
+		default:
+			return n, nil
 		}
-		return n, nil
 	case Bool:
 		if b := reflect.ValueOf(v); b.IsValid() && b.Kind() == reflect.Bool {
 			return b.Bool(), nil
 		}
-		return nil, wrong
 	case Set:
-		return set(v, wrong)
+		switch s := v.(type) {
+		case []string:
+			return set(len(s), func(i int) (string, bool) { return s[i], true })
+		default:
+			if r := reflect.ValueOf(v); r.IsValid() && r.Kind() == reflect.Slice {
+				return set(r.Len(), func(i int) (string, bool) { return text(r.Index(i).Interface()) })
+			}
+		}
 	}
-	return nil, wrong
+	return nil, fmt.Errorf("is not a %s", t)
 }
 
 // text reads a string of any type. A number as JSON writes it is none.
@@ -261,20 +278,16 @@ func whole(v any) (int64, bool) {
 	return 0, false
 }
 
-// set reads a slice of strings.
-func set(v any, wrong error) (any, error) {
-	r := reflect.ValueOf(v)
-	if !r.IsValid() || r.Kind() != reflect.Slice {
-		return nil, wrong
-	}
-	if r.Len() > MaxElements {
+// set reads so many texts.
+func set(size int, at func(int) (string, bool)) (any, error) {
+	if size > MaxElements {
 		return nil, fmt.Errorf("has more than %d elements", MaxElements)
 	}
-	out := make([]string, r.Len())
+	out := make([]string, size)
 	for i := range out {
-		s, ok := text(r.Index(i).Interface())
+		s, ok := at(i)
 		if !ok {
-			return nil, wrong
+			return nil, fmt.Errorf("is not a %s", Set)
 		}
 		if err := sound(s); err != nil {
 			return nil, fmt.Errorf("has an element that %w", err)
