@@ -1,7 +1,7 @@
 // Package notes is the sample API of the sandbox, and an example of a resource
 // server: reading needs a scope, rotating the key needs a phishing-resistant
-// proof not older than five minutes, and who may delete a note is decided by policies
-// (the folder policies). Everything about tokens, and asking policies, is the SDK's.
+// proof not older than five minutes, and who may delete a note, or add a long one, is
+// decided by policies (the folder policies). Everything about tokens, and asking policies, is the SDK's.
 package notes
 
 import (
@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	countersign "github.com/countersign-dev/countersign"
 )
@@ -65,6 +66,11 @@ func (a *API) add(w http.ResponseWriter, r *http.Request) {
 	var n Note
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&n); err != nil || n.Text == "" {
 		answer(w, http.StatusBadRequest, map[string]string{"error": `send {"text":"…"}`})
+		return
+	}
+	draft := countersign.Resource{Type: "Draft", ID: "new", Properties: map[string]any{"length": utf8.RuneCountInString(n.Text)}}
+	if err := countersign.Authorize(r.Context(), "note.add", draft); err != nil {
+		countersign.Refuse(w, r, err)
 		return
 	}
 	a.mu.Lock()

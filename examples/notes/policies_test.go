@@ -19,7 +19,7 @@ func TestPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := set.Places(at); len(p) != 1 || p[0].Action != "note.delete" || !p[0].Local {
+	if p := set.Places(at); len(p) != 2 || p[0].Action != "note.add" || p[1].Action != "note.delete" || !p[0].Local || !p[1].Local {
 		t.Errorf("%+v", p)
 	}
 	text, err := os.ReadFile("policies/notes.policy.yaml")
@@ -30,7 +30,7 @@ func TestPolicies(t *testing.T) {
 	if err != nil || len(f.Cases) == 0 {
 		t.Fatal(err, f)
 	}
-	for _, r := range trial.Test(set, f) {
+	for _, r := range append(trial.Test(set, f), trial.Check(set, f)...) {
 		if r.Bad() {
 			t.Errorf("%+v", r)
 		}

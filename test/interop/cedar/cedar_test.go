@@ -18,7 +18,7 @@ import (
 
 // own is what a deployment declares beside the product's schema.
 const own = `
-entity Cluster { owner: Person };
+entity Cluster { owner: Person, environment: String, size: Long, frozen: Bool, labels: Set<String> };
 entity Bare;
 action "deploy" appliesTo { principal: [Person, Agent], resource: [Cluster, Bare], context: Context };
 `
@@ -107,6 +107,21 @@ func TestTheValidatorsAgree(t *testing.T) {
 		`resource.owner == principal`:                                              false, // Bare has none
 		`resource is Cluster && resource.owner == principal`:                       true,
 		`resource has owner && resource.owner == principal`:                        true,
+		`resource is Cluster && resource.environment == "production"`:              true,
+		`resource has size && resource.size > 1000 && resource.size != -5`:         true,
+		`resource.size > 1000`:                                                     false, // of a Bare nothing is said
+		`resource is Cluster && resource.environment > "a"`:                        false,
+		`resource is Cluster && resource.size >= duration("5m")`:                   false,
+		`resource is Cluster && context.token.age <= resource.size`:                false,
+		`resource is Cluster && resource.size`:                                     false,
+		`resource is Cluster && resource.frozen && !resource.labels.isEmpty()`:     true,
+		`resource is Cluster && resource.labels.contains("pci")`:                   true,
+		`resource is Cluster && resource.labels.containsAny(["pci", "eu"])`:        true,
+		`resource is Cluster && resource.labels.contains(resource.environment)`:    true,
+		`resource is Cluster && resource.environment.contains("pci")`:              false,
+		`resource is Cluster && resource.size + 1 < context.approvals.count`:       true,
+		`resource is Cluster && resource.environment like "prod-*"`:                true,
+		`resource is Cluster && resource.colour == "red"`:                          false,
 		`resource.kind == "thing"`:                                                 false,
 		`principal.name == "dana"`:                                                 false,
 		`principal is Person && principal in Group::"staff"`:                       true,
