@@ -33,15 +33,15 @@ type Policy struct {
 	File    string   `json:"file"`
 	Line    int      `json:"line"`
 
-	never bool   // @climb("never")
-	opens bool   // @opens("review")
-	group string // @approvers
+	never bool          // @climb("never")
+	opens bool          // @opens("review")
+	group string        // @approvers
+	cedar *cedar.Policy // as it was written
 }
 
 // compiled is a policy, ready.
 type compiled struct {
 	Policy
-	cedar  *cedar.Policy // as it was written
 	tree   *ast.Policy
 	asked  *form
 	kinds  []types.EntityType // of principals; nil: any
@@ -145,7 +145,7 @@ func (c *compiler) file(f File) {
 
 func (c *compiler) policy(file string, i int, p *cedar.Policy) {
 	tree := (*ast.Policy)(p.AST())
-	out := &compiled{cedar: p, tree: tree}
+	out := &compiled{Policy: Policy{cedar: p}, tree: tree}
 	out.File, out.Line, out.Effect = file, p.Position().Line, "forbid"
 	if tree.Effect == ast.EffectPermit {
 		out.Effect = "permit"

@@ -466,7 +466,7 @@ func cases() []testCase {
 		{"audit-empty", dana(PathAudit), AuditLog{}},
 		{"audit-broken", dana(PathAudit), AuditLog{Size: 1204, SignedAt: ago(day), Broken: "Entry 871 differs from what the checkpoint of 22 November signed.", Query: "x"}},
 	}
-	return slices.Concat(list, recoveryCases(), reviewCases(), deviceCases(), requestCases(), appsCases(), faults())
+	return slices.Concat(list, recoveryCases(), reviewCases(), publicationCases(), deviceCases(), requestCases(), appsCases(), faults())
 }
 
 // evil is every page with hostile text wherever somebody else supplies it.

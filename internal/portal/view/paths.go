@@ -23,6 +23,8 @@ const (
 	PathPolicies   = "/admin/policies"   // their rules, and versions
 	PathRollout    = "/admin/rollout"    // of policies, in waves
 	PathExceptions = "/admin/exceptions" // to rules
+
+	PathPublications = "/admin/publications" // of policies that are to come into force
 	PathRecoveries = "/admin/recoveries"
 	PathPass       = "/admin/pass" // for helpers, too
 )
@@ -50,6 +52,7 @@ var sections = []section{
 	{path: PathNotices, text: "Notices", admin: true},
 	{path: PathPolicies, text: "Policies", admin: true},
 	{path: PathExceptions, text: "Exceptions", admin: true},
+	{path: PathPublications, text: "Publications", admin: true},
 	{path: PathRollout, text: "Rollout", admin: true},
 	{path: PathAudit, text: "Audit log", admin: true},
 }
