@@ -264,6 +264,9 @@ func (c *Ceremony) expecting(challenge string) webauthn.SessionData {
 	return webauthn.SessionData{Challenge: challenge, RelyingPartyID: c.rpID, UserVerification: protocol.VerificationRequired}
 }
 
+// Proof is what using the passkey at a time proves, by whoever it verified.
+func (p Passkey) Proof(at time.Time) assurance.Proof { return p.proof(at, true) }
+
 // proof is what using the passkey proves.
 func (p Passkey) proof(at time.Time, verified bool) assurance.Proof {
 	return probation(assurance.Proof{

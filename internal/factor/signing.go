@@ -130,6 +130,9 @@ type Signed struct {
 var errSigning = problem.New(problem.Conflict, "signing_stale", "This page was loaded again, or what it shows has changed since.").
 	WithHint("Load the page again, read it, and sign what it shows then.")
 
+// StaleSigning is the refusal of an answer to a challenge that is not there any more.
+func StaleSigning() *problem.Error { return errSigning }
+
 // Sign verifies the answer to a challenge that was kept, v, against what is pending and
 // shown now (mechanisms B11, B12). Whoever takes it spends the challenge.
 func (c *Ceremony) Sign(v once.Value, s Signing, response []byte, now time.Time, find Find) (Signed, error) {

@@ -73,6 +73,11 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request, v *visitor) er
 	if m.Todo, err = s.requestsTodo(r.Context(), v.person.ID); err != nil {
 		return err
 	}
+	waiting, err := s.publicationsTodo(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	m.Todo = append(m.Todo, waiting...)
 	todo := view.Todo{
 		Text: "Add a second passkey", Why: "If the only one is lost, you can't get back in by yourself.", Takes: "about 30 seconds",
 		Action: view.Link{Text: "Add a passkey", URL: addPasskey}, Done: keys > 1 || keys == 1 && typed,

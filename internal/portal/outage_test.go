@@ -13,6 +13,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal"
+	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/review"
 	"github.com/countersign-dev/countersign/internal/ruleset"
@@ -31,8 +32,12 @@ func TestDatabaseAway(t *testing.T) {
 	r := newRigOnPostgres(t, dsn)
 	b := r.browser()
 	b.setUp()
+	r.deployed()
+	waiting := r.submit(stricter(), r.person("dana@example.com").ID, policy.KindPerson)
 	before := map[string]answer{}
-	for _, pattern := range r.patterns {
+	for i, pattern := range r.patterns {
+		pattern = strings.ReplaceAll(pattern, view.PathPublications+"/{id}", view.PathPublications+"/"+waiting)
+		r.patterns[i] = pattern
 		path, isGet := strings.CutPrefix(pattern, "GET ")
 		if !isGet || strings.Contains(path, "{") {
 			continue
@@ -41,7 +46,7 @@ func TestDatabaseAway(t *testing.T) {
 			before[path] = a
 		}
 	}
-	if len(before) < 10 {
+	if len(before) < 10 || before[view.PathPublications].status != 200 || before[view.PathPublications+"/"+waiting+"/text"].status != 200 {
 		t.Fatalf("only %d pages: the walk is worth nothing", len(before))
 	}
 	check(t, pg.Cut(t.Context(), dsn))
@@ -90,7 +95,7 @@ func (r *rig) by(dsn string) {
 		Store: db, Policy: r.do.Policy, Ladder: r.do.Ladder, Writer: r.do.Writer, Keys: r.do.Keys, Now: r.do.Now, Checkpoint: r.do.Checkpoint,
 		Rulesets: book.Set, Candidates: book.Candidate,
 	}
-	r.server.Store, r.server.Do, r.server.Rollouts = db, do, &portal.Rollouts{Store: db, Book: book}
+	r.server.Store, r.server.Do, r.server.Rollouts = db, do, &portal.Rollouts{Store: db, Book: book, Desk: deskOn(db)}
 	r.t.Cleanup(r.http.Close)
 	r.serve()
 	r.t.Cleanup(r.http.Close)
@@ -130,6 +135,8 @@ func TestDatabaseGoesAwayBetween(t *testing.T) {
 		OpenedAt: r.clock.now(), LastAt: r.clock.now(), State: review.Open, Seen: review.Evidence{Code: policy.CodeDenied, Band: policy.RiskExtreme},
 	}
 	r.seed(audit.RecoveryOpened, recovery.Start{Recovery: rec}, review.Opens{Review: x})
+	r.deployed()
+	waiting := r.submit(stricter(), own.ID, policy.KindPerson)
 	r.by(by)
 	private := secret.New(secret.Recover).Reveal()
 	for name, page := range map[string]struct {
@@ -139,6 +146,7 @@ func TestDatabaseGoesAwayBetween(t *testing.T) {
 		"a recovery":         {func() answer { return b.get("/admin/recoveries/show?id=" + rec.ID) }, 200},
 		"a review":           {func() answer { return b.get("/admin/reviews/show?id=" + x.ID) }, 200},
 		"a private link":     {func() answer { return r.browser().post("/recover/paste", "link", "x#"+private) }, 200},
+		"a publication":      {func() answer { return b.get(view.PathPublications + "/" + waiting) }, 200},
 		"people":             {func() answer { return b.get("/admin/people") }, 200},
 		"a recovery, opened": {func() answer { return b.post("/admin/recoveries/open", "username", "nobody", "reason", "lost") }, 200},
 	} {

@@ -286,5 +286,6 @@ func (s *Server) Routes(handle func(pattern string, h web.Handler)) {
 	s.policiesRoutes(handle)
 	s.rolloutRoutes(handle)
 	s.exceptionsRoutes(handle)
+	s.publicationRoutes(handle)
 	s.adminRoutes(handle)
 }

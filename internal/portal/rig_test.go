@@ -132,7 +132,7 @@ func newRigOn(t *testing.T, open func(context.Context, func() time.Time) (*store
 	}
 	book := &ruleset.Book{Store: db, Rollouts: db}
 	r.do.Rulesets, r.do.Candidates = book.Set, book.Candidate
-	r.server.Rollouts = &portal.Rollouts{Store: db, Book: book, Monitored: func(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error) {
+	r.server.Rollouts = &portal.Rollouts{Store: db, Book: book, Desk: deskOn(db), Monitored: func(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error) {
 		return db.Monitored(ctx, keys, since, before, n)
 	}}
 	r.serve()

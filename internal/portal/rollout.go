@@ -27,6 +27,9 @@ type Rollouts struct {
 	// Monitored says what rules in mode monitor would have done, out of the newest n
 	// records since a time and before one, by its id; "" begins with the newest.
 	Monitored func(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error)
+	// Desk is where policies are signed that are to come into force; nil: there are no
+	// pages for that.
+	Desk *ruleset.Desk
 }
 
 const (

@@ -363,6 +363,7 @@ var ownActions = map[string]ownAction{
 	"kinds":   {"change how people may sign in", assurance.Phishing},
 	"apps":    {"manage apps", assurance.Phishing},
 	"rollout": {"manage a rollout of policies", assurance.Phishing},
+	"publish": {"manage policies that are to come into force", assurance.Phishing},
 	"notices": {"manage notices", assurance.Phishing}, "codes": {"make recovery codes", assurance.None},
 	"reviews":    {"look at what was refused", assurance.Phishing},
 	"recoveries": {"help somebody back into their account", assurance.Phishing}, "": {"go on", assurance.Phishing},

@@ -120,6 +120,9 @@ var (
 	errAltered  = problem.New(problem.Conflict, "publication_altered", "The policies are not those that were submitted. Withdraw this, and submit them again.")
 )
 
+// AlreadySigned is the refusal of a second signature.
+func AlreadySigned() *problem.Error { return errSigned }
+
 // Over is the refusal of what cannot be done any more with a publication.
 func Over() *problem.Error { return errOver }
 
@@ -177,8 +180,8 @@ func (p *Publication) Standing(head int64, at time.Time) string {
 	return string(p.State)
 }
 
-// decision is the dec of a ceremony in which a publication is signed.
-const decision = "publish"
+// SigningDecision is the dec of a ceremony in which a publication is signed.
+const SigningDecision = "publish"
 
 // attests refuses evidence that is of another publication, another person or another
 // kind of act.
@@ -189,7 +192,7 @@ func (p *Publication) attests(s *Signature, issuer string) error {
 	if canonical, err := canon.Strict(s.Ceremony, canon.Limits{Bytes: 4 << 10, Depth: 4, Members: 32, NameBytes: 64}); err != nil || !bytes.Equal(canonical, s.Ceremony) {
 		return errOther
 	}
-	if json.Unmarshal(s.Ceremony, &c) != nil || c.Req != p.ID || c.By != s.By || c.Dec != decision {
+	if json.Unmarshal(s.Ceremony, &c) != nil || c.Req != p.ID || c.By != s.By || c.Dec != SigningDecision {
 		return errOther
 	}
 	var d struct{ Type, Challenge string }

@@ -23,6 +23,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/feed"
 	"github.com/countersign-dev/countersign/internal/file"
+	"github.com/countersign-dev/countersign/internal/group"
 	"github.com/countersign-dev/countersign/internal/hsm"
 	"github.com/countersign-dev/countersign/internal/jose"
 	"github.com/countersign-dev/countersign/internal/keyring"
@@ -84,6 +85,7 @@ type State struct {
 
 	policies atomic.Pointer[store.Policies] // as this process knows them
 	book     *ruleset.Book
+	desk     *ruleset.Desk
 	cost     chan struct{} // a rollout cost somebody something
 	pulse    store.Pulse   // of who served before, read before this process wrote anything
 
@@ -170,6 +172,9 @@ func (s *State) open(ctx context.Context, o Options) (err error) {
 		Reviews: review.Book{Store: s.Store}, ManagesDevices: s.Config.Devices.Managed,
 	}
 	s.book = &ruleset.Book{Store: s.Store, Rollouts: s.Store}
+	s.desk = &ruleset.Desk{Issuer: s.Config.Issuer, Publications: s.Store, Rollouts: s.Store, Group: func(ctx context.Context, name string) error {
+		return group.CheckLive(ctx, s.Store, name)
+	}}
 	s.cost = make(chan struct{}, 1)
 	s.Do.Rulesets, s.Do.Candidates, s.Do.Cost = s.book.Set, s.book.Candidate, s.noteCost
 	if !o.Aside {
@@ -327,7 +332,7 @@ func New(st *State) (*Server, error) {
 		Ladder: st.Do.Ladder, For: oauth.For, Sealed: st.Ring, ClientAddr: web.ClientAddr, LogState: s.logState, Mails: st.Config.Mail.Host != "", Now: st.now,
 		Recovery: s.recovery(), Device: st.Config.DeviceAuthorization.Enabled,
 	}
-	s.portal.Rollouts = &portal.Rollouts{Store: st.Store, Book: st.book, Monitored: auditLog{st}.Monitored}
+	s.portal.Rollouts = &portal.Rollouts{Store: st.Store, Book: st.book, Desk: st.desk, Monitored: auditLog{st}.Monitored}
 	s.oauth.Browser, s.oauth.Departure = s.portal, s.portal
 	if s.oauth.Backchannel {
 		s.portal.Requests = s.oauth

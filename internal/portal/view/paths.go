@@ -25,8 +25,8 @@ const (
 	PathExceptions = "/admin/exceptions" // to rules
 
 	PathPublications = "/admin/publications" // of policies that are to come into force
-	PathRecoveries = "/admin/recoveries"
-	PathPass       = "/admin/pass" // for helpers, too
+	PathRecoveries   = "/admin/recoveries"
+	PathPass         = "/admin/pass" // for helpers, too
 )
 
 type section struct {
