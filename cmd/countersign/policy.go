@@ -272,14 +272,8 @@ func (a *app) explained(set *policy.Set, f trial.File) error {
 			return &failure{exit: exitUsage, code: "trial_invalid", message: fmt.Sprintf("case %q: %v", c.Name, err)}
 		}
 		if a.json {
-			owners := map[string]string{}
-			for _, r := range d.Reasons {
-				if owner := set.OwnerOf(r.Policy); owner != "" {
-					owners[r.Policy] = owner
-				}
-			}
 			items = append(items, map[string]any{
-				"owners": owners, "name": c.Name, "action": c.Action, "outcome": d.Outcome.String(), "code": d.Code, "needs": policy.Words(d.Ask),
+				"name": c.Name, "action": c.Action, "outcome": d.Outcome.String(), "code": d.Code, "needs": policy.Words(d.Ask),
 				"review": d.Review, "max_life": int64(d.MaxLife.Seconds()), "max_grant_life": int64(d.MaxGrant.Seconds()), "at_server": set.AtServer(policy.Action(c.Action)), "reasons": d.Reasons,
 			})
 			continue
@@ -290,8 +284,8 @@ func (a *app) explained(set *policy.Set, f trial.File) error {
 		}
 		for _, r := range d.Reasons {
 			line := fmt.Sprintf("  %s: %s", r.Policy, r.Text)
-			if owner := set.OwnerOf(r.Policy); owner != "" {
-				line += " Ask " + owner + "."
+			if r.Owner != "" {
+				line += " Ask " + r.Owner + "."
 			}
 			fmt.Fprintln(a.out, clean(line))
 		}

@@ -244,7 +244,7 @@ func (s *Server) judge(r *http.Request, a *authRequest, ses *session.Session, re
 	if dec.Outcome != policy.Allow {
 		for _, r := range dec.Reasons {
 			p.Reasons = append(p.Reasons, r.Text)
-			p.Why = append(p.Why, problem.Reason{Policy: r.Policy, Text: r.Text})
+			p.Why = append(p.Why, problem.Reason{Policy: r.Policy, Text: r.Text, Owner: r.Owner})
 		}
 	}
 	if dec.Outcome == policy.Deny {

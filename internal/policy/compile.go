@@ -194,8 +194,8 @@ func (c *compiler) policy(file string, i int, p *cedar.Policy) {
 	if out.Effect == "forbid" && out.lives != (lives{}) {
 		out.speaks = out.limit()
 	}
-	out.why = []Reason{{Policy: out.ID, Text: out.Reason, Public: out.Public}}
-	out.others = []Reason{{Policy: out.ID, Text: "This is for members of " + out.member + "."}}
+	out.why = []Reason{{Policy: out.ID, Text: out.Reason, Public: out.Public, Owner: out.Owner}}
+	out.others = []Reason{{Policy: out.ID, Text: "This is for members of " + out.member + ".", Owner: out.Owner}}
 	c.out = append(c.out, out)
 }
 

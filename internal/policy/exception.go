@@ -182,7 +182,7 @@ func (s *Set) used(in Input) (out []Reason) {
 	}
 	for _, e := range waived {
 		if in.Context.meets(e.Instead()) {
-			out = append(out, Reason{Policy: ExceptionPrefix + e.ID, Text: "By an exception until " + e.Until.UTC().Format(time.DateOnly) + ": " + e.Reason})
+			out = append(out, Reason{Policy: ExceptionPrefix + e.ID, Text: "By an exception until " + e.Until.UTC().Format(time.DateOnly) + ": " + e.Reason, Owner: e.Owner})
 		}
 	}
 	return out

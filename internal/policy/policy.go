@@ -209,11 +209,13 @@ func (o Outcome) String() string {
 }
 
 // Reason is why, in words. Policy and Text go to the signed-in person, to
-// administrators and to the log; callers get only Public (mechanisms A10).
+// administrators and to the log, and Owner, whom they may ask, to the first two; callers
+// get only Public (mechanisms A10).
 type Reason struct {
 	Policy string `json:"policy"`
 	Text   string `json:"text"`
 	Public string `json:"public,omitempty"`
+	Owner  string `json:"owner,omitempty"`
 }
 
 // MinLife is the shortest life that a scope which may be left out imposes on a

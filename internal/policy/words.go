@@ -92,7 +92,7 @@ func (d Decision) Problem(l assurance.Ladder) *problem.Error {
 func (d Decision) why() []problem.Reason {
 	out := make([]problem.Reason, 0, len(d.Reasons))
 	for _, r := range d.Reasons {
-		out = append(out, problem.Reason{Policy: r.Policy, Text: r.Text})
+		out = append(out, problem.Reason{Policy: r.Policy, Text: r.Text, Owner: r.Owner})
 	}
 	return out
 }

@@ -86,4 +86,12 @@ func TestPoliciesPage(t *testing.T) {
 	publish(3, "", "", func(*policy.Source) {})
 	b.get("/admin/policies").shows(t, 200, "Policies")
 	inOrder(t, b.get("/admin/policies?n=2"), "Version 2, put in force", "by the operator of the host", "This server cannot read this version", "All versions", "Version 3")
+
+	// Whoever is refused learns by which rule, and whom to ask.
+	publish(4, "", "", func(src *policy.Source) {
+		src.Files = append(src.Files, policy.File{Name: "freeze.cedar", Text: `@id("freeze") @reason("Nobody is invited.") @owner("front desk") forbid (principal is Person, action == Action::"person.invite", resource);`})
+	})
+	refused := b.get("/admin/invite")
+	refused.shows(t, 403, "")
+	inOrder(t, refused, "Nobody is invited.", "freeze", "Ask <bdi>front desk</bdi> about it.")
 }

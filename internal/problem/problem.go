@@ -58,7 +58,7 @@ type Error struct {
 // Reason is why something is refused or asked for, in words, and which policy says
 // so. It is for the signed-in person, administrators and the log: no caller is told
 // (mechanisms A10).
-type Reason struct{ Policy, Text string }
+type Reason struct{ Policy, Text, Owner string }
 
 // New makes a problem.
 func New(kind Kind, code, detail string) *Error {

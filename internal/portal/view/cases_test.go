@@ -541,10 +541,10 @@ func evil() []testCase {
 		RecoveryDetail{Why: hostile},
 		PassForm{Form: bad, Username: inp, Reason: inp},
 		PassMade{For: hostile, Code: hostile, Enter: hostile, CancelLink: hostile, Told: []string{hostile}},
-		Fault{State: hostile, Headline: hostile, Detail: hostile, Next: hostile, Supplied: hostile, Actions: []Link{link}, Why: []Why{{hostile, hostile}}},
+		Fault{State: hostile, Headline: hostile, Detail: hostile, Next: hostile, Supplied: hostile, Actions: []Link{link}, Why: []Why{{hostile, hostile, hostile}}},
 		Reviews{Items: []ReviewRow{{Who: hostile, What: hostile, App: hostile, Risk: hostile, URL: "javascript:alert(1)"}}, States: []Choice{{hostile, "javascript:alert(1)", true}, {hostile, "javascript:alert(1)", false}}},
 		ReviewDetail{
-			ReviewRow: ReviewRow{Who: hostile, What: hostile, App: hostile, Risk: hostile}, Ref: hostile, Proved: hostile, Network: hostile, Device: hostile, Links: []Link{link}, Why: []Why{{hostile, hostile}},
+			ReviewRow: ReviewRow{Who: hostile, What: hostile, App: hostile, Risk: hostile}, Ref: hostile, Proved: hostile, Network: hostile, Device: hostile, Links: []Link{link}, Why: []Why{{hostile, hostile, hostile}},
 			Terms: []Term{{1, hostile, hostile}}, Around: []Record{{Text: hostile, Outcome: hostile}}, By: hostile, Note: hostile, Allow: &bad, End: &bad, Suspend: &bad, Close: &bad, Reason: inp,
 		},
 		ReviewDetail{Not: hostile},

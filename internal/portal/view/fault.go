@@ -235,7 +235,7 @@ func OfError(err error, now time.Time, ref string) (int, Fault) {
 		f.Detail = p.Detail
 	}
 	for _, w := range p.Why {
-		f.Why = append(f.Why, Why{w.Text, w.Policy})
+		f.Why = append(f.Why, Why{w.Text, w.Policy, w.Owner})
 	}
 	if p.Hint != "" {
 		f.Next = p.Hint

@@ -31,7 +31,7 @@ func reviewCases() []testCase {
 	detail := ReviewDetail{
 		ReviewRow: open, OpenedAt: ago(9 * time.Minute), Ref: "7F3A9C", Proved: "phr, with passkey", Network: "203.0.113.0/24", Device: "Firefox on Linux", Score: 105, Person: true,
 		Links: []Link{{"Open the account", "/p"}, {"Find it in the log", "/l"}},
-		Why:   []Why{{"This looks like an attack and is refused. Somebody will look at it.", "risk.extreme"}},
+		Why:   []Why{{"This looks like an attack and is refused. Somebody will look at it.", "risk.extreme", "security"}},
 		Terms: []Term{{45, "It shows no device that this account has.", "new_device"}, {15, "The network 203.0.113.0/24 is new for this account.", "new_network"}, {45, "9 accounts were tried from this network in vain.", "network_attacks"}},
 		Around: []Record{
 			{At: ago(9 * time.Minute), Text: "Mira Sokolova was refused a new token for Release board.", Outcome: "denied"},
@@ -42,7 +42,7 @@ func reviewCases() []testCase {
 	wrong, own, often, past, service := detail, detail, detail, detail, detail
 	wrong.Reason = Input{Error: "Say how you know that it was them."}
 	own.Allow, own.End, own.Suspend, own.Close, own.Not = nil, nil, nil, nil, "This is about you, or a service of yours: another administrator has to look at it."
-	often.Risk, often.Terms, often.Allow, often.Why = "", nil, nil, []Why{{"Erasing a person needs an administrator's phishing-resistant sign-in from the last 5 minutes.", "admin.erase"}}
+	often.Risk, often.Terms, often.Allow, often.Why = "", nil, nil, []Why{{"Erasing a person needs an administrator's phishing-resistant sign-in from the last 5 minutes.", "admin.erase", ""}}
 	often.NoAllow = "It was not refused for its risk, so nobody can vouch for it. What a rule refuses is made possible by an exception to that rule, in the policies."
 	past.ReviewRow, past.By, past.Note, past.Allow, past.End, past.Suspend, past.Close = allowed, "Dana Okafor", "Called her, she is in Lisbon", nil, nil, nil, nil
 	service.ReviewRow, service.Person, service.Suspend, service.Around, service.Links = refused, false, nil, nil, service.Links[1:]

@@ -68,7 +68,7 @@ type ReviewDetail struct {
 }
 
 // Why is a reason in words, and the policy that it is of; "" if it is no policy's.
-type Why struct{ Text, Policy string }
+type Why struct{ Text, Policy, Owner string }
 
 // Term is what one signal adds to a score.
 type Term struct {
