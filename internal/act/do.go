@@ -230,6 +230,10 @@ func (d *Doer) Judge(ctx context.Context, in Intent) (policy.Decision, *Facts, e
 	if err != nil {
 		return policy.Decision{}, nil, err
 	}
+	return d.judge(ctx, in, facts, at)
+}
+
+func (d *Doer) judge(ctx context.Context, in Intent, facts Facts, at time.Time) (policy.Decision, *Facts, error) {
 	dec, err := d.decide(ctx, &facts, in, at)
 	if err == nil {
 		err = d.tell(ctx, &in, &dec, at)

@@ -29,14 +29,15 @@ type subject struct {
 // is refused before any policy is asked (mechanisms A11).
 var errHolder = problem.New(problem.Unauthenticated, "invalid_token", "The access token does not count here, or is of another subject.")
 
-// round is one request: its questions are answered by the same policies, and what a token
-// says is established once for all that show it.
+// round is one request: its questions are answered by the same policies, on what is known
+// at one time, and what a token says is established once for all that show it.
 type round struct {
 	*Server
 	caller  Caller
 	set     *policy.Set
 	ref     string
 	holders map[string]shownBy // by token
+	sight   *act.Sight
 }
 
 // shownBy is whose a token is, or why it does not count.
@@ -48,7 +49,7 @@ type shownBy struct {
 // begin begins the answer to a request.
 func (s *Server) begin(ctx context.Context, c Caller, ref string) (*round, error) {
 	set, _, err := s.Policies(ctx)
-	return &round{Server: s, caller: c, set: set, ref: ref, holders: map[string]shownBy{}}, err
+	return &round{Server: s, caller: c, set: set, ref: ref, holders: map[string]shownBy{}, sight: s.Do.Sight()}, err
 }
 
 // holder finds whose a token is.
@@ -213,7 +214,7 @@ func (s *Server) intent(action policy.Action, at *resource.Resource, on policy.R
 // judge decides, and records the answer unless the same one was recorded in this minute.
 // If it cannot be recorded, there is no answer.
 func (r *round) judge(ctx context.Context, in act.Intent, who subject) (answer, error) {
-	dec, facts, err := r.Do.Judge(ctx, in)
+	dec, facts, err := r.sight.Judge(ctx, in)
 	if errors.Is(err, problem.NotFound) { // erased, or ended, since it was looked up
 		return r.refused(r.ref), nil
 	}
