@@ -32,13 +32,32 @@ const (
 )
 
 // documents remembers what clients say of themselves at the address that is their
-// client_id. Errors are not remembered, and neither is what cannot be used; a
-// document that cannot be had again goes on holding for a while.
+// client_id. What cannot be used is not remembered, and errors only for who can do without
+// (away); a document that cannot be had again goes on holding for a while.
 type documents struct {
 	mu       sync.Mutex
 	known    map[string]*published
-	fetching map[string]int // by host and by network, and of all
+	fetching map[string]int       // by host and by network, and of all
+	missing  map[string]time.Time // which could not be had, and until when that counts
 	perHost  meter
+}
+
+// away reports whether a document could not be had a moment ago.
+func (d *documents) away(id string, at time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return at.Before(d.missing[id])
+}
+
+// miss remembers for a while that a document could not be had; d.mu is held.
+func (d *documents) miss(id string, at time.Time) {
+	if len(d.missing) >= maxDocuments {
+		clear(d.missing)
+	}
+	if d.missing == nil {
+		d.missing = map[string]time.Time{}
+	}
+	d.missing[id] = at.Add(retryAfter)
 }
 
 // published is one of them.
@@ -139,6 +158,7 @@ func (d *documents) fetched(ctx context.Context, id, network string, p *publishe
 	at := now()
 	switch {
 	case err == nil:
+		delete(d.missing, id)
 		*p = *fresh
 	case errors.Is(err, errUnchanged):
 		p.fresh, p.stale = fresh.fresh, fresh.stale
@@ -148,6 +168,7 @@ func (d *documents) fetched(ctx context.Context, id, network string, p *publishe
 		if d.known[id] == p {
 			delete(d.known, id)
 		}
+		d.miss(id, at)
 		return client.Client{}, err
 	}
 	return p.client, nil

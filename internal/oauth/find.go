@@ -176,16 +176,29 @@ func nameOf(c client.Client) string {
 }
 
 // withKeys is a stored client with the keys that its document publishes now: they
-// may have been replaced, or withdrawn, since somebody agreed to it.
+// may have been replaced, withdrawn or published for the first time since somebody agreed to
+// it. Who publishes keys authenticates with them, always; and who was agreed to with keys is not
+// public before somebody agrees to that.
 func (s *Server) withKeys(ctx context.Context, c client.Client, network string) (client.Client, error) {
-	if c.Source != client.FromDocument || c.AuthMethod != client.AuthPrivateKeyJWT {
+	if c.Source != client.FromDocument || c.AuthMethod != client.AuthPrivateKeyJWT && c.AuthMethod != client.AuthNone {
 		return c, nil
 	}
-	now, err := s.asPublished(ctx, c, network)
-	if err == nil { // none: whoever has one of those it had is not that client any more
-		c.JWKS, c.JWKSURI, c.Pinned = now.JWKS, now.JWKSURI, now.Pinned
+	public := c.AuthMethod == client.AuthNone
+	if public { // it needs no document, so it is not kept waiting for one for long, nor often
+		if s.docs.away(c.ClientID, s.now()) {
+			return c, nil
+		}
+		within, cancel := context.WithTimeout(ctx, fetchTime)
+		defer cancel()
+		ctx = within
 	}
-	return c, err
+	now, err := s.asPublished(ctx, c, network)
+	if err != nil || public && !now.Keyed() {
+		return c, err
+	}
+	// None: whoever has one of those it had is not that client any more.
+	c.JWKS, c.JWKSURI, c.Pinned, c.AuthMethod = now.JWKS, now.JWKSURI, now.Pinned, client.AuthPrivateKeyJWT
+	return c, nil
 }
 
 // networkOf is the network that a request comes from, "" if unknown.

@@ -561,6 +561,60 @@ func TestDocumentWithKeys(t *testing.T) {
 	r.expect("without any", 401, "invalid_client", r.post("/oauth/token", renew))
 }
 
+// TestDocumentGainsKeys: a client that somebody agreed to while it published no keys uses them
+// from when it does; while its document cannot be had it goes on as the server knows it, and
+// keeps nobody waiting.
+func TestDocumentGainsKeys(t *testing.T) {
+	t.Parallel()
+	r := onSQLite(t)
+	s := r.site()
+	assertion := func(f url.Values) url.Values {
+		return change(f, "client_assertion_type", assertionType, "client_assertion", r.assertion(func(c *jose.ClientAssertionClaims) { c.Issuer, c.Subject = s.url, s.url }))
+	}
+	s.publishes("max-age=60")
+	r.open(everything, s)
+	code := r.walk(r.asksAs(s.url, "https://localhost/cb"))
+	unused := r.walk(r.asksAs(s.url, "https://localhost/cb"))
+	renew := form("grant_type", "refresh_token", "client_id", s.url)
+	redeem := func(code string) url.Values {
+		return form("grant_type", "authorization_code", "code", code, "code_verifier", r.verifier, "client_id", s.url)
+	}
+	next := func(a answer) { r.Helper(); renew.Set("refresh_token", r.tokens(a).RefreshToken) }
+	next(r.post("/oauth/token", redeem(code)))
+	r.expect("with a key that it has not published", 401, "invalid_client", r.post("/oauth/token", assertion(renew)))
+
+	// The document cannot be had: memory holds, and without that what was agreed to.
+	s.serves(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	r.clock.move(2 * time.Minute)
+	next(r.post("/oauth/token", renew))
+	r.nodes[0].server.docs = documents{} // started anew
+	n := s.asked.Load()
+	for range 3 {
+		r.clock.move(5 * time.Second)
+		next(r.post("/oauth/token", renew))
+	}
+	if asked := s.asked.Load() - n; asked != 1 {
+		r.Errorf("asked %d times for a document that is away and not needed", asked)
+	}
+
+	s.publishes("max-age=60", "jwks", string(r.jwt.JWKS), "token_endpoint_auth_method", "")
+	r.clock.move(2 * time.Minute)
+	r.expect("without the key that it publishes", 401, "invalid_client", r.post("/oauth/token", renew))
+	r.expect("and a code of before", 401, "invalid_client", r.post("/oauth/token", redeem(unused)))
+	r.expect("and revoking", 401, "invalid_client", r.post("/oauth/revoke", form("token", renew.Get("refresh_token"), "client_id", s.url)))
+	next(r.post("/oauth/token", assertion(renew)))
+	// It cannot be had again: what it said last holds.
+	s.serves(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	r.clock.move(2 * time.Minute)
+	r.expect("without its key while it cannot be had", 401, "invalid_client", r.post("/oauth/token", renew))
+	next(r.post("/oauth/token", assertion(renew)))
+	// And none again, as it was agreed to.
+	s.publishes("max-age=60")
+	r.clock.move(2 * time.Minute)
+	r.expect("with a key that was withdrawn", 401, "invalid_client", r.post("/oauth/token", assertion(renew)))
+	next(r.post("/oauth/token", renew))
+}
+
 // TestStrangersKeys: the keys of clients that nobody agreed to are read apart, so
 // that no number of slow ones keeps a registered client from its own.
 func TestStrangersKeys(t *testing.T) {
