@@ -163,7 +163,5 @@ func TestRememberedIsFresh(t *testing.T) {
 			}
 		}
 	})
-	if remembers < 100 {
-		t.Errorf("only %d sets remembered anything", remembers)
-	}
+	enough(t, remembers >= 100, "only %d sets remembered anything", remembers)
 }

@@ -226,9 +226,7 @@ func TestExcerptAnswersAsTheSet(t *testing.T) {
 			t.Fatalf("%s\nthere %+v\nhere %+v\n%s", text, is, was, e.Policies)
 		}
 	})
-	if local < 20 || held < 20 {
-		t.Errorf("decided by themselves %d times, in an outage %d times: too few to say anything", local, held)
-	}
+	enough(t, local >= 20 && held >= 20, "decided by themselves %d times, in an outage %d times: too few to say anything", local, held)
 }
 
 func TestMachineNeeds(t *testing.T) {

@@ -37,6 +37,15 @@ func cases(t *testing.T, n, full string) {
 	t.Cleanup(func() { _ = checks.Value.Set(before) })
 }
 
+// enough fails a campaign in which what it is about came up too rarely to say anything. With
+// -short a fifth of the cases is tried, in which that says nothing.
+func enough(t *testing.T, ok bool, format string, args ...any) {
+	t.Helper()
+	if !ok && !testing.Short() {
+		t.Errorf(format, args...)
+	}
+}
+
 var atoms = []string{
 	"context.assurance.rung >= 1", "context.assurance.rung >= 2", "context.assurance.rung >= 3", "context.assurance.rung >= 4",
 	`context.assurance.age.single <= duration("5m")`, `context.assurance.age.multi <= duration("12h")`,
@@ -197,8 +206,6 @@ func TestClimbOverRandomPolicies(t *testing.T) {
 	})
 	t.Logf("%v", outcomes)
 	for _, o := range []string{"allow ", "step_up " + CodeStepUp, "deny " + CodeDenied} {
-		if outcomes[o] < 20 {
-			t.Errorf("hardly any %q: %v", o, outcomes)
-		}
+		enough(t, outcomes[o] >= 20, "hardly any %q: %v", o, outcomes)
 	}
 }
