@@ -220,7 +220,7 @@ func (a *app) rollOut(ctx context.Context, dirs []string, args rolloutFlags) err
 		return err
 	}
 	if !a.json {
-		a.printDifference(lines, v.Version)
+		a.printDifference(lines, v.Version, b.set)
 	}
 	for i, w := range waves {
 		a.say("Wave %d: %s, from %s, at most %d prompts and %d refusals in 24 hours.", i+1, clean(w.who()), w.From.Format(time.RFC3339), w.Prompts, w.Denials)

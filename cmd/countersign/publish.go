@@ -206,19 +206,21 @@ func (a *app) policyDiff() *cobra.Command {
 			if a.json {
 				return a.document("policy.diff/v1", map[string]any{"version": v.Version, "from": v.Hash, "to": b.source.Hash(), "lines": lines})
 			}
-			a.printDifference(lines, v.Version)
+			a.printDifference(lines, v.Version, b.set)
 			return nil
 		}),
 	}
 }
 
-func (a *app) printDifference(lines []string, version int64) {
+// printDifference shows what goes and comes, and what is to be known of what comes.
+func (a *app) printDifference(lines []string, version int64, comes *policy.Set) {
 	for _, l := range lines {
 		fmt.Fprintln(a.out, clean(l))
 	}
 	if len(lines) == 0 {
 		a.say("Nothing differs from version %d.", version)
 	}
+	a.warn(comes.Warnings())
 }
 
 // differenceOf gives the lines that go and come, each under the name of its file.
@@ -262,8 +264,7 @@ could not publish others. countersign policy rollback undoes it.`,
 		}
 		lines := differenceOf(v.source(), b.source)
 		if !a.json {
-			a.printDifference(lines, v.Version)
-			a.warn(b.set.Warnings())
+			a.printDifference(lines, v.Version, b.set)
 		}
 		if len(lines) == 0 {
 			return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already.", fix: "countersign policy history"}

@@ -109,15 +109,17 @@ func (t *tool) runSandbox(ctx context.Context, o sandboxOptions) (err error) {
 		return err
 	}
 	sample := server.Sample{URI: apiURL, Key: key.Public(), Schema: notes.Schema(apiURL), Policies: notes.Policies}
-	var harness secret.Value
 	if o.authzen {
 		sample.Schema, sample.Policies = sample.Schema+records.Schema, sample.Policies+records.Policies
-		if harness, err = st.SeedFixture(ctx, server.Fixture{Audience: records.Audience, Client: records.Client, People: records.People}); err != nil {
-			return err
-		}
 	}
 	if err := st.SeedSandbox(ctx, sample); err != nil {
 		return err
+	}
+	var harness secret.Value
+	if o.authzen {
+		if harness, err = st.SeedFixture(ctx, server.Fixture{Audience: records.Audience, Client: records.Client, People: records.People}); err != nil {
+			return err
+		}
 	}
 	srv, err := server.New(st)
 	if err != nil {

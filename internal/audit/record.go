@@ -182,16 +182,18 @@ func (w *Writer) Seal(ctx context.Context, rec Record, keys Keys) (Row, error) {
 
 var errTooLarge = errors.New("audit: a part is longer than 64 KiB")
 
-// ref is the reference of the request that a part names.
-func (rec Record) ref() string {
-	for _, p := range rec.Parts {
-		if said, ok := p.Body.(map[string]any); ok {
-			if ref, _ := said["ref"].(string); ref != "" {
-				return ref
+// ref is the reference of the request that a part names, as LineOf has it: a person's
+// part goes before the general one.
+func (rec Record) ref() (ref string) {
+	for _, of := range [...]bool{false, true} {
+		for _, p := range rec.Parts {
+			said, ok := p.Body.(map[string]any)
+			if named, _ := said["ref"].(string); ok && named != "" && (p.Person != "") == of {
+				ref = named
 			}
 		}
 	}
-	return ""
+	return ref
 }
 
 // split checks the record and parts it into what concerns nobody and the rest.

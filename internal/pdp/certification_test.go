@@ -13,6 +13,7 @@ import (
 	"github.com/countersign-dev/countersign/examples/records"
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/policy/trial"
+	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/server"
 )
 
@@ -34,8 +35,11 @@ func asked(sub, does, record string) string {
 // and of Search what is about actions. Every body is one that it sends.
 func TestCertification(t *testing.T) {
 	p := serve(t)
-	p.publish(records.Schema, records.Policies)
 	fixture := server.Fixture{Audience: records.Audience, Client: records.Client, People: records.People}
+	if _, err := p.st.SeedFixture(t.Context(), fixture); problem.CodeOf(err) != "policies_own" {
+		t.Errorf("beside policies that say nothing of it: %v", err)
+	}
+	p.publish(records.Schema, records.Policies)
 	for range 2 { // the second start gives another secret, and makes nothing twice
 		v, err := p.st.SeedFixture(t.Context(), fixture)
 		ok(t, err)

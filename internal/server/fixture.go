@@ -29,12 +29,21 @@ type Fixture struct {
 
 // SeedFixture makes the fixture in a sandbox, where it is not there yet, and gives the
 // client's secret, which is another at each start (mechanisms I25). The people cannot
-// sign in. problem.Denied if this is a real deployment.
+// sign in. problem.Denied if this is a real deployment, problem.Conflict (policies_own) if
+// the policies in force have nothing that is decided for the audience.
 func (s *State) SeedFixture(ctx context.Context, f Fixture) (secret.Value, error) {
 	v := secret.New(secret.ClientSecret)
 	hash := v.Hash()
 	if !s.Config.Development {
 		return v, problem.New(problem.Denied, "not_a_sandbox", "Fixtures are for development mode.")
+	}
+	set, _, err := s.policiesInForce(ctx)
+	if err != nil {
+		return v, err
+	}
+	if len(set.Places(f.Audience)) == 0 {
+		return v, problem.New(problem.Conflict, "policies_own", "Somebody published policies in this sandbox, which are left alone, and they say nothing of "+f.Audience+".").
+			WithHint("Start one in another folder: countersignd sandbox --authzen --dir FOLDER")
 	}
 	for _, sub := range slices.Sorted(maps.Keys(f.People)) {
 		if err := s.seedMember(ctx, sub, f.People[sub]); err != nil {
@@ -74,6 +83,6 @@ func (s *State) seedMember(ctx context.Context, sub, name string) error {
 	if err != nil {
 		return err
 	}
-	p := account.Person{ID: id.New(id.Person), Subject: sub, Name: strings.ToUpper(sub[:1]) + sub[1:], Username: sub, CreatedAt: s.now()}
+	p := account.Person{ID: id.New(id.Person), Subject: sub, Name: strings.ToUpper(sub[:1]) + sub[1:], Username: "authzen-" + sub, CreatedAt: s.now()}
 	return s.Seed(ctx, audit.PersonCreated, account.Create{Person: p, Groups: []string{g.ID}})
 }

@@ -94,6 +94,7 @@ func testReferred(t *testing.T, db Database) {
 	first := record("7F3A9C", of(dana.ID, map[string]any{"session": "x"}), of("", map[string]any{"ref": "7F3A9C"}))
 	sealed := record("7F3A9C", of(sam.ID, map[string]any{"ref": "7F3A9C"}))
 	other := record("7F3A9D", of(dana.ID, nil), of("", map[string]any{"ref": "7F3A9D"}))
+	record("AAAAAA", of(dana.ID, map[string]any{"ref": "AAAAAA"}), of("", map[string]any{"ref": "BBBBBB"})) // as its line says
 	if since := found("7F3A9C", "", sealed, first); since != first {
 		t.Errorf("since %q, want %q", since, first)
 	}
