@@ -77,7 +77,7 @@ func publicationCases() []testCase {
 	bigger.Statement, odd.Statement = big, hostile
 	odd.Service, odd.SignAndLeave = "Deploys\u202e\u200b <b>", leave
 	not.SignAndPut, not.Withdraw, not.Not = nil, nil, "Signing policies is not for you."
-	not.Would = []Why{{"Publishing policies needs an administrator's phishing-resistant sign-in from the last 5 minutes.", "policy.publish"}}
+	not.Would = []Why{{Text: "Publishing policies needs an administrator's phishing-resistant sign-in from the last 5 minutes.", Policy: "policy.publish"}}
 	none.SignAndPut, none.Not, none.AddURL = nil, "You have no passkey that counts for this. One that was added a short time ago counts from tomorrow on.", "/account/passkeys/add"
 	signed.State, signed.SignAndPut, signed.SignedByYou, signed.SignedAt, signed.SignedUntil, signed.Service = PublicationSigned, nil, true, ago(3*time.Minute), in(57*time.Minute), "Deploys"
 	signed.PutInForce = &Form{Action: "/c"}
