@@ -15,8 +15,13 @@ import (
 	"github.com/countersign-dev/countersign/internal/attribute"
 )
 
-// maxTried bounds how many combinations of facts a proof tries.
-const maxTried = 500_000
+// maxTried bounds how many combinations of facts a proof tries, and maxThings how many
+// combinations of what is said of one type of thing are among them: of more, with the
+// states of assurance and the bands of risk, the first would be exceeded.
+const (
+	maxTried  = 500_000
+	maxThings = 20_000
+)
 
 // Never is a statement about a set: in these states, these actions are allowed
 // to nobody.
@@ -128,7 +133,7 @@ func (s *Set) points(a Action, kind, who string, n Never, visit func(Input) bool
 		return nil
 	}
 	if b.memo == nil {
-		return errors.New("its policies read what has no end, such as the time of day or an identifier")
+		return errors.New("its policies read what has no end, such as the time of day, an identifier, or attributes compared with each other")
 	}
 	words, numbers, err := b.literals()
 	if err != nil {
@@ -192,9 +197,9 @@ func (e *engine) thingsTold(a Action, b *bucket, words []string, said traits) (d
 		if !read(kind) {
 			continue
 		}
-		all := ts.combinations(e.things[kind].has, maxTried)
-		if len(all) > maxTried {
-			return nil, fmt.Errorf("its policies tell more than %d kinds of %s apart", maxTried, kind)
+		all := ts.combinations(e.things[kind].has, maxThings)
+		if len(all) > maxThings {
+			return nil, fmt.Errorf("its policies tell more than %d different things of the type %s apart", maxThings, kind)
 		}
 		on = append(on, each(all, func(in *Input, v attribute.Values) { in.Resource.Type, in.Resource.Attributes = kind, v })...)
 	}

@@ -23,11 +23,20 @@ func TestProofsOverRandomPolicies(t *testing.T) {
 		if err != nil {
 			return
 		}
-		p := s.Prove(Never{Actions: []Action{"x"}, Holds: belowPhishing})
+		never := Never{Actions: []Action{"x"}, Holds: belowPhishing}
+		if rapid.Bool().Draw(t, "of some clusters") {
+			never.Said = map[string][]any{"size": {int64(10), int64(999)}, "environment": {"staging"}, "labels": {"eu"}}
+			never.Holds = func(in *Input) bool {
+				v := in.Resource.Attributes
+				size, ok := v["size"].(int64)
+				return ok && in.Resource.Type == "Cluster" && size >= 10 && size != 999 && v["environment"] != "staging" && !slices.Contains(v["labels"].([]string), "eu") && belowPhishing(in)
+			}
+		}
+		p := s.Prove(never)
 		switch {
 		case p.Counter != nil:
 			results["false"]++
-			if !belowPhishing(p.Counter) || s.Decide(*p.Counter, nil).Outcome != Allow || len(p.Allowed) == 0 {
+			if !never.Holds(p.Counter) || s.Decide(*p.Counter, nil).Outcome != Allow || len(p.Allowed) == 0 {
 				t.Fatalf("no counterexample: %+v", p.Counter)
 			}
 		case p.Unproven != "":
@@ -36,7 +45,7 @@ func TestProofsOverRandomPolicies(t *testing.T) {
 			results["proved"]++
 			for range 5 {
 				in := anyone(t)
-				if belowPhishing(&in) && s.Decide(in, nil).Outcome == Allow {
+				if never.Holds(&in) && s.Decide(in, nil).Outcome == Allow {
 					t.Fatalf("proved, and allowed to %+v", in)
 				}
 			}
@@ -157,6 +166,61 @@ func TestWhatOnlyTheServerKnows(t *testing.T) {
 	other := setOf(func(Input) verdict { return verdict{} })
 	if other.Has("x") || !other.AtServer("x") {
 		t.Error("what is not known is taken for granted")
+	}
+}
+
+// What is said of things is tried by a value of each class, within a bound; what is
+// compared in any other way is not called proved.
+func TestProveSaid(t *testing.T) {
+	words := func(n int) string {
+		out := make([]string, n)
+		for i := range out {
+			out[i] = fmt.Sprintf("%q", fmt.Sprint("w", i))
+		}
+		return "[" + strings.Join(out, ", ") + "]"
+	}
+	for condition, want := range map[string]string{
+		`resource.size >= 10 && resource.size < 10`:                                                                                        "",
+		`resource.size > 10 && resource.size < 12`:                                                                                         "counter",
+		`resource.size > 10 && resource.size < 11`:                                                                                         "",
+		`resource.size < -9000000000000000`:                                                                                                "counter",
+		`resource.size > 9007199254740991`:                                                                                                 "", // nobody can say it
+		`resource.size > 9223372036854775806 || resource.size < -9223372036854775807`:                                                      "",
+		`resource.environment == "a" && resource.environment != "a"`:                                                                       "",
+		`!["a", "another", "another_"].contains(resource.environment)`:                                                                     "counter",
+		`resource.labels.isEmpty() && resource.labels.contains("a")`:                                                                       "",
+		`resource.labels.containsAll(["a", "b"]) && !resource.labels.contains("c")`:                                                        "counter",
+		`["a", "b"].containsAll(resource.labels) && !resource.labels.containsAny(["a", "b"]) && !resource.labels.isEmpty()`:                "",
+		`resource.labels != ["a"] && resource.labels.contains("a") && ["a", "b"].containsAll(resource.labels)`:                             "counter",
+		`resource.frozen && resource.frozen == false`:                                                                                      "",
+		`if resource.frozen then resource.size == 3 else false`:                                                                            "counter",
+		`resource has size && resource.size == 5`:                                                                                          "counter",
+		`context.assurance.rung >= 3 && resource.environment like "a*"`:                                                                    "a pattern",
+		`context.assurance.rung >= 3 && resource.size + 1 > 3`:                                                                             "compared with each other",
+		`context.assurance.rung >= 3 && resource.size > context.time.hour`:                                                                 "compared with each other",
+		`context.assurance.rung >= 3 && resource.environment == resource.kind`:                                                             "compared with each other",
+		`context.assurance.rung >= 3 && resource.labels.contains(resource.environment)`:                                                    "compared with each other",
+		`context.assurance.rung >= 3 && resource.labels.containsAny(` + words(15) + `)`:                                                    "more than 20000 different things of the type Cluster",
+		`context.assurance.rung >= 3 && ` + words(200) + `.contains(resource.environment) && ` + words(200) + `.contains(resource.kind)`:   "more than 20000 different things of the type Cluster",
+		`context.assurance.rung >= 3 && resource.labels.containsAny(` + words(41) + `)`:                                                    "what has no end",
+		`context.assurance.rung >= 3 && resource.labels.containsAny(` + words(9) + `) && resource.size > 3 && (` + groups(6) + `)`:         "more than 500000",
+		`context.assurance.rung >= 3 && resource.labels.containsAny(` + words(5) + `) && resource.size > 3 && resource.environment != "a"`: "",
+	} {
+		s, err := Compile(Source{Schema: saidSchema, Files: []File{{Text: `@id("p") @reason("r") permit (principal is Person, action == Action::"deploy", resource) when { ` + condition + ` };`}}})
+		if err != nil {
+			t.Fatal(condition, err)
+		}
+		p := s.Prove(Never{Actions: []Action{"deploy"}, Kinds: []string{KindPerson}, Holds: belowPhishing})
+		got := p.Unproven
+		if p.Counter != nil {
+			got = "counter"
+			if d := s.Decide(*p.Counter, nil); d.Outcome != Allow {
+				t.Errorf("%s: no counterexample: %+v", condition, p.Counter)
+			}
+		}
+		if !strings.Contains(got, want) || (want == "") != (got == "") || want == "" && p.Tried == 0 {
+			t.Errorf("%.90s: %q, %d tried", condition, got, p.Tried)
+		}
 	}
 }
 

@@ -284,7 +284,7 @@ func (ts traits) samples(has attribute.Types) []attribute.Values {
 	var out []attribute.Values
 	for _, name := range has.Names() {
 		if t, told := ts[name]; told {
-			out = append(out, traits{name: t}.combinations(has, maxTried)...)
+			out = append(out, traits{name: t}.combinations(has, maxThings)...)
 		}
 	}
 	return out
