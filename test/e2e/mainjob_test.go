@@ -271,12 +271,18 @@ func (n *newcomer) confirmed(args ...string) program.Result {
 	return a.result()
 }
 
-// decides by policies who deletes a note, and puts others in force: the README's, of a note
+// decides by policies who deletes a note and who adds a long one, and puts others in force: the README's, of a note
 // that there is not, so that asking before the API has heard of it changes nothing.
 func (n *newcomer) decides() {
 	n.t.Helper()
 	if r := n.confirmed("call", "DELETE", n.api+"/notes/1"); r.Exit != 0 || !strings.Contains(r.Stdout, `"deleted":"1"`) {
 		n.t.Errorf("deleting a note: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	if r := n.countersign("call", "--no-wait", "POST", n.api+"/notes", "--data", `{"text":"Short."}`); r.Exit != 0 {
+		n.t.Errorf("adding a short note: exit %d\n%s", r.Exit, r.Stderr)
+	}
+	if r := n.confirmed("call", "POST", n.api+"/notes", "--data", `{"text":"`+strings.Repeat("long ", 300)+`"}`); r.Exit != 0 {
+		n.t.Errorf("adding a long note: exit %d\n%s", r.Exit, r.Stderr)
 	}
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
