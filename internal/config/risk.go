@@ -60,6 +60,6 @@ func (r Risk) check(bad func(key, format string, args ...any)) {
 		bad("risk.reported_at_most", "%d is not between 1 and 100", r.ReportedAtMost)
 	}
 	if s := r.Settings(); s.Medium < 1 || s.High <= s.Medium || s.Extreme <= s.High {
-		bad("risk.bands", "medium, high and extreme have to rise: %d, %d, %d", s.Medium, s.High, s.Extreme)
+		bad("risk.bands", "each band begins above the one before, and medium above 0; here, with the usual ones for what is not said: medium %d, high %d, extreme %d", s.Medium, s.High, s.Extreme)
 	}
 }
