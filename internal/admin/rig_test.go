@@ -48,7 +48,7 @@ const issuer = "https://id.example.com"
 
 // rig is the API over a real store, with real keys, acts and tokens.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	store  *store.Store
 	ring   *keyring.Ring
 	keys   *store.RecordKeys
@@ -75,7 +75,7 @@ func (r *rig) exec(query string) {
 	r.ok(err)
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, waited: make(chan string, 10), now: new(atomic.Pointer[time.Time])}
 	start := time.Now().UTC().Truncate(time.Second)
