@@ -528,6 +528,8 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewDecoder(r.Body).Decode(&in)
 		i.allowed[id] = in.Allowed
 		answer(w, 200, map[string]any{"kind": id, "allowed": in.Allowed})
+	case path == "/devices":
+		i.devices(w, r, "", "")
 	case noun == "people" && strings.HasPrefix(verb, "devices"):
 		i.devices(w, r, id, strings.TrimPrefix(verb, "devices"))
 	case noun == "people" && r.Method == "DELETE":

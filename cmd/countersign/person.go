@@ -111,13 +111,21 @@ func (a *app) personSwitch(verb, short string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if _, err := x.do(ctx, http.MethodPost, "/people/"+url.PathEscape(id)+"/"+verb, nil, ""); err != nil {
+		r, err := x.do(ctx, http.MethodPost, "/people/"+url.PathEscape(id)+"/"+verb, nil, "")
+		if err != nil {
 			return err
 		}
+		var now struct {
+			Marked int `json:"marked_devices"`
+		}
+		_ = json.Unmarshal(r.body, &now) // a hint, where the server gives one
 		if a.json {
-			return a.document("person."+verb+"/v1", map[string]any{"id": id})
+			return a.document("person."+verb+"/v1", map[string]any{"id": id, "marked_devices": now.Marked})
 		}
 		a.say("%s is %sd.", clean(args[0]), verb)
+		if now.Marked > 0 {
+			a.say("Devices that they called managed stay so. Look at them: countersign person device marked --by %s", clean(id))
+		}
 		return nil
 	})}
 }

@@ -12,15 +12,26 @@ import (
 
 // deviceItem is a browser that somebody signed in from, as the server lists it.
 type deviceItem struct {
-	ID         string    `json:"id"`
-	Name       string    `json:"name"`
-	Network    string    `json:"network"`
-	CreatedAt  time.Time `json:"created_at"`
-	LastSeenAt time.Time `json:"last_seen_at"`
-	Managed    *struct {
-		Until time.Time `json:"until"`
-		Asset string    `json:"asset"`
-	} `json:"managed"`
+	ID         string       `json:"id"`
+	Name       string       `json:"name"`
+	Network    string       `json:"network"`
+	CreatedAt  time.Time    `json:"created_at"`
+	LastSeenAt time.Time    `json:"last_seen_at"`
+	Managed    *managedMark `json:"managed"`
+}
+
+// managedMark is what is said of a managed device.
+type managedMark struct {
+	Until time.Time `json:"until"`
+	Asset string    `json:"asset"`
+	By    string    `json:"by"`
+}
+
+func (m *managedMark) by() string {
+	if m == nil {
+		return ""
+	}
+	return m.By
 }
 
 // managed says until when a device is a managed one, and what it is called.
@@ -57,7 +68,37 @@ func (a *app) personDevice() *cobra.Command {
 			return nil
 		}),
 	}
-	return group("device", "Say which devices of a person are managed ones", list, a.personDeviceManage(), unmanage)
+	return group("device", "Say which devices of a person are managed ones", list, a.personDeviceManage(), unmanage, a.personDeviceMarked())
+}
+
+// markedItem is a managed device, and whose it is.
+type markedItem struct {
+	deviceItem
+	Person string `json:"person"`
+}
+
+func (a *app) personDeviceMarked() *cobra.Command {
+	var by string
+	c := &cobra.Command{
+		Use:   "marked",
+		Short: "List the managed devices of everybody, or those that one person or service called so",
+		Long: `List the managed devices of everybody, or with --by those that one person or service
+called so. What somebody said of others' devices stays when they are disabled: take it back
+with countersign person device unmanage.`,
+		Example: "  countersign person device marked --by svc_01JD3V8XQ2ZK7W5N4M9R6T1B0C",
+		Args:    cobra.NoArgs,
+	}
+	c.Flags().StringVar(&by, "by", "", "id of the person or service that called them so")
+	c.RunE = a.do(func(ctx context.Context, _ []string) error {
+		path := "/devices"
+		if by != "" {
+			path += "?" + url.Values{"marked_by": {by}}.Encode()
+		}
+		return listed(ctx, a, path, "person.device.marked/v1", []string{"PERSON", "ID", "NAME", "MANAGED", "BY", "LAST SEEN"}, func(d markedItem) []string {
+			return []string{d.Person, d.ID, d.Name, d.managed(), d.Managed.by(), since(a.now(), d.LastSeenAt)}
+		})
+	})
+	return c
 }
 
 func (a *app) personDeviceManage() *cobra.Command {

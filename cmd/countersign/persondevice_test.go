@@ -10,6 +10,10 @@ import (
 func (i *issuer) devices(w http.ResponseWriter, r *http.Request, person, rest string) {
 	d := map[string]any{"id": "dev_1", "name": "Chrome on Linux\x1b[31m", "network": "203.0.113.0/24", "created_at": time.Now().Add(-time.Hour), "last_seen_at": time.Now()}
 	switch {
+	case r.Method == http.MethodGet && person == "":
+		answer(w, 200, map[string]any{"items": []map[string]any{{
+			"id": "dev_2", "person": "usr_2", "name": "Safari on macOS", "managed": map[string]any{"until": time.Now().Add(1000 * time.Hour), "by": r.URL.Query().Get("marked_by") + "\x1b[31m"},
+		}}})
 	case r.Method == http.MethodGet:
 		answer(w, 200, map[string]any{"items": []map[string]any{d, {
 			"id": "dev_2", "name": "Safari on macOS", "managed": map[string]any{"until": time.Now().Add(1000 * time.Hour), "asset": "LT-0042"},

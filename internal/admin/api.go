@@ -58,6 +58,8 @@ type Access interface {
 	Device(ctx context.Context, id string) (session.Device, error)
 	// DevicesOf is that of session.Store.
 	DevicesOf(ctx context.Context, person string) ([]session.Known, error)
+	// Marked is that of session.Store.
+	Marked(ctx context.Context, by string, at time.Time, after string, n int) ([]session.Known, error)
 	Grant(ctx context.Context, id string) (grant.Grant, error)
 	GrantsOf(ctx context.Context, person string) ([]grant.Grant, error)
 }

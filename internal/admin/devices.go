@@ -53,7 +53,17 @@ type (
 		}
 	}
 	deviceOut struct{ Body DeviceView }
+	markedIn  struct {
+		PageParams
+		MarkedBy string `query:"marked_by" maxLength:"64" doc:"Only those that this person or service called managed, by id; it may be disabled or gone"`
+	}
 )
+
+// MarkedDevice is a managed device, and whose it is.
+type MarkedDevice struct {
+	Person string `json:"person" doc:"Id of who signs in there"`
+	DeviceView
+}
 
 func (a *API) devices() {
 	const tag = "devices"
@@ -62,6 +72,11 @@ func (a *API) devices() {
 		summary: "List the devices that a person has signed in from, newest first",
 		scope:   ScopeRead, service: ScopeDevices, action: policy.DeviceRead, kind: audit.TokenRefused,
 	}, a.listDevices)
+	register(a, operation{
+		id: "list-managed-devices", method: http.MethodGet, path: "/v1/devices", tag: tag,
+		summary: "List the managed devices of everybody, or those that one person or service called so",
+		scope:   ScopeRead, service: ScopeDevices, action: policy.DeviceRead, kind: audit.TokenRefused,
+	}, a.listMarked)
 	register(a, operation{
 		id: "manage-device", method: http.MethodPut, path: "/v1/people/{id}/devices/{device}/managed", tag: tag, status: http.StatusOK,
 		summary: "Say that a device of a person's is a managed one; said again it takes the place of the earlier",
@@ -103,6 +118,15 @@ func (a *API) listDevices(ctx context.Context, _ *call, in *devicesIn) (*pageOut
 	}
 	key := func(k session.Known) string { return k.ID }
 	return paged(in.PageParams, within(list, key, true), key, nil, func(k session.Known) (DeviceView, error) { return viewDevice(k, a.now()), nil })
+}
+
+func (a *API) listMarked(ctx context.Context, _ *call, in *markedIn) (*pageOut[MarkedDevice], error) {
+	now := a.now()
+	return paged(in.PageParams, func(after string, n int) ([]session.Known, error) {
+		return a.Access.Marked(ctx, in.MarkedBy, now, after, n)
+	}, func(k session.Known) string { return k.Managed.MarkKey() }, nil, func(k session.Known) (MarkedDevice, error) {
+		return MarkedDevice{k.Managed.Person, viewDevice(k, now)}, nil
+	})
 }
 
 // deviceOf finds a device that a person has signed in from.

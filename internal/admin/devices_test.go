@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,37 @@ func TestDevices(t *testing.T) {
 	}
 	if strings.Join(said, "\n") != strings.Join(want, "\n") {
 		t.Errorf("recorded:\n%s", strings.Join(said, "\n"))
+	}
+}
+
+// TestMarkedDevices: all managed devices are found, and by who called them so, when that
+// account is disabled, too; whoever disables it is told that there are some.
+func TestMarkedDevices(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	dana, sam := r.person("dana", r.admins.ID), r.person("sam")
+	boss, theirs, robot := r.login(dana, everything), r.login(sam, everything), r.mdm(dana)
+	device := theirs.session.Device
+	until := func(d time.Duration) string { return r.time().Add(d).UTC().Format(time.RFC3339) }
+	r.want(robot.do("PUT", managedAt("sam", device), map[string]any{"until": until(24 * time.Hour), "asset": "LT-0042"}), 200, "")
+	helper := r.login(r.person("helper", r.admins.ID), everything)
+	own := helper.session.Device
+	r.want(helper.do("PUT", managedAt("helper", own), map[string]any{"until": until(time.Hour)}), 200, "")
+	r.want(helper.do("PUT", managedAt("dana", boss.session.Device), map[string]any{"until": until(time.Hour)}), 200, "")
+	r.want(theirs.do("GET", "/v1/devices", nil), 403, "denied")
+	if all := r.want(robot.do("GET", "/v1/devices", nil, query("limit=2")), 200, ""); len(all.items()) != 2 || all.body["next"] == nil {
+		t.Errorf("%s", all.text)
+	} else if rest := r.want(boss.do("GET", "/v1/devices", nil, query(url.Values{"after": {all.body["next"].(string)}}.Encode())), 200, ""); len(rest.items()) != 1 {
+		t.Errorf("%s", rest.text)
+	}
+	if off := r.want(boss.do("POST", "/v1/people/"+helper.person.ID+"/disable", nil), 200, ""); off.body["marked_devices"] != 1.0 {
+		t.Errorf("%s", off.text)
+	}
+	if by := r.want(boss.do("GET", "/v1/devices", nil, query("marked_by="+helper.person.ID)), 200, "").items(); len(by) != 1 || by[0]["person"] != dana.ID || by[0]["id"] != boss.session.Device {
+		t.Errorf("%v", by)
+	}
+	if by := r.want(boss.do("GET", "/v1/devices", nil, query("marked_by="+r.serviceOf(robot))), 200, "").items(); len(by) != 1 || by[0]["person"] != sam.ID || by[0]["managed"].(map[string]any)["asset"] != "LT-0042" {
+		t.Errorf("%v", by)
 	}
 }
 

@@ -31,6 +31,7 @@ type Person struct {
 	Factors       int       `json:"factors" doc:"Ways to sign in that work"`
 	State         string    `json:"state" enum:"active,disabled"`
 	CreatedAt     time.Time `json:"created_at"`
+	Marked        int       `json:"marked_devices,omitempty" doc:"When they are disabled: devices of others that they called managed, which stay so; see GET /v1/devices. At most 100 are counted"`
 }
 
 // Me is the caller.
@@ -221,7 +222,13 @@ func (a *API) disable(ctx context.Context, c *call, in *reasonIn) (*personOut, e
 			return nil, err
 		}
 	}
-	return a.showPerson(ctx, p.ID)
+	out, err := a.showPerson(ctx, p.ID)
+	if err != nil {
+		return nil, err
+	}
+	marks, err := a.Access.Marked(ctx, p.ID, a.now(), "", 100)
+	out.Body.Marked = len(marks) // those of their own devices have ended with them
+	return out, err
 }
 
 func (a *API) enable(ctx context.Context, c *call, in *reasonIn) (*personOut, error) {

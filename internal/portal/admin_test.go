@@ -10,6 +10,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/factor"
 	"github.com/countersign-dev/countersign/internal/portal"
+	"github.com/countersign-dev/countersign/internal/session"
 )
 
 func TestDisable(t *testing.T) {
@@ -24,6 +25,23 @@ func TestDisable(t *testing.T) {
 	asks.shows(t, 200, "Disable Sam?")
 	if !strings.Contains(asks.body, "1 session and 1 app") {
 		t.Error("the page does not say what ends")
+	}
+	// What they said of others' devices stays, and how it is found is said; of their own
+	// nothing is left.
+	mark := func(of, by string) {
+		t.Helper()
+		list, err := r.store.DevicesOf(t.Context(), of)
+		check(t, err)
+		r.seed(audit.DeviceManaged, session.Manage{Managed: session.Managed{Device: list[0].ID, Person: of, Until: r.clock.now().Add(time.Hour), By: by, At: r.clock.now()}})
+	}
+	const found = "countersign person device marked --by "
+	mark(g.Person, g.Person)
+	if strings.Contains(dana.get(change).body, found) {
+		t.Error("what ends with them is said to stay")
+	}
+	mark(r.person("dana@example.com").ID, g.Person)
+	if !strings.Contains(dana.get(change).body, found+g.Person) {
+		t.Error("the page does not say that what they called managed stays so")
 	}
 	dana.post("/admin/people/change", "id", g.Person).shows(t, 200, "Disable Sam?")
 	if !r.live(g.Person) {

@@ -18,6 +18,7 @@ import (
 	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/problem"
+	"github.com/countersign-dev/countersign/internal/session"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
@@ -271,6 +272,13 @@ func (s *Server) subject(ctx context.Context, v *visitor, ref string) (subject, 
 		if x.page.Last, err = s.onlyAdministrator(ctx, x.person.ID); err != nil {
 			return x, err
 		}
+	}
+	marks, err := s.Store.Marked(ctx, x.person.ID, s.now(), "", perPage)
+	if err != nil {
+		return x, err
+	}
+	if slices.ContainsFunc(marks, func(k session.Known) bool { return k.Managed.Person != x.person.ID }) { // their own end with them
+		x.page.Marks = "countersign person device marked --by " + x.person.ID
 	}
 	t, err := s.tree(ctx, x.person, "")
 	if err == nil {

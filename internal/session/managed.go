@@ -59,6 +59,9 @@ type Known struct {
 	Managed Managed   // zero if the operator never called it its own; see Counts
 }
 
+// MarkKey is what marks are ordered and paged by: a device, and for whom it is one.
+func (m Managed) MarkKey() string { return m.Device + " " + m.Person }
+
 // Manage says that a device is the operator's; said again it takes the place of the
 // earlier. The store refuses it (problem.NotFound, device_not_found) unless the person
 // is live and has signed in from the device, which is live.

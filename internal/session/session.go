@@ -120,4 +120,8 @@ type Store interface {
 	// DevicesOf lists the devices that a person has signed in from and that have not
 	// ended, newest first, at most 500: of more, first those that are the operator's.
 	DevicesOf(ctx context.Context, person string) ([]Known, error)
+	// Marked lists devices that are the operator's at a time and have not ended, of
+	// everybody, in the order of MarkKey behind after ("" begins), at most n: those only
+	// that by called so; of "" all.
+	Marked(ctx context.Context, by string, at time.Time, after string, n int) ([]Known, error)
 }

@@ -59,6 +59,19 @@ WHERE n.ended_at IS NULL ORDER BY CASE WHEN m.device IS NULL THEN 1 ELSE 0 END, 
 	return list, err
 }
 
+// Marked implements session.Store. There are as many marks as managed devices, so those
+// of one who made them are found by looking at all.
+func (s *Store) Marked(ctx context.Context, by string, at time.Time, after string, n int) ([]session.Known, error) {
+	device, person, _ := strings.Cut(after, " ")
+	return all(ctx, s.db, scanKnown, `SELECT d.label, d.created_at,
+COALESCE((SELECT MAX(COALESCE(s.seen_at, s.created_at)) FROM session s WHERE s.person = m.person AND s.device = m.device), d.created_at),
+COALESCE((SELECT s.network FROM session s WHERE s.person = m.person AND s.device = m.device ORDER BY s.id DESC LIMIT 1), ''),
+m.until, m.asset, m.source, m.at, m.person, `+nodeCols+`
+FROM managed_device m JOIN device d ON d.id = m.device JOIN node n ON n.id = d.id
+WHERE n.ended_at IS NULL AND m.until > $1 AND (m.device > $2 OR m.device = $2 AND m.person > $3) AND (CAST($4 AS TEXT) = '' OR m.source = $4)
+ORDER BY m.device, m.person LIMIT $5`, at.UnixMicro(), device, person, by, int64(n))
+}
+
 // ManagedIn counts the devices of a group's people that are the operator's at a time.
 func (s *Store) ManagedIn(ctx context.Context, group string, at time.Time) (int64, error) {
 	return need(ctx, s.db, "device", scanInt, `SELECT COUNT(*) FROM managed_device m JOIN membership x ON x.person = m.person JOIN people_group g ON g.id = x.grp

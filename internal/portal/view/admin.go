@@ -79,6 +79,7 @@ type PersonChange struct {
 	broad
 	Person Person
 	Ends   string // disabling: "2 sessions and 3 apps"; "" for nothing
+	Marks  string // disabling: the command that lists what they said of others' devices; "" if nothing
 	Form   Form   // posts reason
 	Reason Input
 	Back   string

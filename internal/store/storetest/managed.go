@@ -113,6 +113,45 @@ func testManaged(t *testing.T, db Database) {
 	}
 }
 
+// testMarked: what is said of devices is found by who said it, page by page, as long as
+// it counts and the device has not ended.
+func testMarked(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	dana, sam := r.person("dana"), r.person("sam")
+	var all []session.Managed
+	for i, by := range []string{"svc_mdm", "usr_boss", "svc_mdm", "svc_mdm", "svc_mdm"} {
+		v, _ := r.session([]string{dana.ID, sam.ID}[i%2])
+		all = append(all, r.managed(v, by))
+	}
+	r.do(lineage.End{ID: all[3].Device, Why: "ended"})
+	over := all[4]
+	over.Until = r.at.Add(time.Minute)
+	r.do(session.Manage{Managed: over})
+	read := func(by string, at time.Time, n int) (out []session.Managed) {
+		t.Helper()
+		for after := ""; ; {
+			page := must(r.s.Marked(r.ctx, by, at, after, n))(t)
+			for i := range page {
+				after = page[i].Managed.MarkKey()
+				if out = append(out, page[i].Managed); page[i].ID != page[i].Managed.Device || page[i].Network != "192.0.2.0/24" {
+					t.Errorf("%+v", page[i])
+				}
+			}
+			if len(page) < n {
+				return out
+			}
+		}
+	}
+	for _, n := range []int{1, 2, 100} {
+		same(t, read("svc_mdm", r.at, n), []session.Managed{all[0], all[2], over})
+		same(t, read("", r.at, n), []session.Managed{all[0], all[1], all[2], over})
+	}
+	same(t, read("usr_boss", r.at, 9), all[1:2])
+	same(t, read("svc_mdm", r.at.Add(time.Minute), 9), []session.Managed{all[0], all[2]})
+	same(t, len(read("svc_none", r.at, 9)), 0)
+}
+
 // testManyDevices: who signs in where no cookie is kept has a device of each sign-in, and
 // what was said of the first can be taken back still.
 func testManyDevices(t *testing.T, db Database) {

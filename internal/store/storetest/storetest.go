@@ -65,6 +65,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"proofs on probation", testProbationProofs},
 		{"sessions", testSessions},
 		{"managed devices", testManaged},
+		{"marks by who made them", testMarked},
 		{"managed devices of many", testManyDevices},
 		{"races for managed devices", testManagedRaces},
 		{"managed devices end", testManagedEnds},
