@@ -187,6 +187,10 @@ func (s *Server) sign(r *http.Request, v *visitor, id string, got factor.Signed)
 		return act.Effect{Changes: []act.Change{signed, got.Use}, Parts: parts}, err
 	}
 	_, err := s.Do.Do(r.Context(), in)
+	var gone *once.Gone
+	if errors.As(err, &gone) { // another page took its place while this was looked at
+		return factor.StaleSigning().Because(err)
+	}
 	return spentAsExpired(err)
 }
 
