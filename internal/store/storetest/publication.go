@@ -183,6 +183,9 @@ func testPublicationsBound(t *testing.T, db Database) {
 	r := rs[0]
 	r.founded()
 	dana := r.person("dana")
+	for _, x := range rs { // as every process has, which judges before it commits
+		must(x.s.Load(r.ctx, policy.SelfRead, act.Refs{Kind: policy.KindPerson, Actor: dana.ID}))(t)
+	}
 	for i := range ruleset.MaxPublications - 1 {
 		r.do(ruleset.Submit{Publication: r.publication(dana.ID, 0, "r"+strconv.Itoa(i))})
 	}
