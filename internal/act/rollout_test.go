@@ -118,6 +118,56 @@ func TestRolloutUnread(t *testing.T) {
 	}
 }
 
+// What a resource server says of a thing each of two sets takes as its own schema declares
+// it: a candidate that declares more refuses where that is not said, and those only whom it
+// decides for; what is kept is what the answer was given on.
+func TestWhatIsSaidUnderACandidate(t *testing.T) {
+	r := newRig(t)
+	pilots := newGroup("pilots")
+	r.seed(storeFound(), createGroup(pilots))
+	boss, pilot := r.person("boss"), r.person("pilot", pilots.ID)
+	schema := func(declared string) string {
+		return `entity Cluster { ` + declared + ` }; action "deploy" appliesTo { principal: [Person], resource: [Cluster], context: Context };`
+	}
+	const deploy = `@id("deploy") @reason("r") permit (principal, action == Action::"deploy", resource) when { resource.size < 10 };`
+	src := policy.Default()
+	src.Schema, src.Files = schema("size: Long"), append(src.Files, policy.File{Name: "a.cedar", Text: deploy})
+	inForce, err := policy.Compile(src)
+	r.ok(err)
+	r.do.Policy = inForce
+	candidate := r.rollOut(deploy+`@id("production") @reason("r") forbid (principal, action == Action::"deploy", resource) when { resource.environment == "production" };`,
+		func(s *policy.Source) { s.Schema = schema("size: Long, environment: String") }, policy.Wave{Groups: []string{"pilots"}, From: r.time()})
+	for name, c := range map[string]struct {
+		who     string
+		said    map[string]any
+		outcome policy.Outcome
+		code    string
+		kept    int
+		other   string // the code of the answer that was not given; "-": it was the same
+	}{
+		"staging":              {pilot.ID, map[string]any{"size": 5, "environment": "staging"}, policy.Allow, "", 2, "-"},
+		"production":           {pilot.ID, map[string]any{"size": 5, "environment": "production"}, policy.Deny, policy.CodeDenied, 2, ""},
+		"not said":             {pilot.ID, map[string]any{"size": 5}, policy.Deny, policy.CodeError, 0, ""},
+		"others":               {boss.ID, map[string]any{"size": 5, "environment": "staging"}, policy.Allow, "", 1, "-"},
+		"others, production":   {boss.ID, map[string]any{"size": 5, "environment": "production"}, policy.Allow, "", 1, policy.CodeDenied},
+		"others, not said":     {boss.ID, map[string]any{"size": 5}, policy.Allow, "", 1, policy.CodeError},
+		"others, nothing said": {boss.ID, nil, policy.Deny, policy.CodeError, 0, "-"},
+	} {
+		d, facts, err := r.do.Judge(t.Context(), act.Intent{
+			Action: "deploy", Kind: audit.AccessDecided, Refs: act.Refs{Kind: policy.KindPerson, Actor: c.who},
+			Elsewhere: &act.Elsewhere{On: policy.Resource{Type: "Cluster", ID: "prod"}, Said: c.said},
+		})
+		r.ok(err)
+		other := "-"
+		if d.Tried != nil {
+			other = d.Tried.Other.Code
+		}
+		if d.Outcome != c.outcome || d.Code != c.code || len(facts.Input.Resource.Attributes) != c.kept || other != c.other || (d.PolicyVersion == candidate.Version()) != (c.who == pilot.ID) {
+			t.Errorf("%s: %+v, kept %v, otherwise %q", name, d, facts.Input.Resource.Attributes, other)
+		}
+	}
+}
+
 func storeFound() act.Change {
 	return store.Found{Deployment: store.Deployment{ID: "dpl_1", Born: store.BornProduction, Issuer: "https://id.example.com"}}
 }

@@ -2,6 +2,7 @@ package trial
 
 import (
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 
@@ -257,6 +258,31 @@ func TestSaid(t *testing.T) {
 		}
 		if _, err := Explain(s, f.Cases[0]); (err == nil) != (want == "" || strings.HasPrefix(want, "expected")) {
 			t.Errorf("%s is explained: %v", said, err)
+		}
+	}
+}
+
+// TestTheDocumentsExample: what docs/policy.md shows of attributes is so.
+func TestTheDocumentsExample(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "A thing may have an owner")
+	block := func(of string) (text string) {
+		_, text, _ = strings.Cut(rest, "```"+of+"\n")
+		text, rest, _ = strings.Cut(text, "```")
+		return text
+	}
+	src := policy.Source{Schema: block("cedarschema"), Files: []policy.File{{Text: block("cedar")}}}
+	f := read(t, block("yaml"))
+	s, err := policy.Compile(src)
+	if err != nil || len(f.Cases) == 0 || len(f.Never) == 0 {
+		t.Fatal(err, f)
+	}
+	for _, r := range append(Test(s, f), Check(s, f)...) {
+		if r.Bad() {
+			t.Errorf("%+v", r)
 		}
 	}
 }
