@@ -57,7 +57,11 @@ func (c *counting) described(p *place) {
 		if !there {
 			p.Errorf("%s is not in the document", at)
 		}
-		if answered, there := c.feed.Load(at); there {
+		answered, there := c.feed.Load(at)
+		for end := time.Now().Add(30 * time.Second); !there && !strings.HasSuffix(at, "ack") && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			answered, there = c.feed.Load(at) // it is ready before the stream answers
+		}
+		if there {
 			status, media, _ := strings.Cut(answered.(string), " ")
 			if says, there := op.Responses[status]; !there || (media != "") != (says.Content[media] != nil) {
 				p.Errorf("%s is answered %s, which the document does not say", at, answered)
