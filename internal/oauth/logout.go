@@ -30,6 +30,13 @@ type Departure interface {
 // leavingPurpose types the sealed form of a request to sign out.
 const leavingPurpose = "sign_out"
 
+// leaving is a request to sign out as it travels through the browser, its state as bytes (see
+// carried). Under another name than a text's: one may be opened by the release before.
+type leaving struct {
+	grant.Leaving
+	Bytes []byte `json:"state_bytes,omitempty"`
+}
+
 // logout is the end session endpoint (OpenID Connect RP-Initiated Logout §2). Whoever
 // sends a browser here can be anybody: only a genuine ID token of the very session
 // that this browser has ends it at once; otherwise the person is asked. The browser
@@ -75,7 +82,9 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	l.Session, l.Asked = ses.ID, s.now().UTC()
-	ref, err := s.Keys.SealState(leavingPurpose, binding, l)
+	travels := leaving{l, []byte(l.State)}
+	travels.State = ""
+	ref, err := s.Keys.SealState(leavingPurpose, binding, travels)
 	if err != nil {
 		return err
 	}
@@ -169,8 +178,12 @@ func (s *Server) Leaving(w http.ResponseWriter, r *http.Request, ref string) (l 
 	if err != nil {
 		return l, err
 	}
-	if err := s.Keys.OpenState(leavingPurpose, binding, ref, &l); err != nil {
+	var travelled leaving
+	if err := s.Keys.OpenState(leavingPurpose, binding, ref, &travelled); err != nil {
 		return l, err
+	}
+	if l = travelled.Leaving; len(travelled.Bytes) > 0 {
+		l.State = string(travelled.Bytes)
 	}
 	if s.now().Sub(l.Asked) > grant.LeavingLifetime {
 		return l, invalid("interaction_expired", "This request waited longer than ten minutes, so it has expired.").WithHint("Sign out on your account's page.")

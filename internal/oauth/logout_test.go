@@ -164,15 +164,20 @@ func TestLeavingIsBound(t *testing.T) {
 	c := r.hosted("rpa")
 	c.PostLogoutURIs = []string{bye}
 	c = r.registered(c)
-	a := r.out(r.ses, "client_id", "rpa", "post_logout_redirect_uri", bye, "state", "x")
+	const state = "\"<>&\x01"
+	long := strings.Repeat(state, maxState/len(state)) // JSON would make it more than five times as long
+	a := r.out(r.ses, "client_id", "rpa", "post_logout_redirect_uri", bye, "state", long)
 	ref := got(url.Parse(a.header.Get("Location")))(t).Query().Get("tx")
+	if len(ref) == 0 || len(ref) > 9<<10 {
+		t.Errorf("%d %s: a reference of %d bytes", a.status, a.body, len(ref))
+	}
 	open := func(browser string) (grant.Leaving, error) {
 		q := httptest.NewRequest("POST", "/", nil)
 		q.Header.Set(headerBrowser, browser)
 		return r.nodes[0].server.Leaving(httptest.NewRecorder(), q, ref)
 	}
 	l, err := open("")
-	if err != nil || l.App.ID != c.ID || l.Back != bye || l.State != "x" || l.Session != r.ses {
+	if err != nil || l.App.ID != c.ID || l.Back != bye || l.State != long || l.Session != r.ses {
 		t.Fatalf("%+v %v", l, err)
 	}
 	if _, err := open("another"); problem.CodeOf(err) != "transaction_unknown" {
