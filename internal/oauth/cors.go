@@ -58,6 +58,16 @@ func shared(h web.Handler) web.Handler {
 	}
 }
 
+// Shared reports whether clients in browsers call an endpoint and may read what it answers: for
+// what answers in its place.
+func Shared(path string) bool {
+	switch path {
+	case "/oauth/token", "/oauth/par", "/oauth/revoke", "/oauth/userinfo", "/oauth/register", devicePath:
+		return true
+	}
+	return false
+}
+
 // maxNote is how much of a value a line in the log has, in bytes: callers choose some.
 const maxNote = 512
 

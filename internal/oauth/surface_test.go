@@ -131,6 +131,12 @@ func TestCORS(t *testing.T) {
 			t.Errorf("%s: %v", name, a.header)
 		}
 	}
+	// What answers in the place of an endpoint, because the server is busy, says the same of it.
+	for _, path := range []string{"/oauth/token", "/oauth/par", "/oauth/revoke", "/oauth/userinfo", "/oauth/register", devicePath, backchannelPath, "/oauth/introspect"} {
+		if a := r.post(path, form("x", "y"), origin); Shared(path) != (a.header.Get("Access-Control-Allow-Origin") == "*") {
+			t.Errorf("%s: %d %v, shared: %v", path, a.status, a.header, Shared(path))
+		}
+	}
 	if a := r.authorize(r.request(r.app), origin, in(r.ses)); a.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Error("the authorization endpoint lets scripts read")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/admin"
 	"github.com/countersign-dev/countersign/internal/grant"
+	"github.com/countersign-dev/countersign/internal/oauth"
 	"github.com/countersign-dev/countersign/internal/web"
 )
 
@@ -129,7 +130,7 @@ func (s *Server) limit(next http.Handler) http.Handler {
 		conn := http.NewResponseController(w)
 		_ = conn.SetWriteDeadline(time.Now().Add(writeTime))      // not every writer can
 		defer func() { _ = conn.SetWriteDeadline(time.Time{}) }() // the connection may carry a stream next
-		if free(r.URL.Path) {
+		if free(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -290,9 +291,11 @@ func (l *lanes) of(path string) *lane {
 	return l.pages
 }
 
-// free are requests that cost no more than a refusal: documents that are ready.
-func free(path string) bool {
-	return strings.HasPrefix(path, "/.well-known/") || path == "/oauth/jwks" || path == "/v1/openapi.json" || strings.HasPrefix(path, "/static/")
+// free are requests that cost no more than a refusal: documents that are ready, and what a
+// browser asks before it calls, without whose answer it would not show its client a refusal.
+func free(r *http.Request) bool {
+	path := r.URL.Path
+	return r.Method == http.MethodOptions && oauth.Shared(path) || strings.HasPrefix(path, "/.well-known/") || path == "/oauth/jwks" || path == "/v1/openapi.json" || strings.HasPrefix(path, "/static/")
 }
 
 // shed is the first part of limit, before anything is done for a request: while
@@ -300,7 +303,7 @@ func free(path string) bool {
 // own in the log. What is left of the processors is for those who were let in.
 func (s *Server) shed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if l := s.lanes.of(r.URL.Path); l.full() && r.URL.Path != streamPath && !free(r.URL.Path) {
+		if l := s.lanes.of(r.URL.Path); l.full() && r.URL.Path != streamPath && !free(r) {
 			l.refused.Add(1)
 			saturated(w, r)
 			return
@@ -331,11 +334,16 @@ var (
 	typeJSON   = []string{"application/json"}
 	typeText   = []string{"text/plain; charset=utf-8"}
 	noSniff    = []string{"nosniff"}
+	anyOrigin  = []string{"*"}
+	exposed    = []string{"Retry-After"}
 )
 
 func saturated(w http.ResponseWriter, r *http.Request) {
 	h, text := w.Header(), busyText
 	h["Retry-After"], h["Cache-Control"], h["Content-Type"], h["X-Content-Type-Options"] = retryAfter, noStore, typeText, noSniff
+	if oauth.Shared(r.URL.Path) { // a client in a browser would not see it otherwise
+		h["Access-Control-Allow-Origin"], h["Access-Control-Expose-Headers"] = anyOrigin, exposed
+	}
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/access/"):
 		text = busyAccess

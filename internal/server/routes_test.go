@@ -210,7 +210,7 @@ func TestSaturated(t *testing.T) {
 	s := &Server{lanes: newLanes()}
 	release, working := make(chan struct{}), make(chan struct{}, apiPlaces)
 	h := s.shed(s.limit(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/oauth/token" {
+		if r.URL.Path == "/oauth/token" && r.Method != http.MethodOptions {
 			working <- struct{}{}
 			<-release
 			<-working
@@ -228,6 +228,16 @@ func TestSaturated(t *testing.T) {
 		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), `"temporarily_unavailable"`) {
 			t.Fatalf("%d, Retry-After %q: %s", w.Code, w.Header().Get("Retry-After"), w.Body)
 		}
+	}
+	// A client in a browser sees why, and was let ask.
+	if w := ask(h, http.MethodPost, "/oauth/token", "body", "Origin", "https://spa.example"); w.Header().Get("Access-Control-Allow-Origin") != "*" || w.Header().Get("Access-Control-Expose-Headers") != "Retry-After" {
+		t.Errorf("a script may not read that it was refused: %v", w.Header())
+	}
+	if w := ask(h, http.MethodOptions, "/oauth/token", "", "Origin", "https://spa.example"); w.Code != http.StatusOK {
+		t.Errorf("a script may not ask: %d", w.Code)
+	}
+	if w := ask(h, http.MethodPost, "/oauth/introspect", "body"); w.Code != http.StatusServiceUnavailable || w.Header().Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("introspection lets scripts read: %d %v", w.Code, w.Header())
 	}
 	w := httptest.NewRecorder()
 	if saturated(w, httptest.NewRequest(http.MethodPost, "/access/v1/evaluation", nil)); w.Code != http.StatusServiceUnavailable || !strings.HasPrefix(w.Body.String(), "temporarily_unavailable: ") || w.Header().Get("Content-Type") != typeText[0] {
@@ -250,7 +260,7 @@ func TestSaturated(t *testing.T) {
 	if w := ask(h, http.MethodGet, "/oauth/token", ""); w.Code != http.StatusOK {
 		t.Errorf("afterwards: %d", w.Code)
 	}
-	if n := s.lanes.api.refused.Load(); n != 100 {
+	if n := s.lanes.api.refused.Load(); n != 102 {
 		t.Errorf("%d refusals counted", n)
 	}
 }
