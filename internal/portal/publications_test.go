@@ -425,6 +425,49 @@ func TestSigningRefused(t *testing.T) {
 	b.get(publicationPage("pub_none")).shows(t, http.StatusNotFound, "")
 }
 
+// Whoever has no passkey that counts is told so, and how to have one; one that was added to
+// an account without counts a day later, which the page says, too.
+func TestSigningNeedsAPasskey(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.deployed()
+	b := r.browser()
+	app := b.setUpTyped()
+	one := r.submit(stricter(), r.person("dana@example.com").ID, policy.KindPerson)
+	says := func(words ...string) {
+		t.Helper()
+		page := b.get(publicationPage(one))
+		page.shows(t, 200, "You can't sign this")
+		for _, w := range words {
+			if !strings.Contains(page.body, w) {
+				t.Errorf("the page does not say %q", w)
+			}
+		}
+		if strings.Contains(page.body, "data-passkey") {
+			t.Error("it offers what cannot be done")
+		}
+	}
+	says("You have no passkey that counts for this.", "/account/passkeys/add")
+	r.clock.move(time.Minute) // a newcomer's first passkey counts at once
+	b.post("/signout/here")
+	b.signInTyped(app, "dana@example.com", phrase)
+	b.create("/account/passkeys/options", "/account/passkeys/finish", map[string]any{"passkey_name": "Laptop"}).to(t)
+	says("Your passkey was added a short time ago, and counts for this from ")
+	if a := b.asked(one, answer{body: `name="view" value="` + viewOf(b.get(publicationPage(one)+"/text").body) + `"`}); a.status != 403 || !strings.Contains(a.body, "no passkey that counts") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	r.clock.move(factor.Probation)
+	b.signIn(0).to(t)
+	page := b.get(publicationPage(one))
+	page.shows(t, 200, "Over") // it waited for a day
+	two := r.submit(stricter(), r.person("dana@example.com").ID, policy.KindPerson)
+	page = b.get(publicationPage(two))
+	b.signs(two, page, "put", b.signature(b.asked(two, page), 0)).to(t)
+	if p := r.stands(two); p.State != ruleset.CarriedOut {
+		t.Errorf("%+v", p)
+	}
+}
+
 func viewOf(text string) string {
 	h := factor.ViewHash(text)
 	return b64(h[:])
