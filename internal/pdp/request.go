@@ -206,7 +206,7 @@ func (s *Server) failure(w http.ResponseWriter, r *http.Request, err error) (sta
 	case status == http.StatusUnauthorized:
 		h.Add("WWW-Authenticate", `DPoP algs="`+strings.Join(jose.DPoPAlgorithms, " ")+`"`)
 		h.Add("WWW-Authenticate", `Basic realm="`+s.Issuer+`", charset="UTF-8"`)
-	case status == http.StatusServiceUnavailable:
+	case status == http.StatusServiceUnavailable && h.Get("Retry-After") == "":
 		h.Set("Retry-After", "1")
 	}
 	h.Set(web.RefHeader, ref)

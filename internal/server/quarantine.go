@@ -249,6 +249,9 @@ func (s *Server) released(next http.Handler) http.Handler {
 		switch path := r.URL.Path; {
 		case path == "/v1" || strings.HasPrefix(path, "/v1/"):
 			s.admin.Render(w, r, p)
+		case strings.HasPrefix(path, "/access/"):
+			w.Header().Set("Retry-After", "60")
+			s.pdp.Render(w, r, p)
 		case isAPI(path):
 			w.Header().Set("Retry-After", "60")
 			s.renderAPI(w, r, p)

@@ -31,7 +31,7 @@ func routes(t *testing.T, s *Server) (list [][2]string) {
 	s.oauth.Pages(collect)
 	s.oauth.API(collect)
 	for _, p := range []string{
-		"GET /v1/revocations/stream", "GET /v1/revocations/snapshot", "POST /v1/revocations/ack",
+		"GET /v1/revocations/stream", "GET /v1/revocations/snapshot", "POST /v1/revocations/ack", "POST /access/v1/evaluation", "GET /v1/bundle",
 		"GET /v1/people", "POST /v1/people", "GET /v1/audit", "GET /v1/openapi.json", "GET /log/1/checkpoint", "GET /nothing", "GET /v1/nothing",
 	} {
 		add(p)
@@ -76,7 +76,12 @@ func TestQuarantine(t *testing.T) {
 		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || w.Header().Get("Set-Cookie") != "" || r[0] != "HEAD" && !strings.Contains(w.Body.String(), "quarantine") {
 			t.Errorf("%s %s: %d %v %s", r[0], r[1], w.Code, w.Header(), w.Body)
 		}
-		if isAPI(r[1]) {
+		switch {
+		case strings.HasPrefix(r[1], "/access/"):
+			if !strings.HasPrefix(w.Body.String(), "quarantine: ") || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
+				t.Errorf("AuthZEN is answered %v %s", w.Header(), w.Body)
+			}
+		case isAPI(r[1]):
 			var body map[string]any
 			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || body["error"] != "quarantine" && body["code"] != "quarantine" {
 				t.Errorf("%s %s: %v %s", r[0], r[1], err, w.Body)
