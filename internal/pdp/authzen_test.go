@@ -342,10 +342,10 @@ func (p *place) properties(t *testing.T) {
 		}
 	}
 	good, bad := paying(sub, token, `"amount":5,"currency":"EUR","final":false,"tags":[]`), paying(sub, token, `"amount":5,"final":false,"tags":[]`)
-	g := p.post("deploy-api", "/access/v1/evaluations", `{"evaluations":[`+bad+","+good+`]}`)
+	g := p.post("deploy-api", "/access/v1/evaluations", `{"evaluations":[`+bad+","+good+","+strings.Replace(good, `"amount":5`, `"amount":5000`, 1)+`]}`)
 	var out struct{ Evaluations []decided }
 	ok(t, json.Unmarshal([]byte(g.text), &out))
-	if len(out.Evaluations) != 2 || out.Evaluations[0].Decision || !out.Evaluations[1].Decision ||
+	if len(out.Evaluations) != 3 || out.Evaluations[0].Decision || !out.Evaluations[1].Decision || out.Evaluations[2].Decision ||
 		fmt.Sprint(out.Evaluations[0].Context["error"]) != "map[message:Of resource.properties, currency is missing; it is a String. status:400]" {
 		t.Errorf("%s", g.text)
 	}
