@@ -118,6 +118,7 @@ type Config struct {
 	Policies   ruleset.Store
 	Book       *ruleset.Book // the server's own: sets are compiled once
 	Rollouts   Rollouts
+	Desk       *ruleset.Desk // the one of the pages, too
 	State      State
 	Log        Log
 	Tree       Published
@@ -162,7 +163,7 @@ const MaxBody = 128 << 10
 
 // New makes the API. It fails only on a Config that lacks something.
 func New(c Config) (*API, error) {
-	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Book == nil || c.Rollouts == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.ClientAddr == nil || c.Tree == nil ||
+	if c.Issuer == "" || c.Do == nil || c.Keys == nil || c.Directory == nil || c.Registry == nil || c.Access == nil || c.Policies == nil || c.Book == nil || c.Rollouts == nil || c.Desk == nil || c.Factors == nil || c.Imports == nil || c.State == nil || c.Log == nil || c.Recoveries == nil || c.Reviews == nil || c.CancelKeys == nil || c.ClientAddr == nil || c.Tree == nil ||
 		c.Notices.Store == nil || c.Notices.Sealer == nil || c.Leaks == nil || c.Reports == nil {
 		return nil, errors.New("admin: the configuration is not complete")
 	}
@@ -191,6 +192,7 @@ func New(c Config) (*API, error) {
 	a.signals()
 	a.policies()
 	a.policyRules()
+	a.publications()
 	a.rollouts()
 	a.decisions()
 	a.log()

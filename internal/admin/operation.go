@@ -7,6 +7,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"reflect"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -31,9 +33,10 @@ type operation struct {
 	scope            string
 	service          string // the scope by which services may, "" if they may not
 	action           policy.Action
-	kind             audit.Kind // of the record: of the change, or of a refused read
-	own              bool       // about the caller's own things
-	status           int        // of success; 0: 200, 204 without a body
+	kind             audit.Kind           // of the record: of the change, or of a refused read
+	own              bool                 // about the caller's own things
+	status           int                  // of success; 0: 200, 204 without a body
+	answers          map[int]reflect.Type // of a POST, bodies by status, where there is more than one
 }
 
 // call is a request on its way.
@@ -68,6 +71,18 @@ func register[I, O any](a *API, op operation, do func(context.Context, *call, *I
 		}
 		return out, nil
 	})
+	a.answered(op)
+}
+
+// answered says of an operation that was added what it answers in more than one way.
+func (a *API) answered(op operation) {
+	doc := a.huma.OpenAPI()
+	for status, body := range op.answers {
+		doc.Paths[op.path].Post.Responses[strconv.Itoa(status)] = &huma.Response{
+			Description: http.StatusText(status),
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: doc.Components.Schemas.Schema(body, true, "")}},
+		}
+	}
 }
 
 // extensions say what else an operation demands: its action, and the scope by which

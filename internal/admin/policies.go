@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -33,15 +34,16 @@ type PolicyException struct {
 
 // PolicyVersion is a version of the policies. Its source is absent in lists.
 type PolicyVersion struct {
-	Version     int64        `json:"version" doc:"0 is the default set"`
-	Hash        string       `json:"hash"`
-	PublishedBy string       `json:"published_by,omitempty" doc:"A person; absent: the operator of the host"`
-	PublishedAt *time.Time   `json:"published_at,omitempty"`
-	Note        string       `json:"note,omitempty"`
-	Restores    *int64       `json:"restores,omitempty" doc:"The version that it puts back"`
-	Record      string       `json:"record,omitempty" doc:"Of the act, in the log"`
-	Schema      string       `json:"schema,omitempty"`
-	Files       []PolicyFile `json:"files,omitempty"`
+	Version     int64      `json:"version" doc:"0 is the default set"`
+	Hash        string     `json:"hash"`
+	PublishedBy string     `json:"published_by,omitempty" doc:"The person who answers for it: who signed it, or put an earlier one back; absent: the operator of the host"`
+	PublishedAt *time.Time `json:"published_at,omitempty"`
+	Note        string     `json:"note,omitempty"`
+	Restores    *int64     `json:"restores,omitempty" doc:"The version that it puts back"`
+	Record      string     `json:"record,omitempty" doc:"Of the act, in the log"`
+	SignedVersion
+	Schema string       `json:"schema,omitempty"`
+	Files  []PolicyFile `json:"files,omitempty"`
 
 	Exceptions []PolicyException `json:"exceptions,omitempty"`
 	Floors     []PolicyFile      `json:"floors,omitempty" doc:"Statements that no exception makes false"`
@@ -81,8 +83,13 @@ type (
 	policyIn struct {
 		Version int64 `path:"version" minimum:"0"`
 	}
-	policyOut  struct{ Body PolicyVersion }
-	publishIn  struct{ Body PolicySpec }
+	policyOut struct{ Body PolicyVersion }
+	publishIn struct{ Body PolicySpec }
+	// answerOut is a version or a rollout, or a publication that waits.
+	answerOut struct {
+		Status int
+		Body   any
+	}
 	rollbackIn struct{ Body PolicyReturn }
 )
 
@@ -90,19 +97,23 @@ func (a *API) policies() {
 	const tag = "policies"
 	register(a, operation{
 		id: "list-policies", method: http.MethodGet, path: "/v1/policies", summary: "List the versions of the policies, newest first", tag: tag,
-		scope: ScopeRead, action: policy.PolicyRead, kind: audit.TokenRefused,
+		scope: ScopeRead, service: ScopePolicies, action: policy.PolicyRead, kind: audit.TokenRefused,
 	}, a.listPolicies)
 	register(a, operation{
 		id: "get-policies", method: http.MethodGet, path: "/v1/policies/{version}", summary: "Read a version of the policies; 0 is the default set", tag: tag,
-		scope: ScopeRead, action: policy.PolicyRead, kind: audit.TokenRefused,
+		scope: ScopeRead, service: ScopePolicies, action: policy.PolicyRead, kind: audit.TokenRefused,
 	}, func(ctx context.Context, _ *call, in *policyIn) (*policyOut, error) {
 		v, err := a.policyVersion(ctx, in.Version)
 		return &policyOut{viewPolicy(v)}, err
 	})
 	register(a, operation{
-		id: "publish-policies", method: http.MethodPost, path: "/v1/policies", summary: "Publish a version of the policies", tag: tag,
-		scope: ScopeWrite, action: policy.PolicyPublish, kind: audit.PolicyPublished, status: http.StatusCreated,
-	}, a.publishPolicies)
+		id: "publish-policies", method: http.MethodPost, path: "/v1/policies", tag: tag,
+		summary: "Put a set of policies in force that a person has signed, or hand it in to be signed",
+		scope:   ScopeWrite, service: ScopePolicies, action: policy.PolicySubmit, kind: audit.PolicySubmitted, status: http.StatusCreated,
+		answers: map[int]reflect.Type{http.StatusCreated: reflect.TypeFor[PolicyVersion](), http.StatusAccepted: reflect.TypeFor[Publication]()},
+	}, func(ctx context.Context, c *call, in *publishIn) (*answerOut, error) {
+		return a.putForward(ctx, c, in.Body, nil)
+	})
 	register(a, operation{
 		id: "roll-back-policies", method: http.MethodPost, path: "/v1/policies/rollback", summary: "Put an earlier version back, as a new one", tag: tag,
 		scope: ScopeWrite, action: policy.PolicyPublish, kind: audit.PolicyPublished, status: http.StatusCreated,
@@ -110,7 +121,7 @@ func (a *API) policies() {
 }
 
 func viewPolicy(v ruleset.Version) PolicyVersion {
-	out := PolicyVersion{Version: v.N, Hash: v.Hash, PublishedBy: v.By, Note: v.Note, Record: v.Record, Schema: v.Source.Schema}
+	out := PolicyVersion{Version: v.N, Hash: v.Hash, PublishedBy: v.By, Note: v.Note, Record: v.Record, Schema: v.Source.Schema, SignedVersion: viewSigned(v.Publication, v.By, v.Carrier, v.Signature)}
 	if !v.PublishedAt.IsZero() {
 		out.PublishedAt = &v.PublishedAt
 	}
@@ -149,14 +160,6 @@ func (a *API) listPolicies(ctx context.Context, _ *call, in *PageParams) (*pageO
 		func(v ruleset.Version) (PolicyVersion, error) { return viewPolicy(v), nil })
 }
 
-func (a *API) publishPolicies(ctx context.Context, c *call, in *publishIn) (*policyOut, error) {
-	src, err := in.Body.source()
-	if err != nil {
-		return nil, err
-	}
-	return a.publish(ctx, c, ruleset.Version{N: in.Body.After + 1, Source: src, Note: in.Body.Note, Of: ruleset.NoVersion})
-}
-
 // source is what is to be enforced, whose hash is what was sent with it.
 func (p *PolicySpec) source() (policy.Source, error) {
 	src := policy.Source{Schema: p.Schema}
@@ -175,19 +178,6 @@ func (p *PolicySpec) source() (policy.Source, error) {
 	return src, nil
 }
 
-// enforceable makes the set of a source that is to be enforced, and refuses one that
-// may not be.
-func (a *API) enforceable(src policy.Source, note string) (*policy.Set, error) {
-	if err := ruleset.CheckNote(note); err != nil {
-		return nil, err
-	}
-	set, err := ruleset.Compile(src)
-	if err != nil {
-		return nil, err
-	}
-	return set, ruleset.CheckExceptions(set, src, a.now())
-}
-
 func (a *API) rollBackPolicies(ctx context.Context, c *call, in *rollbackIn) (*policyOut, error) {
 	if in.Body.To >= in.Body.After {
 		return nil, problem.New(problem.Invalid, codeInvalid, "What is put back is earlier than what is in force.")
@@ -196,21 +186,19 @@ func (a *API) rollBackPolicies(ctx context.Context, c *call, in *rollbackIn) (*p
 	if err != nil {
 		return nil, err
 	}
-	return a.publish(ctx, c, ruleset.Version{N: in.Body.After + 1, Source: v.Source, Note: in.Body.Note, Of: in.Body.To})
+	return a.putBack(ctx, c, ruleset.Version{N: in.Body.After + 1, Source: v.Source, Note: in.Body.Note, Of: in.Body.To})
 }
 
-// publish puts a version in force. Under it the caller has to be able to publish
-// another, with what they have proved now.
-func (a *API) publish(ctx context.Context, c *call, v ruleset.Version) (*policyOut, error) {
-	set, err := a.enforceable(v.Source, v.Note)
+// putBack puts a version in force again, which was signed when it was new or is the
+// default set. Under it the caller has to be able to publish another, with what they have
+// proved now.
+func (a *API) putBack(ctx context.Context, c *call, v ruleset.Version) (*policyOut, error) {
+	set, err := a.Desk.Check(ctx, &ruleset.Publication{Source: v.Source, Note: v.Note}, a.now())
 	if err != nil {
 		return nil, err
 	}
 	v.Hash, v.By = v.Source.Hash(), c.Person.ID
-	said := map[string]any{"policy": v.Hash, "version": v.N}
-	if v.Of != ruleset.NoVersion {
-		said["restores"] = v.Of
-	}
+	said := map[string]any{"policy": v.Hash, "version": v.N, "restores": v.Of}
 	_, err = a.carryOut(ctx, c, change{general: said, make: func(f *act.Facts) ([]act.Change, error) {
 		if err := ruleset.Undoable(set, f.Input); err != nil {
 			return nil, err
@@ -222,8 +210,14 @@ func (a *API) publish(ctx context.Context, c *call, v ruleset.Version) (*policyO
 	}
 	v, err = a.Policies.Ruleset(ctx, v.N)
 	out := viewPolicy(v)
-	for _, w := range set.Warnings() {
-		out.Warnings = append(out.Warnings, PolicyWarning{Policy: w.Policy, File: w.File, Line: w.Line, Code: w.Code, Text: w.Text})
-	}
+	out.Warnings = warningsOf(set)
 	return &policyOut{out}, err
+}
+
+// warningsOf is what whoever publishes a set should know of it.
+func warningsOf(set *policy.Set) (out []PolicyWarning) {
+	for _, w := range set.Warnings() {
+		out = append(out, PolicyWarning{Policy: w.Policy, File: w.File, Line: w.Line, Code: w.Code, Text: w.Text})
+	}
+	return out
 }

@@ -26,7 +26,7 @@ func TestRulesAreListed(t *testing.T) {
 	t.Parallel()
 	r, l := boss(t)
 	sam := r.login(r.person("sam"), everything)
-	r.want(l.do("POST", "/v1/policies", spec(0, ruled(r), "")), 201, "")
+	r.want(l.signed("/v1/policies", spec(0, ruled(r), "")), 201, "")
 	got := map[string]object{}
 	for _, x := range r.want(l.do("GET", "/v1/policies/1/rules", nil), 200, "").items() {
 		got[x["id"].(string)] = x
@@ -57,7 +57,7 @@ func TestRulesAreListed(t *testing.T) {
 func TestMonitoredIsTold(t *testing.T) {
 	t.Parallel()
 	r, l := boss(t)
-	r.want(l.do("POST", "/v1/policies", spec(0, ruled(r), "")), 201, "")
+	r.want(l.signed("/v1/policies", spec(0, ruled(r), "")), 201, "")
 	r.want(l.do("POST", "/v1/clients", aClient("one")), 201, "")
 	r.want(l.do("POST", "/v1/clients", aClient("two")), 201, "")
 	r.want(l.do("POST", "/v1/invitations", object{"name": "Mira"}), 201, "")
@@ -82,7 +82,7 @@ func TestMonitoredIsTold(t *testing.T) {
 
 	// Reading people, which policies forbid now, is part of it.
 	src := `@id("no.people") @reason("r") forbid (principal, action == Action::"person.read", resource);`
-	r.want(l.do("POST", "/v1/policies", spec(1, src, "")), 201, "")
+	r.want(l.signed("/v1/policies", spec(1, src, "")), 201, "")
 	r.want(l.do("GET", "/v1/policies/monitored", nil), 403, "denied")
 }
 
@@ -91,7 +91,7 @@ func TestMonitoredIsTold(t *testing.T) {
 func TestExplanationsNameOwners(t *testing.T) {
 	t.Parallel()
 	r, l := boss(t)
-	r.want(l.do("POST", "/v1/policies", spec(0, ruled(r), "")), 201, "")
+	r.want(l.signed("/v1/policies", spec(0, ruled(r), "")), 201, "")
 	refused := r.want(l.do("POST", "/v1/groups", object{"name": "crew"}), 403, "denied")
 	if strings.Contains(string(refused.text), "ops") || strings.Contains(string(refused.text), "a.late") {
 		t.Errorf("a caller is told %s", refused.text)

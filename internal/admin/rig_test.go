@@ -54,6 +54,7 @@ type rig struct {
 	keys   *store.RecordKeys
 	do     *act.Doer
 	api    *admin.API
+	desk   *ruleset.Desk
 	http   *httptest.Server
 	now    *atomic.Pointer[time.Time]
 	waited chan string
@@ -113,8 +114,9 @@ func newRig(t testing.TB) *rig {
 	}
 	r.seed("", store.Found{Deployment: store.Deployment{ID: id.New(id.Resource), Born: store.BornProduction, Issuer: issuer}})
 	r.seed("", group.Create{Group: r.admins}, create, client.Create{Client: r.cli})
+	r.desk = &ruleset.Desk{Issuer: issuer, Publications: s, Rollouts: s, Group: func(ctx context.Context, name string) error { return group.CheckLive(ctx, s, name) }}
 	r.api, err = admin.New(admin.Config{
-		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Admissions: s, Access: s, Policies: s, Book: book, Rollouts: s, Factors: s, Imports: factor.NewPasswords(kek, factor.NewBlocklist(issuer)), State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Reviews: s, Recoveries: s, CancelKeys: r.ring.Nonces,
+		Issuer: issuer, Do: r.do, Keys: r.ring, Directory: s, Registry: s, Admissions: s, Access: s, Policies: s, Book: book, Rollouts: s, Desk: r.desk, Factors: s, Imports: factor.NewPasswords(kek, factor.NewBlocklist(issuer)), State: issued{s}, Log: logOf{r}, Tree: treeOf{s}, Now: clock, Reviews: s, Recoveries: s, CancelKeys: r.ring.Nonces,
 		ClientAddr: func(*http.Request) netip.Addr { return r.from.Load().(netip.Addr) },
 		Notices:    admin.Notices{Store: s, Sealer: kek, Plain: func(host string) bool { return host == "inside.example:8080" }},
 		Reports:    s,

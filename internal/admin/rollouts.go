@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -62,12 +63,13 @@ type Rollout struct {
 	Note      string     `json:"note,omitempty"`
 	After     int64      `json:"after" doc:"The version in force that it follows"`
 	Version   int64      `json:"version,omitempty" doc:"The version that it became"`
-	StartedBy string     `json:"started_by,omitempty"`
+	StartedBy string     `json:"started_by,omitempty" doc:"The person who signed it"`
 	StartedAt time.Time  `json:"started_at"`
 	EndedAt   *time.Time `json:"ended_at,omitempty"`
 	Revision  int64      `json:"revision" doc:"Moves with every change"`
 	Record    string     `json:"record,omitempty" doc:"Of the act that started it, in the log"`
-	Waves     []Wave     `json:"waves" nullable:"false"`
+	SignedVersion
+	Waves []Wave `json:"waves" nullable:"false"`
 }
 
 // RolloutStep says what is done with a rollout.
@@ -131,8 +133,10 @@ func (a *API) rollouts() {
 		scope: ScopeRead, action: policy.PersonRead, kind: audit.TokenRefused,
 	}, a.readReadiness)
 	register(a, operation{
-		id: "start-rollout", method: http.MethodPost, path: "/v1/rollouts", summary: "Put a set of policies in force wave by wave", tag: tag,
-		scope: ScopeWrite, action: policy.PolicyPublish, kind: audit.RolloutStarted, status: http.StatusCreated,
+		id: "start-rollout", method: http.MethodPost, path: "/v1/rollouts", tag: tag,
+		summary: "Put a set of policies in force wave by wave that a person has signed, or hand it in to be signed",
+		scope:   ScopeWrite, service: ScopePolicies, action: policy.PolicySubmit, kind: audit.PolicySubmitted, status: http.StatusCreated,
+		answers: map[int]reflect.Type{http.StatusCreated: reflect.TypeFor[Rollout](), http.StatusAccepted: reflect.TypeFor[Publication]()},
 	}, a.startRollout)
 	for verb, summary := range map[ruleset.Verb]string{
 		ruleset.Pause:  "Put a wave of a rollout, and those behind it, into monitor for now",
@@ -152,7 +156,7 @@ func (a *API) rollouts() {
 func (a *API) viewRollout(r *ruleset.Rollout, spent []policy.Spent) Rollout {
 	out := Rollout{
 		Rollout: r.N, State: string(r.State), Hash: r.Hash, Note: r.Note, After: r.Base, Version: r.Version, StartedBy: r.By, StartedAt: r.StartedAt,
-		Revision: r.Revision, Record: r.Record, Waves: []Wave{},
+		Revision: r.Revision, Record: r.Record, Waves: []Wave{}, SignedVersion: viewSigned(r.Publication, r.By, r.Carrier, r.Signature),
 	}
 	if !r.EndedAt.IsZero() {
 		out.EndedAt = &r.EndedAt
@@ -237,63 +241,13 @@ func (a *API) readReadiness(ctx context.Context, _ *call, in *readinessIn) (*rea
 	return out, err
 }
 
-// startRollout begins a rollout. Under its policies the caller has to be able to
-// publish, with what they have proved now: whoever undoes it may be in a wave.
-func (a *API) startRollout(ctx context.Context, c *call, in *startIn) (*rolloutOut, error) {
-	src, err := in.Body.source()
-	if err != nil {
-		return nil, err
-	}
-	set, err := a.enforceable(src, in.Body.Note)
-	if err != nil {
-		return nil, err
-	}
-	var waves []policy.Wave
+// startRollout begins a rollout that a person has signed, or hands it in to be signed.
+func (a *API) startRollout(ctx context.Context, c *call, in *startIn) (*answerOut, error) {
+	waves := []policy.Wave{}
 	for _, w := range in.Body.Waves {
 		waves = append(waves, policy.Wave{Groups: w.Groups, Rest: w.Everybody, From: w.From.UTC().Truncate(time.Microsecond), Budget: policy.Budget{Prompts: w.Prompts, Denials: w.Denials}})
 	}
-	if err := ruleset.CheckWaves(waves, a.now()); err != nil {
-		return nil, err
-	}
-	if err := a.groupsOf(ctx, waves); err != nil {
-		return nil, err
-	}
-	last, err := a.Rollouts.Rollouts(ctx, 0, 1)
-	if err != nil {
-		return nil, err
-	}
-	r := ruleset.Rollout{N: 1, Hash: src.Hash(), Source: src, By: c.Person.ID, Note: in.Body.Note, Base: in.Body.After, Waves: waves, State: ruleset.Open}
-	if len(last) > 0 {
-		r.N = last[0].N + 1
-	}
-	said := r.Said("", 0)
-	said["after"], said["waves"] = r.Base, waves
-	_, err = a.carryOut(ctx, c, change{general: said, make: func(f *act.Facts) ([]act.Change, error) {
-		if err := ruleset.Undoable(set, f.Input); err != nil {
-			return nil, err
-		}
-		return []act.Change{ruleset.Start{Rollout: r}}, nil
-	}})
-	if err != nil {
-		return nil, err
-	}
-	return a.readRollout(ctx, c, r.N)
-}
-
-// groupsOf refuses waves of groups that do not exist: they would be of nobody.
-func (a *API) groupsOf(ctx context.Context, waves []policy.Wave) error {
-	for _, w := range waves {
-		for _, name := range w.Groups {
-			g, err := a.Directory.GroupByName(ctx, name)
-			if err != nil {
-				return err
-			}
-			if !g.Node.Live() {
-				return problem.Newf(problem.NotFound, "group_not_found", "The group %q was ended.", name)
-			}
-		}
-	}
-	return nil
+	return a.putForward(ctx, c, in.Body.PolicySpec, waves)
 }
 
 func (a *API) stepRollout(ctx context.Context, c *call, n int64, verb ruleset.Verb, step RolloutStep) (*rolloutOut, error) {

@@ -33,6 +33,7 @@ func Resource(issuer string) resource.Resource {
 			{Name: ScopeWrite, Description: "Manage the people and apps of this deployment", Kind: resource.KindAdmin, Groups: admins, Default: true},
 			{Name: ScopeSignals, Description: "Report what is suspicious about people, devices, apps and networks, as a service", Kind: resource.KindChange},
 			{Name: ScopeDevices, Description: "Say which devices that people sign in from are managed, as a service", Kind: resource.KindAdmin},
+			{Name: ScopePolicies, Description: "Hand in policies for a person to sign, and carry them out once signed, as a service", Kind: resource.KindAdmin},
 			{Name: ScopeFeed, Description: "Learn what has ended, as an enforcement point", Kind: resource.KindRead},
 		},
 		RequireDPoP: true, ManagedBy: BuiltIn,

@@ -211,7 +211,7 @@ func (s *Server) newAdmin() (*admin.API, error) {
 		Notices: admin.Notices{Store: s.Store, Sealer: s.Sealer, Plain: egress.Allowed}, Leaks: s.leak, Reports: s.Store,
 		Issuer: s.Config.Issuer, Do: s.Do, Keys: s.Ring, Directory: s.Store, Registry: s.Store, Admissions: s.Store, Access: s.Store,
 		Factors: s.Store, Imports: s.passwords,
-		Policies: s.Store, Book: s.book, Rollouts: s.Store,
+		Policies: s.Store, Book: s.book, Rollouts: s.Store, Desk: s.desk,
 		Reviews: s.Store, Recoveries: s.Store, Recovery: recovery.Settings(s.Config.Recovery), CancelKeys: s.Ring.Nonces, ClientAddr: web.ClientAddr,
 		State: liveState{s.Store}, Log: auditLog{s.State}, Tree: published{s.Store, s.outside}, Applied: s.applied, Beside: []admin.Description{pdp.Describe, feed.Describe}, Now: s.now,
 	})
