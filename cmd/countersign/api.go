@@ -14,11 +14,12 @@ import (
 	"github.com/countersign-dev/countersign/clilogin"
 )
 
-// api is the server's JSON API, as the profile's person.
+// api is the server's JSON API, as the profile's person or, for policies, as a service.
 type api struct {
-	app  *app
-	p    *clilogin.Profile
-	base string // <issuer>/v1
+	app     *app
+	p       *clilogin.Profile
+	service *http.Client // that acts as itself; nil: the person does
+	base    string       // <issuer>/v1
 }
 
 func (a *app) api() (*api, error) {
@@ -35,8 +36,9 @@ func (a *app) api() (*api, error) {
 
 // reply is a successful answer.
 type reply struct {
-	body json.RawMessage
-	etag string
+	status int
+	body   json.RawMessage
+	etag   string
 }
 
 // do sends one request. A refusal is a *failure made of the server's problem
@@ -56,11 +58,10 @@ func (x *api) do(ctx context.Context, method, path string, body any, ifMatch str
 	if ifMatch != "" {
 		call.Header.Set("If-Match", ifMatch)
 	}
-	got, err := x.p.Do(ctx, call)
+	resp, err := x.answer(ctx, call)
 	if err != nil {
 		return reply{}, err
 	}
-	resp := got.Response
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
@@ -72,7 +73,19 @@ func (x *api) do(ctx context.Context, method, path string, body any, ifMatch str
 	if len(text) > 0 && !json.Valid(text) {
 		return reply{}, &failure{exit: exitError, code: "bad_answer", message: "The server's answer is not JSON."}
 	}
-	return reply{body: text, etag: resp.Header.Get("ETag")}, nil
+	return reply{status: resp.StatusCode, body: text, etag: resp.Header.Get("ETag")}, nil
+}
+
+// answer sends a call as whoever this is.
+func (x *api) answer(ctx context.Context, call clilogin.Call) (*http.Response, error) {
+	if x.service != nil {
+		return x.send(ctx, call)
+	}
+	got, err := x.p.Do(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	return got.Response, nil
 }
 
 // refusal reads a problem document.
@@ -119,7 +132,7 @@ func (x *api) refusal(method, path string, resp *http.Response, text []byte) err
 	switch {
 	case resp.StatusCode >= 500:
 		f.exit = exitUnreachable
-	case f.exit == exitLogin && f.fix == "":
+	case f.exit == exitLogin && f.fix == "" && x.p != nil:
 		f.fix = loginCommand(x.p.Name, "")
 	}
 	if f.code == "" {

@@ -32,6 +32,7 @@ type failure struct {
 	message string
 	fix     string // the one command that mends it
 	ref     string
+	url     string // where a person does what is needed, "" if nowhere
 	review  string // in which an administrator looks at it, "" if none
 }
 

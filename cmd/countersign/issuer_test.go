@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -44,6 +45,8 @@ type issuer struct {
 	objects  map[string][]map[string]any // clients, resources
 	policies []map[string]any            // versions, from the default set on
 	rolled   []ruleset.Rollout
+	pubs     []map[string]any // what was handed in to be signed
+	service  crypto.PublicKey // that the client ci authenticates with
 	jtis     map[string]bool
 	idem     []string // Idempotency-Key of each attempt at keys/rotate
 	authz    []url.Values
@@ -83,6 +86,7 @@ func newIssuer() *issuer {
 	mux.HandleFunc("POST /oauth/token", i.token)
 	mux.HandleFunc("POST /oauth/device_authorization", i.device)
 	mux.HandleFunc("POST /oauth/revoke", i.revoke)
+	mux.HandleFunc("GET /admin/publications/{id}", i.sign)
 	mux.HandleFunc("/v1/", i.v1)
 	i.server = httptest.NewServer(i.down(mux))
 	api := http.NewServeMux()
@@ -310,11 +314,16 @@ func (i *issuer) token(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		delete(i.families, old)
+	case "client_credentials":
+		if f = i.machine(r, jkt); f == nil {
+			refuse("invalid_client")
+			return
+		}
 	default:
 		refuse("unsupported_grant_type")
 		return
 	}
-	if f.jkt != jkt || r.PostForm.Get("client_id") != clientID {
+	if f.jkt != jkt || f.sub != machine && r.PostForm.Get("client_id") != clientID {
 		refuse("invalid_grant")
 		return
 	}
@@ -541,6 +550,8 @@ func (i *issuer) v1(w http.ResponseWriter, r *http.Request) {
 	case path == "/sessions":
 		answer(w, 200, map[string]any{"items": []map[string]any{{"id": "ses_1", "device": "Firefox on Linux", "acr": "phr", "current": true}}})
 	case noun == "policies" && i.ruled(w, r, id, verb):
+	case noun == "publications":
+		i.publication(w, r, id)
 	case noun == "policies":
 		i.policy(w, r, id)
 	case noun == "rollouts":
@@ -743,6 +754,7 @@ func (i *issuer) policy(w http.ResponseWriter, r *http.Request, id string) {
 	switch n, err := strconv.Atoi(id); {
 	case r.Method == "POST" && in["after"] != float64(len(i.policies)-1):
 		answer(w, 409, map[string]any{"code": "policy_moved", "detail": "Somebody else has just published another version."})
+	case r.Method == "POST" && id == "" && i.waits(w, r, in):
 	case r.Method == "POST":
 		v := map[string]any{"version": len(i.policies), "published_by": "usr_1", "published_at": "2026-11-02T09:00:00Z", "note": in["note"]}
 		if id == "rollback" {
@@ -752,6 +764,7 @@ func (i *issuer) policy(w http.ResponseWriter, r *http.Request, id string) {
 		} else {
 			v["files"], v["schema"], v["hash"] = in["files"], in["schema"], in["hash"]
 			v["exceptions"], v["floors"] = in["exceptions"], in["floors"]
+			v["publication"], v["signed_by"], v["carried_out_by"] = "pub_1", "usr_1", i.caller(r)
 		}
 		i.policies = append(i.policies, v)
 		answer(w, 201, v)

@@ -79,7 +79,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"set": cmdSet, "counts": cmdCounts, "expire": cmdExpire, "exits": cmdExits, "mode": cmdMode,
 			"parallel": cmdParallel, "interrupt": cmdInterrupt, "edit": cmdEdit, "authorized": cmdAuthorized, "samekey": cmdSameKey,
-			"browsed": cmdBrowsed,
+			"browsed": cmdBrowsed, "servicekey": cmdServiceKey, "signs": cmdSigns,
 		},
 	})
 }

@@ -117,6 +117,9 @@ func (c *console) list(head []string, rows [][]string) {
 func (c *console) fail(f *failure) {
 	if c.json || !c.asks {
 		fields := map[string]any{"code": f.code, "message": clean(f.message), "fix": f.fix, "request_id": f.ref, "exit": f.exit}
+		if f.url != "" {
+			fields["approval_url"] = f.url
+		}
 		if f.review != "" {
 			fields["review"] = f.review
 		}

@@ -24,7 +24,7 @@ const (
 
 func (a *app) policy() *cobra.Command {
 	return group("policy", "Lay out, test, check, explain, publish and watch policies",
-		a.policyFmt(), a.policyTest(), a.policyCheck(), a.policyExplain(), a.policyReplay(), a.policyDiff(), a.policyPublish(), a.policyRollback(), a.policyHistory(), a.policyExport(), a.policyRules(), a.policyMonitored(), a.policyExceptions(), a.policyRollout())
+		a.policyFmt(), a.policyTest(), a.policyCheck(), a.policyExplain(), a.policyReplay(), a.policyDiff(), a.policyPublish(), a.policySign(), a.policyPublications(), a.policyWithdraw(), a.policyRollback(), a.policyHistory(), a.policyExport(), a.policyRules(), a.policyMonitored(), a.policyExceptions(), a.policyRollout())
 }
 
 // bundle is what a directory holds: a set, and files that try it.

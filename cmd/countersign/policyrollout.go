@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,6 +152,19 @@ type rolloutFlags struct {
 	fixed            bool // the budget is said
 	note             string
 	yes              bool
+	waiting
+}
+
+// command is the command line again.
+func (f *rolloutFlags) command(dir string) string {
+	line := "countersign policy rollout start " + dir
+	for _, w := range f.waves {
+		line += " --wave " + w
+	}
+	if f.fixed {
+		line += fmt.Sprintf(" --prompts %d --denials %d", f.prompts, f.denials)
+	}
+	return line
 }
 
 func (a *app) rolloutStart() *cobra.Command {
@@ -166,9 +180,10 @@ Each wave has a budget: how often its people may be asked for more, or refused, 
 24 hours, where the version in force would not do the same. One more, and it takes
 itself back. The budget is the busiest day of the last --since, decided again, and
 --margin percent; or what --prompts and --denials say.
-The tests and never statements of DIR have to hold; the server wants a
-phishing-resistant sign-in of the last minutes, and refuses policies under which you
-could not undo them.`,
+The tests and never statements of DIR have to hold. A person has to sign exactly this:
+the policies, the waves, their dates and their budgets. Unless one has, this hands it in
+and waits, as countersign policy publish does; run again, it finds the same and keeps
+its dates and budgets. A service says the budget itself.`,
 		Example: "  countersign policy rollout start ./policies --wave pilots --wave staff@24h --wave everybody@72h",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -180,8 +195,12 @@ could not undo them.`,
 	f.IntVar(&args.denials, "denials", 0, "the budget of each wave, with --prompts")
 	f.StringVar(&args.note, "note", "", "why, in a line")
 	f.BoolVarP(&args.yes, "yes", "y", false, "do not ask")
+	args.flags(c)
 	c.MarkFlagsRequiredTogether("prompts", "denials")
 	c.RunE = a.do(func(ctx context.Context, dirs []string) error {
+		if err := args.check(); err != nil {
+			return err
+		}
 		args.fixed = f.Changed("prompts")
 		return a.rollOut(ctx, dirs, args)
 	})
@@ -212,11 +231,7 @@ func (a *app) rollOut(ctx context.Context, dirs []string, args rolloutFlags) err
 	if len(lines) == 0 {
 		return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already.", fix: "countersign policy history"}
 	}
-	if args.fixed {
-		for i := range waves {
-			waves[i].Prompts, waves[i].Denials = args.prompts, args.denials
-		}
-	} else if err := x.budgets(ctx, b, waves, args.since, args.margin); err != nil {
+	if waves, err = x.budgeted(ctx, b, v.Version, waves, args); err != nil {
 		return err
 	}
 	if !a.json {
@@ -225,12 +240,54 @@ func (a *app) rollOut(ctx context.Context, dirs []string, args rolloutFlags) err
 	for i, w := range waves {
 		a.say("Wave %d: %s, from %s, at most %d prompts and %d refusals in 24 hours.", i+1, clean(w.who()), w.From.Format(time.RFC3339), w.Prompts, w.Denials)
 	}
-	if err := a.agreed(args.yes, "Roll out "+b.source.Hash()+"?", "countersign policy rollout start "+dirs[0]+" --yes"); err != nil {
+	if err := a.agreed(args.yes, "Roll out "+b.source.Hash()+"?", args.command(dirs[0])+" --yes"); err != nil {
 		return err
 	}
 	body := bodyOf(b, v.Version, args.note)
 	body["waves"] = waves
-	return a.rolled(ctx, x, "/rollouts", body, "Rollout %d has begun. To stop it: countersign policy rollout pause")
+	args.again = args.command(dirs[0])
+	r, err := a.forward(ctx, x, "/rollouts", body, args.waiting)
+	if err != nil {
+		return err
+	}
+	return a.said(r, "Rollout %d has begun. To stop it: countersign policy rollout pause")
+}
+
+// budgeted gives the waves with what each may cost. Where the same waits for a signature,
+// or has one, they are those that are signed: their dates and budgets stand.
+func (x *api) budgeted(ctx context.Context, b *bundle, after int64, waves []wave, args rolloutFlags) ([]wave, error) {
+	if args.fixed {
+		for i := range waves {
+			waves[i].Prompts, waves[i].Denials = args.prompts, args.denials
+		}
+	}
+	p, err := x.open(ctx, after, b.source.Hash(), func(p *publication) bool { return p.same(waves, args.fixed, x.app.now()) })
+	switch {
+	case err != nil:
+		return nil, err
+	case p != nil:
+		x.app.say("%s was handed in already, and is %s: its dates and budgets stand.", clean(p.ID), p.State)
+		return p.Waves, nil
+	case args.fixed:
+		return waves, nil
+	case x.service != nil:
+		return nil, usage("A service says what each wave may cost: --prompts and --denials.")
+	}
+	return waves, x.budgets(ctx, b, waves, args.since, args.margin)
+}
+
+// sameTime is how far apart dates may be that were said in the same way: between saying
+// them and handing them in, somebody was asked.
+const sameTime = 15 * time.Minute
+
+// same reports whether what was handed in is of these waves: the same people in each, from
+// the same time, or as long after it was handed in as now is said from now.
+func (p *publication) same(waves []wave, budget bool, now time.Time) bool {
+	return slices.EqualFunc(p.Waves, waves, func(a, b wave) bool {
+		apart := a.From.Sub(p.SubmittedAt) - b.From.Sub(now)
+		return slices.Equal(a.Groups, b.Groups) && a.Everybody == b.Everybody && (a.From.Equal(b.From) || apart.Abs() <= sameTime) &&
+			(!budget || a.Prompts == b.Prompts && a.Denials == b.Denials)
+	})
 }
 
 // rolled sends a change and says what came of it.
@@ -239,6 +296,10 @@ func (a *app) rolled(ctx context.Context, x *api, path string, body map[string]a
 	if err != nil {
 		return err
 	}
+	return a.said(r, words)
+}
+
+func (a *app) said(r reply, words string) error {
 	var out rollout
 	if json.Unmarshal(r.body, &out) != nil || out.Rollout == 0 {
 		return badRollout()

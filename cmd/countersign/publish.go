@@ -35,6 +35,21 @@ type policyVersion struct {
 
 	Exceptions []policy.Exception `json:"exceptions"`
 	Floors     []policy.File      `json:"floors"`
+
+	Publication  string `json:"publication"`
+	SignedBy     string `json:"signed_by"`
+	CarriedOutBy string `json:"carried_out_by"`
+}
+
+// by says who answers for a version, and who put it in force.
+func (v *policyVersion) by() (signer, carrier string) {
+	switch {
+	case v.SignedBy != "":
+		return v.SignedBy, v.CarriedOutBy
+	case v.PublishedBy == "":
+		return "nobody", "the operator"
+	}
+	return "nobody", v.PublishedBy
 }
 
 func (v policyVersion) source() policy.Source {
@@ -70,7 +85,7 @@ func (x *api) head(ctx context.Context) (int64, error) {
 
 // inForce opens the API and reads the version in force there.
 func (a *app) inForce(ctx context.Context) (*api, policyVersion, error) {
-	x, err := a.api()
+	x, err := a.policyAPI(ctx)
 	if err != nil {
 		return nil, policyVersion{}, err
 	}
@@ -97,7 +112,7 @@ func (x *api) policies(ctx context.Context, n int64) (policyVersion, error) {
 
 func (a *app) policyHistory() *cobra.Command {
 	return &cobra.Command{Use: "history", Short: "List the versions of the policies, newest first", Args: cobra.NoArgs, RunE: a.do(func(ctx context.Context, _ []string) error {
-		x, err := a.api()
+		x, err := a.policyAPI(ctx)
 		if err != nil {
 			return err
 		}
@@ -114,17 +129,14 @@ func (a *app) policyHistory() *cobra.Command {
 			if v.Restores != nil {
 				note = strings.TrimSpace(fmt.Sprintf("version %d again. %s", *v.Restores, note))
 			}
-			by := v.PublishedBy
-			if by == "" {
-				by = "the operator"
-			}
-			rows = append(rows, []string{strconv.FormatInt(v.Version, 10), v.PublishedAt.Format(time.DateTime), by, v.Hash, note})
+			signer, carrier := v.by()
+			rows = append(rows, []string{strconv.FormatInt(v.Version, 10), v.PublishedAt.Format(time.DateTime), signer, carrier, v.Hash, note})
 		}
 		if len(rows) == 0 {
 			a.say("Nothing was published: the default set is in force.")
 			return nil
 		}
-		a.table([]string{"VERSION", "PUBLISHED", "BY", "HASH", "NOTE"}, rows)
+		a.table([]string{"VERSION", "PUBLISHED", "SIGNED BY", "CARRIED OUT BY", "HASH", "NOTE"}, rows)
 		return nil
 	})}
 }
@@ -140,7 +152,7 @@ func (a *app) policyExport() *cobra.Command {
 	}
 	c.Flags().Int64Var(&version, "version", -1, "the version; that in force if left out")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
-		x, err := a.api()
+		x, err := a.policyAPI(ctx)
 		if err != nil {
 			return err
 		}
@@ -238,43 +250,67 @@ func differenceOf(from, to policy.Source) []string {
 func (a *app) policyPublish() *cobra.Command {
 	var note string
 	var yes bool
+	var w waiting
 	c := &cobra.Command{
 		Use:   "publish DIR",
-		Short: "Put the policies in a directory in force",
+		Short: "Put the policies in a directory in force, once a person has signed them",
 		Long: `Put the policies in DIR in force. Its tests and never statements have to hold; what
-differs from the version in force is shown, and asked about. The server wants a
-phishing-resistant sign-in of the last minutes, and refuses policies under which you
-could not publish others. countersign policy rollback undoes it.`,
+differs from the version in force is shown, and asked about. A person has to sign
+exactly these policies: unless one has, this hands them in, opens or prints the page on
+which they are signed, waits, and then puts them in force. The page wants an
+administrator's passkey, and refuses policies under which they could not sign others.
+Run again, it finds the same. countersign policy rollback undoes it.
+
+A pipeline acts as a service, with the scope policies and nothing else: its key is in
+the file $COUNTERSIGN_CLIENT_KEY, its name is $COUNTERSIGN_CLIENT_ID, the server
+$COUNTERSIGN_ISSUER. With --no-wait it ends at once, with exit code 5, until somebody
+has signed.`,
 		Example: "  countersign policy publish ./policies --note \"deploys need a passkey\"",
 		Args:    cobra.ExactArgs(1),
 	}
 	c.Flags().StringVar(&note, "note", "", "why, in a line")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	w.flags(c)
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
-		b, err := a.bundle(args)
+		w.again = "countersign policy publish " + args[0]
+		if err := w.check(); err != nil {
+			return err
+		}
+		b, x, v, err := a.differing(ctx, args, yes, "Publish", w.again)
 		if err != nil {
 			return err
 		}
-		if err := a.holds(b); err != nil {
-			return err
-		}
-		x, v, err := a.inForce(ctx)
+		r, err := a.forward(ctx, x, "/policies", bodyOf(b, v.Version, note), w)
 		if err != nil {
 			return err
 		}
-		lines := differenceOf(v.source(), b.source)
-		if !a.json {
-			a.printDifference(lines, v.Version, b.set)
-		}
-		if len(lines) == 0 {
-			return &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already.", fix: "countersign policy history"}
-		}
-		if err := a.agreed(yes, "Publish "+b.source.Hash()+"?", "countersign policy publish "+args[0]+" --yes"); err != nil {
-			return err
-		}
-		return a.publish(ctx, x, "/policies", bodyOf(b, v.Version, note))
+		return a.published(r)
 	})
 	return c
+}
+
+// differing reads a directory of which the tests hold and that differs from the version
+// in force, shows how, and asks whoever is there whether to go on.
+func (a *app) differing(ctx context.Context, args []string, yes bool, verb, again string) (*bundle, *api, policyVersion, error) {
+	b, err := a.bundle(args)
+	if err == nil {
+		err = a.holds(b)
+	}
+	if err != nil {
+		return nil, nil, policyVersion{}, err
+	}
+	x, v, err := a.inForce(ctx)
+	if err != nil {
+		return nil, nil, v, err
+	}
+	lines := differenceOf(v.source(), b.source)
+	if !a.json {
+		a.printDifference(lines, v.Version, b.set)
+	}
+	if len(lines) == 0 {
+		return nil, nil, v, &failure{exit: exitError, code: "policy_unchanged", message: "These policies are in force already.", fix: "countersign policy history"}
+	}
+	return b, x, v, a.agreed(yes, verb+" "+b.source.Hash()+"?", again+" --yes")
 }
 
 // bodyOf is a set as the server is sent it, to follow a version.
@@ -327,18 +363,14 @@ func nobodyAsked(fix string) error {
 	return &failure{exit: exitUsage, code: "confirmation_needed", message: "Nobody can be asked, so nothing was changed.", fix: fix}
 }
 
-// publish sends what puts a version in force, and says which.
-func (a *app) publish(ctx context.Context, x *api, path string, body map[string]any) error {
-	r, err := x.do(ctx, http.MethodPost, path, body, "")
-	if err != nil {
-		return err
-	}
+// published says which version was put in force.
+func (a *app) published(r reply) error {
 	var v policyVersion
 	if err := json.Unmarshal(r.body, &v); err != nil || v.Version == 0 {
 		return badPolicies()
 	}
 	if a.json {
-		return a.document("policy.publish/v1", map[string]any{"version": v.Version, "hash": v.Hash})
+		return a.document("policy.publish/v1", map[string]any{"version": v.Version, "hash": v.Hash, "publication": v.Publication, "signed_by": v.SignedBy, "carried_out_by": v.CarriedOutBy})
 	}
 	a.say("Version %d is in force. To undo it: countersign policy rollback", v.Version)
 	return nil
@@ -373,7 +405,11 @@ func (a *app) policyRollback() *cobra.Command {
 		if err := a.agreed(yes, fmt.Sprintf("Put version %d back in the place of %d?", to, v.Version), "countersign policy rollback --yes"); err != nil {
 			return err
 		}
-		return a.publish(ctx, x, "/policies/rollback", map[string]any{"after": v.Version, "to": to, "note": note})
+		r, err := x.do(ctx, http.MethodPost, "/policies/rollback", map[string]any{"after": v.Version, "to": to, "note": note}, "")
+		if err != nil {
+			return err
+		}
+		return a.published(r)
 	})
 	return c
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -44,10 +45,16 @@ func (i *issuer) begins(w http.ResponseWriter, r *http.Request) {
 		Note  string
 		Waves []wave
 	}
-	_ = json.NewDecoder(r.Body).Decode(&in)
+	text, _ := io.ReadAll(r.Body)
+	_ = json.Unmarshal(text, &in)
 	if n := len(i.rolled); n > 0 && i.rolled[n-1].State == ruleset.Open {
 		w.Header().Set("Content-Type", "application/problem+json")
 		answer(w, 409, map[string]any{"code": "rollout_running", "detail": "A rollout runs."})
+		return
+	}
+	var all map[string]any
+	_ = json.Unmarshal(text, &all)
+	if i.waits(w, r, all) {
 		return
 	}
 	out := ruleset.Rollout{N: int64(len(i.rolled) + 1), Hash: in.Hash, Note: in.Note, Base: in.After, Revision: 1, State: ruleset.Open}
