@@ -131,10 +131,11 @@ func (s *State) exceptionEnds(ctx context.Context) ([]notify.Finding, error) {
 func (s *State) RecoverPolicy(ctx context.Context, to int64) (n int64, err error) {
 	v := ruleset.Version{Source: policy.Default(), Of: to, Note: "put back by the operator of the host"}
 	if to != 0 {
-		if v, err = s.Store.Ruleset(ctx, to); err != nil {
+		old, err := s.Store.Ruleset(ctx, to)
+		if err != nil {
 			return 0, err
 		}
-		v.Of, v.By, v.Note = to, "", "put back by the operator of the host"
+		v.Source = old.Source // and nothing of who signed it: this is the operator's word
 	}
 	if _, err := ruleset.Compile(v.Source); err != nil {
 		return 0, err
