@@ -32,10 +32,11 @@ type publication struct {
 	Rollout     int64     `json:"rollout"`
 }
 
-// The states of one that is open.
+// The states of one that is open, and of one that the page put in force.
 const (
-	unsigned = "unsigned"
-	signed   = "signed"
+	unsigned   = "unsigned"
+	signed     = "signed"
+	carriedOut = "carried_out"
 )
 
 // waiting is how long a command waits for a signature.
@@ -96,8 +97,8 @@ func (x *api) open(ctx context.Context, after int64, hash string, same func(*pub
 	return &page.Items[i], nil
 }
 
-// forward hands a set in and gives the answer to its being carried out, which it waits
-// for: a person has to sign it.
+// forward hands a set in and gives the version, or the rollout, that it became, which it
+// waits for: a person has to sign it, and may put it in force on the page as well.
 func (a *app) forward(ctx context.Context, x *api, path string, body map[string]any, w waiting) (reply, error) {
 	r, err := x.do(ctx, http.MethodPost, path, body, "")
 	for range 2 { // what was signed can have been withdrawn, or have ended, before it is carried out
@@ -108,7 +109,14 @@ func (a *app) forward(ctx context.Context, x *api, path string, body map[string]
 		if json.Unmarshal(r.body, &p) != nil {
 			return r, badPublication()
 		}
-		if _, err = a.signature(ctx, x, p, w); err == nil {
+		p, err = a.signature(ctx, x, p, w)
+		switch {
+		case err != nil:
+		case p.Version > 0:
+			r, err = x.do(ctx, http.MethodGet, "/policies/"+strconv.FormatInt(p.Version, 10), nil, "")
+		case p.Rollout > 0:
+			r, err = x.do(ctx, http.MethodGet, "/rollouts/"+strconv.FormatInt(p.Rollout, 10), nil, "")
+		default:
 			r, err = x.do(ctx, http.MethodPost, path, body, "")
 		}
 	}
@@ -161,7 +169,7 @@ func (a *app) signature(ctx context.Context, x *api, p publication, w waiting) (
 		}
 		now := a.now()
 		switch {
-		case p.State == signed:
+		case p.State == signed, p.State == carriedOut && p.Version+p.Rollout > 0:
 			a.say("Signed by %s.", clean(p.SignedBy))
 			return p, nil
 		case p.State != unsigned:
@@ -247,7 +255,11 @@ page wants your passkey, and refuses policies under which you could not sign oth
 			return err
 		}
 		if a.json {
-			return a.document("policy.sign/v1", map[string]any{"publication": done.ID, "hash": done.Hash, "after": done.After, "signed_by": done.SignedBy, "until": done.ExpiresAt})
+			return a.document("policy.sign/v1", map[string]any{"publication": done.ID, "state": done.State, "hash": done.Hash, "after": done.After, "signed_by": done.SignedBy, "until": done.ExpiresAt})
+		}
+		if done.State == carriedOut {
+			a.say("%s is signed, and in force as version %d.", done.Hash, done.Version)
+			return nil
 		}
 		a.say("%s is signed. Until %s it is put in force with: countersign policy publish %s", done.Hash, clock(done.ExpiresAt), args[0])
 		return nil

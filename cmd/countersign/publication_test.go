@@ -32,7 +32,7 @@ func (i *issuer) waits(w http.ResponseWriter, r *http.Request, in map[string]any
 			continue
 		}
 		if p["state"] == signed {
-			p["state"] = "carried_out"
+			p["state"] = carriedOut
 			i.counts["carried_out_by_"+i.caller(r)]++
 			return false
 		}
@@ -52,6 +52,7 @@ func (i *issuer) waits(w http.ResponseWriter, r *http.Request, in map[string]any
 	}
 	i.pubs = append(i.pubs, p)
 	answer(w, 202, p)
+	p["files"] = in["files"]
 	return true
 }
 
@@ -94,6 +95,10 @@ func (i *issuer) sign(w http.ResponseWriter, r *http.Request) {
 	for _, p := range i.pubs {
 		if p["id"] == r.PathValue("id") && p["state"] == unsigned && i.set["unsigned"] == "" {
 			p["state"], p["signed_by"] = signed, "usr_1"
+			if i.set["puts"] != "" { // and presses the other button
+				p["state"], p["version"] = carriedOut, len(i.policies)
+				i.policies = append(i.policies, map[string]any{"version": len(i.policies), "hash": p["hash"], "files": p["files"], "signed_by": "usr_1", "carried_out_by": "usr_1"})
+			}
 		}
 	}
 	answer(w, 200, map[string]any{})

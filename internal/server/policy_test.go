@@ -39,7 +39,7 @@ func TestRecoverPolicy(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	src := policy.Source{Files: []policy.File{{Name: "a.cedar", Text: `@id("nobody") @reason("r") forbid (principal, action, resource);`}}}
-	put(t, s.State, ruleset.Version{N: 1, Hash: src.Hash(), Source: src, Of: ruleset.NoVersion})
+	put(t, s.State, ruleset.Version{N: 1, Hash: src.Hash(), Source: src, Of: ruleset.NoVersion, By: "usr_1", Carrier: "svc_1", Publication: "pub_1", Signature: &ruleset.Signature{By: "usr_1"}})
 	check(t, s.look(t.Context()))
 	dec, facts, err := s.Do.Judge(t.Context(), act.Intent{Action: policy.SelfRead, Refs: act.Refs{Kind: policy.KindAnonymous}})
 	if err != nil || facts.Ruleset != 1 || dec.PolicyVersion != src.Hash() {
@@ -69,6 +69,10 @@ func TestRecoverPolicy(t *testing.T) {
 	}
 	if n, err = s.RecoverPolicy(t.Context(), 1); err != nil || n != 4 {
 		t.Errorf("%d %v", n, err)
+	}
+	// It is the operator's word: nobody signed that it comes into force again.
+	if v, err = s.Store.Ruleset(t.Context(), 4); err != nil || v.By != "" || v.Carrier != "" || v.Publication != "" || v.Signature != nil {
+		t.Errorf("%+v %v", v, err)
 	}
 }
 
