@@ -300,10 +300,26 @@ func (n *newcomer) decides() {
 	if err := os.WriteFile(file, append(have, "\n"+strings.ReplaceAll(rule, `Note::"2"`, `Note::"9"`)...), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	if r := n.countersign("policy", "publish", dir, "--note", "keep the second note", "--yes"); r.Exit != 0 || !strings.Contains(r.Stderr, "Version 2 is in force") {
-		n.t.Fatalf("publishing: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	if r := n.countersign("policy", "publish", dir, "--yes", "--no-wait"); r.Exit != 5 || !strings.Contains(r.Stderr, "signature_needed") {
+		n.t.Errorf("unsigned: exit %d, %s", r.Exit, r.Stderr)
+	}
+	a := n.ask("policy", "publish", dir, "--note", "keep the second note", "--yes")
+	n.browser.Navigate(a.address())
+	n.signs()
+	if r := a.result(); !strings.Contains(r.Stderr, "Version 2 is in force") {
+		n.t.Fatalf("publishing: %s%s", r.Stdout, r.Stderr)
 	}
 	n.wait("the API to forbid it", func() bool { return n.countersign("call", "--no-wait", "DELETE", n.api+"/notes/9").Exit == 6 })
+}
+
+// signs what the page shows, with one tap.
+func (n *newcomer) signs() {
+	n.t.Helper()
+	b := n.browser
+	b.Wait("the page to be ready", `document.readyState === 'complete' && location.pathname.startsWith('/admin/publications/') && document.querySelector('[data-go]:not([disabled])')`)
+	n.inspect("policies to sign")
+	settle(b.Page)
+	b.Click("[data-go]")
 }
 
 // knows who they are, with what proof, until when, and where it is kept.
