@@ -120,6 +120,14 @@ var alerts = []Alert{
 		Next: "What it speaks of is refused meanwhile. Mend the policy and publish it, or put back what was before: countersignd recover policy.",
 	},
 	{
+		Name: "policy_waits", Severity: Warning, kind: audit.PolicySubmitted, per: time.Minute, Title: "A set of policies waits for a signature",
+		Next: "See what differs, and sign it or withdraw it, under Policies to sign; countersign policy publications lists them with their addresses. Nothing of it is in force.",
+	},
+	{
+		Name: "policy_signed", Severity: Warning, kind: audit.PolicySigned, per: time.Minute, Title: "An administrator signed a set of policies",
+		Next: "Whoever may submit policies can put it in force within the hour. If whoever signed did not mean to, withdraw it: countersign policy withdraw.",
+	},
+	{
 		Name: "rollout_reverted", Severity: Warning, kind: audit.RolloutReverted, per: time.Minute, Title: "A rollout of policies took itself back",
 		Next: "The version in force decides for that wave again. See which rule asked whom with countersign policy rollout status; change the policies, or resume the wave with a larger budget.",
 	},
