@@ -121,7 +121,7 @@ var alerts = []Alert{
 	},
 	{
 		Name: "policy_waits", Severity: Warning, kind: audit.PolicySubmitted, per: time.Minute, Title: "A set of policies waits for a signature",
-		Next: "See what differs, and sign it or withdraw it, under Policies to sign; countersign policy publications lists them with their addresses. Nothing of it is in force.",
+		Next: "See what differs, and sign it or withdraw it, under Publications; countersign policy publications lists them with their addresses. Nothing of it is in force.",
 	},
 	{
 		Name: "policy_signed", Severity: Warning, kind: audit.PolicySigned, per: time.Minute, Title: "An administrator signed a set of policies",
