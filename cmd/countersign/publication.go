@@ -109,21 +109,29 @@ func (a *app) forward(ctx context.Context, x *api, path string, body map[string]
 		if json.Unmarshal(r.body, &p) != nil {
 			return r, badPublication()
 		}
-		p, err = a.signature(ctx, x, p, w)
-		switch {
-		case err != nil:
-		case p.Version > 0:
-			r, err = x.do(ctx, http.MethodGet, "/policies/"+strconv.FormatInt(p.Version, 10), nil, "")
-		case p.Rollout > 0:
-			r, err = x.do(ctx, http.MethodGet, "/rollouts/"+strconv.FormatInt(p.Rollout, 10), nil, "")
-		default:
+		if p, err = a.signature(ctx, x, p, w); err != nil {
+			return r, err
+		}
+		if p.State == signed {
 			r, err = x.do(ctx, http.MethodPost, path, body, "")
+		}
+		if now, e := x.publication(ctx, p.ID); e == nil && now.State == carriedOut && (p.State != signed || err != nil) {
+			return x.became(ctx, now) // on the page
 		}
 	}
 	if err == nil && r.status == http.StatusAccepted {
 		err = over("The signature counted no more when the policies were to come into force.", w.again)
 	}
 	return r, err
+}
+
+// became reads the version, or the rollout, that was made of a publication.
+func (x *api) became(ctx context.Context, p publication) (reply, error) {
+	path := "/policies/" + strconv.FormatInt(p.Version, 10)
+	if p.Rollout > 0 {
+		path = "/rollouts/" + strconv.FormatInt(p.Rollout, 10)
+	}
+	return x.do(ctx, http.MethodGet, path, nil, "")
 }
 
 func over(message, again string) error {
@@ -169,7 +177,7 @@ func (a *app) signature(ctx context.Context, x *api, p publication, w waiting) (
 		}
 		now := a.now()
 		switch {
-		case p.State == signed, p.State == carriedOut && p.Version+p.Rollout > 0:
+		case p.State == signed, p.State == carriedOut:
 			a.say("Signed by %s.", clean(p.SignedBy))
 			return p, nil
 		case p.State != unsigned:

@@ -110,7 +110,7 @@ func (a *API) policies() {
 		id: "publish-policies", method: http.MethodPost, path: "/v1/policies", tag: tag,
 		summary: "Put a set of policies in force that a person has signed, or hand it in to be signed",
 		scope:   ScopeWrite, service: ScopePolicies, action: policy.PolicySubmit, kind: audit.PolicySubmitted, status: http.StatusCreated,
-		answers: map[int]reflect.Type{http.StatusCreated: reflect.TypeFor[PolicyVersion](), http.StatusAccepted: reflect.TypeFor[Publication]()},
+		answers: map[int]reflect.Type{http.StatusOK: reflect.TypeFor[PolicyVersion](), http.StatusCreated: reflect.TypeFor[PolicyVersion](), http.StatusAccepted: reflect.TypeFor[Publication]()},
 	}, func(ctx context.Context, c *call, in *publishIn) (*answerOut, error) {
 		return a.putForward(ctx, c, in.Body, nil)
 	})

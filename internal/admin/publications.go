@@ -241,29 +241,34 @@ func (a *API) submit(ctx context.Context, c *call, p ruleset.Publication) (rules
 	return p, err
 }
 
-// carry puts in force what was signed.
+// carry puts in force what was signed, or answers what it became if somebody else did at
+// the same time.
 func (a *API) carry(ctx context.Context, c *call, p *ruleset.Publication, set *policy.Set) (*answerOut, error) {
 	by, _ := c.who()
 	x, err := a.Desk.CarryOut(ctx, p, by, a.now())
 	if err != nil {
 		return nil, err
 	}
+	status, became := http.StatusCreated, x.Became
 	_, err = a.carryOut(ctx, c, change{
 		kind: x.Kind, whom: x.Signer, said: map[string]any{"signed": p.ID}, general: x.Said,
 		make: func(*act.Facts) ([]act.Change, error) { return x.Changes, nil },
 	})
 	if err != nil {
-		return nil, err
+		status = http.StatusOK
+		if became, err = a.Desk.CarriedOut(ctx, p.ID, err); err != nil {
+			return nil, err
+		}
 	}
 	if p.Waves != nil {
-		r, err := a.readRollout(ctx, c, x.Became)
+		r, err := a.readRollout(ctx, c, became)
 		if err != nil {
 			return nil, err
 		}
-		return &answerOut{http.StatusCreated, r.Body}, nil
+		return &answerOut{status, r.Body}, nil
 	}
-	v, err := a.Policies.Ruleset(ctx, x.Became)
+	v, err := a.Policies.Ruleset(ctx, became)
 	out := viewPolicy(v)
 	out.Warnings = warningsOf(set)
-	return &answerOut{http.StatusCreated, out}, err
+	return &answerOut{status, out}, err
 }

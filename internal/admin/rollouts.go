@@ -124,7 +124,7 @@ func (a *API) rollouts() {
 	}, a.listRollouts)
 	register(a, operation{
 		id: "get-rollout", method: http.MethodGet, path: "/v1/rollouts/{rollout}", summary: "Read a rollout, with what each wave cost whom", tag: tag,
-		scope: ScopeRead, action: policy.PolicyRead, kind: audit.TokenRefused,
+		scope: ScopeRead, service: ScopePolicies, action: policy.PolicyRead, kind: audit.TokenRefused,
 	}, func(ctx context.Context, c *call, in *rolloutIn) (*rolloutOut, error) {
 		return a.readRollout(ctx, c, in.Rollout)
 	})
@@ -136,7 +136,7 @@ func (a *API) rollouts() {
 		id: "start-rollout", method: http.MethodPost, path: "/v1/rollouts", tag: tag,
 		summary: "Put a set of policies in force wave by wave that a person has signed, or hand it in to be signed",
 		scope:   ScopeWrite, service: ScopePolicies, action: policy.PolicySubmit, kind: audit.PolicySubmitted, status: http.StatusCreated,
-		answers: map[int]reflect.Type{http.StatusCreated: reflect.TypeFor[Rollout](), http.StatusAccepted: reflect.TypeFor[Publication]()},
+		answers: map[int]reflect.Type{http.StatusOK: reflect.TypeFor[Rollout](), http.StatusCreated: reflect.TypeFor[Rollout](), http.StatusAccepted: reflect.TypeFor[Publication]()},
 	}, a.startRollout)
 	for verb, summary := range map[ruleset.Verb]string{
 		ruleset.Pause:  "Put a wave of a rollout, and those behind it, into monitor for now",

@@ -352,6 +352,23 @@ func (d *Desk) CarryOut(ctx context.Context, p *Publication, by string, now time
 	return out, nil
 }
 
+// CarriedOut looks, where carrying a publication out was refused, whether it was carried
+// out all the same: whoever signs on a page, and a command that waits for that, may do so
+// at the same time, and for both it is done. became is as in Carrying; 0: it was not.
+func (d *Desk) CarriedOut(ctx context.Context, id string, refusal error) (became int64, err error) {
+	if !problem.Refusal(refusal) {
+		return 0, refusal
+	}
+	p, err := d.Publications.Publication(ctx, id)
+	if err == nil && p.State != CarriedOut {
+		err = refusal
+	}
+	if err != nil {
+		return 0, err
+	}
+	return p.Became, nil
+}
+
 // MayWithdraw refuses a service that withdraws what somebody else submitted.
 func (p *Publication) MayWithdraw(by, kind string) error {
 	if kind != policy.KindPerson && by != p.By {

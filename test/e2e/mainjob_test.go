@@ -300,7 +300,7 @@ func (n *newcomer) decides() {
 	if err := os.WriteFile(file, append(have, "\n"+strings.ReplaceAll(rule, `Note::"2"`, `Note::"9"`)...), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	if r := n.countersign("policy", "publish", dir, "--yes", "--no-wait"); r.Exit != 5 || !strings.Contains(r.Stderr, "signature_needed") {
+	if r := n.countersign("policy", "publish", dir, "--yes", "--no-wait"); r.Exit != 5 || !strings.Contains(r.Stderr, "waits until somebody has signed it") {
 		n.t.Errorf("unsigned: exit %d, %s", r.Exit, r.Stderr)
 	}
 	a := n.ask("policy", "publish", dir, "--note", "keep the second note", "--yes")
