@@ -209,14 +209,12 @@ func TestWhatWasNotSigned(t *testing.T) {
 				if c.then != nil {
 					c.then(r, l, signer, pub)
 				}
-				way := path
 				if c.body != nil {
 					body = c.body(r, body)
 				}
+				way := "/v1/policies"
 				if body["waves"] != nil {
 					way = "/v1/rollouts"
-				} else {
-					way = "/v1/policies"
 				}
 				a := l.do("POST", way, body)
 				r.want(a, c.status, c.code)
