@@ -164,6 +164,19 @@ func TestSignAndPutInForce(t *testing.T) {
 		if all := b.get("/admin/publications?state=all"); !strings.Contains(all.body, publicationPage(one)) {
 			t.Error("it is not among all")
 		}
+		// What follows it says what changes and goes.
+		then := stricter()
+		last := &then.Files[len(then.Files)-1]
+		last.Text = strings.Replace(last.Text, "Ending sessions needs", "To end sessions takes", 1)
+		next := b.get(publicationPage(r.submit(then, dana.ID, policy.KindPerson)))
+		for _, want := range []string{
+			"version 1", "~ own.end: To end sessions takes a passkey used in the last 5 minutes. Before: own.end: Ending sessions needs",
+			"- night: waives own.end for the person Dana Example", "File exceptions.yaml, taken out", "-    2       @reason(&#34;Ending", "+         2  @reason(&#34;To end", "     1    1  @id",
+		} {
+			if !strings.Contains(next.body, want) {
+				t.Errorf("the next one does not say %q", want)
+			}
+		}
 		lines := r.lines()
 		if !strings.Contains(lines, "Dana Example signed policy "+src.Hash()) {
 			t.Errorf("the log does not say who signed what:\n%s", lines)
