@@ -40,14 +40,14 @@ type (
 		ID string `path:"id" maxLength:"64" doc:"Of a person: id, sub or user name"`
 		PageParams
 	}
-	deviceIn struct {
+	// DeviceParams name a device of a person.
+	DeviceParams struct {
 		ID     string `path:"id" maxLength:"64" doc:"Of a person: id, sub or user name"`
 		Device string `path:"device" maxLength:"64"`
 	}
 	manageIn struct {
-		ID     string `path:"id" maxLength:"64" doc:"Of a person: id, sub or user name"`
-		Device string `path:"device" maxLength:"64"`
-		Body   struct {
+		DeviceParams
+		Body struct {
 			Until time.Time `json:"until" doc:"It counts before then; 400 days from now at most"`
 			Asset string    `json:"asset,omitempty" maxLength:"64" doc:"What an inventory calls it"`
 		}
@@ -169,7 +169,7 @@ func (a *API) manageDevice(ctx context.Context, c *call, in *manageIn) (*deviceO
 	return &deviceOut{viewDevice(k, now)}, err
 }
 
-func (a *API) unmanageDevice(ctx context.Context, c *call, in *deviceIn) (*none, error) {
+func (a *API) unmanageDevice(ctx context.Context, c *call, in *DeviceParams) (*none, error) {
 	k, err := a.deviceOf(ctx, in.ID, in.Device)
 	if err != nil || k.Managed.Device == "" {
 		return nil, err
