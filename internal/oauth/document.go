@@ -168,7 +168,10 @@ func (d *documents) fetched(ctx context.Context, id, network string, p *publishe
 		if d.known[id] == p {
 			delete(d.known, id)
 		}
-		d.miss(id, at)
+		// Whoever went away, or took all the places, says nothing of the document.
+		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, problem.Throttled) {
+			d.miss(id, at)
+		}
 		return client.Client{}, err
 	}
 	return p.client, nil

@@ -588,6 +588,14 @@ func TestDocumentGainsKeys(t *testing.T) {
 	r.clock.move(2 * time.Minute)
 	next(r.post("/oauth/token", renew))
 	r.nodes[0].server.docs = documents{} // started anew
+	srv := r.nodes[0].server
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := srv.docs.get(gone, s.url, "", srv.now, func(ctx context.Context, _, _ string) (*published, error) {
+		return nil, unreachable.Because(ctx.Err())
+	}); err == nil || srv.docs.away(s.url, srv.now()) {
+		r.Errorf("whoever went away keeps others from asking: %v", err)
+	}
 	n := s.asked.Load()
 	for range 3 {
 		r.clock.move(5 * time.Second)
