@@ -383,7 +383,7 @@ type LogState struct {
 
 // auditLog shows the log, newest first.
 func (s *Server) auditLog(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	if ok, err := s.may(w, r, asAdmin(v, policy.AuditRead, 0), r.URL.RequestURI(), "people"); !ok {
+	if ok, err := s.may(w, r, asAdmin(v, policy.AuditRead, 0), r.URL.RequestURI(), "log"); !ok {
 		return err
 	}
 	before, query := r.URL.Query().Get("before"), strings.TrimSpace(capped(r.URL.Query().Get("q"), 200))

@@ -365,6 +365,8 @@ var ownActions = map[string]ownAction{
 	"rollout": {"manage a rollout of policies", assurance.Phishing},
 	"publish": {"manage policies that are to come into force", assurance.Phishing},
 	"notices": {"manage notices", assurance.Phishing}, "codes": {"make recovery codes", assurance.None},
+	"policies": {"look at the policies", assurance.Phishing}, "exceptions": {"look at exceptions", assurance.Phishing},
+	"log":        {"read the audit log", assurance.Phishing},
 	"reviews":    {"look at what was refused", assurance.Phishing},
 	"recoveries": {"help somebody back into their account", assurance.Phishing}, "": {"go on", assurance.Phishing},
 }
