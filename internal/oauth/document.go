@@ -32,7 +32,7 @@ const (
 )
 
 // documents remembers what clients say of themselves at the address that is their
-// client_id. What cannot be used is not remembered, and errors only for who can do without
+// client_id: those that somebody agreed to and others apart. What cannot be used is not remembered, and errors only for who can do without
 // (away); a document that cannot be had again goes on holding for a while.
 type documents struct {
 	mu       sync.Mutex
@@ -84,24 +84,55 @@ func (s *Server) documentOf(ctx context.Context, clientID string, via *asking) (
 	case via == nil || via.http == nil:
 		return client.Client{}, problem.New(problem.Denied, "client_document_unfetched", "Documents of clients are not fetched here.")
 	}
-	return s.docs.get(ctx, clientID, via.network, s.now, func(ctx context.Context, clientID, etag string) (*published, error) {
+	docs := &s.docs
+	if via.agreed {
+		docs = &s.knownDocs
+		docs.adopt(clientID, &s.docs, s.now())
+	}
+	return docs.get(ctx, clientID, via.network, s.now, func(ctx context.Context, clientID, etag string) (*published, error) {
 		return s.fetchDocument(ctx, via.http, clientID, etag)
 	})
+}
+
+// adopt takes over what others remember of a document, if there is more to it than is
+// remembered here.
+func (d *documents) adopt(id string, others *documents, at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.known[id] != nil {
+		return
+	}
+	others.mu.Lock()
+	defer others.mu.Unlock()
+	if p := others.known[id]; p != nil && p.busy == nil {
+		delete(others.known, id)
+		d.begin(id, p, at)
+	}
+}
+
+// begin remembers one more; d.mu is held.
+func (d *documents) begin(id string, p *published, at time.Time) {
+	if d.known == nil {
+		d.known, d.fetching = map[string]*published{}, map[string]int{}
+	}
+	d.room(at)
+	d.known[id] = p
 }
 
 // asking is how a document is fetched, and for whom.
 type asking struct {
 	http    *http.Client
 	network string // of who is there, "" if unknown
+	agreed  bool   // somebody has agreed to the client
 }
 
 // asking is how the document of a client is fetched of which administrators say this:
 // only where they allowed its domain may it be within the network.
 func (s *Server) asking(said client.Trust, network string) *asking {
 	if allowed(said) {
-		return &asking{s.FetchAllowed, network}
+		return &asking{http: s.FetchAllowed, network: network}
 	}
-	return &asking{s.Fetch, network}
+	return &asking{http: s.Fetch, network: network}
 }
 
 func allowed(t client.Trust) bool { return t == client.Allowed || t == client.Trusted }
@@ -116,9 +147,6 @@ var errUnchanged = errors.New("oauth: the document is unchanged")
 func (d *documents) get(ctx context.Context, id, network string, now func() time.Time, fetch fetcher) (client.Client, error) {
 	for {
 		d.mu.Lock()
-		if d.known == nil {
-			d.known, d.fetching = map[string]*published{}, map[string]int{}
-		}
 		p := d.known[id]
 		at := now()
 		if p != nil && p.client.ClientID != "" && (at.Before(p.fresh) || p.busy != nil && at.Before(p.stale)) {
@@ -138,8 +166,7 @@ func (d *documents) get(ctx context.Context, id, network string, now func() time
 		}
 		if p == nil {
 			p = &published{}
-			d.room(at)
-			d.known[id] = p
+			d.begin(id, p, at)
 		}
 		p.busy = make(chan struct{})
 		etag := p.etag
@@ -168,8 +195,7 @@ func (d *documents) fetched(ctx context.Context, id, network string, p *publishe
 		if d.known[id] == p {
 			delete(d.known, id)
 		}
-		// Whoever went away, or took all the places, says nothing of the document.
-		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, problem.Throttled) {
+		if !errors.Is(err, problem.Throttled) { // whoever took all the places says nothing of the document
 			d.miss(id, at)
 		}
 		return client.Client{}, err
@@ -185,14 +211,16 @@ var (
 )
 
 // guarded fetches within the bounds: few at once, fewer of one host and for one
-// network, so that slow hosts take the places of those who name them.
+// network, so that slow hosts take the places of those who name them. It is not given up
+// with the request that began it: others wait for it, and whoever hangs up would else decide
+// that a document cannot be had.
 func (d *documents) guarded(ctx context.Context, id, network, etag string, at time.Time, fetch fetcher) (*published, error) {
 	host := client.DocumentHost(id)
 	if !d.perHost.take(host, at, 10, time.Second) || !d.enter(host, network) {
 		return nil, fetchesBusy
 	}
 	defer d.leave(host, network)
-	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
 	defer cancel()
 	return fetch(ctx, id, etag)
 }

@@ -107,6 +107,7 @@ func (s *Server) asPublished(ctx context.Context, c client.Client, network strin
 	var via *asking
 	if open.Documents != client.Nobody {
 		via = s.asking(c.Trust, network)
+		via.agreed = true
 	}
 	now, err := s.documentOf(ctx, c.ClientID, via)
 	if problem.Refusal(err) {
@@ -185,7 +186,7 @@ func (s *Server) withKeys(ctx context.Context, c client.Client, network string) 
 	}
 	public := c.AuthMethod == client.AuthNone
 	if public { // it needs no document, so it is not kept waiting for one for long, nor often
-		if s.docs.away(c.ClientID, s.now()) {
+		if s.knownDocs.away(c.ClientID, s.now()) {
 			return c, nil
 		}
 		within, cancel := context.WithTimeout(ctx, fetchTime)

@@ -190,7 +190,8 @@ type Server struct {
 	recent   recentRows
 	handles  handleCache
 
-	docs          documents
+	docs          documents // of clients that nobody agreed to
+	knownDocs     documents // of the others: no number of strangers takes their places, or what is remembered of them
 	registrations meter
 }
 

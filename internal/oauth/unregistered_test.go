@@ -587,15 +587,7 @@ func TestDocumentGainsKeys(t *testing.T) {
 	s.serves(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 	r.clock.move(2 * time.Minute)
 	next(r.post("/oauth/token", renew))
-	r.nodes[0].server.docs = documents{} // started anew
-	srv := r.nodes[0].server
-	gone, leave := context.WithCancel(t.Context())
-	leave()
-	if _, err := srv.docs.get(gone, s.url, "", srv.now, func(ctx context.Context, _, _ string) (*published, error) {
-		return nil, unreachable.Because(ctx.Err())
-	}); err == nil || srv.docs.away(s.url, srv.now()) {
-		r.Errorf("whoever went away keeps others from asking: %v", err)
-	}
+	r.nodes[0].server.docs, r.nodes[0].server.knownDocs = documents{}, documents{} // started anew
 	n := s.asked.Load()
 	for range 3 {
 		r.clock.move(5 * time.Second)
@@ -611,9 +603,17 @@ func TestDocumentGainsKeys(t *testing.T) {
 	r.expect("and a code of before", 401, "invalid_client", r.post("/oauth/token", redeem(unused)))
 	r.expect("and revoking", 401, "invalid_client", r.post("/oauth/revoke", form("token", renew.Get("refresh_token"), "client_id", s.url)))
 	next(r.post("/oauth/token", assertion(renew)))
-	// It cannot be had again: what it said last holds.
+	// It cannot be had again: what it said last holds, however many others are named meanwhile.
 	s.serves(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 	r.clock.move(2 * time.Minute)
+	for i := range 5 * maxDocuments {
+		id := fmt.Sprintf("https://%d.example/", i)
+		if _, err := r.nodes[0].server.docs.get(t.Context(), id, "", r.clock.now, func(context.Context, string, string) (*published, error) {
+			return &published{client: client.Client{ClientID: id}, stale: r.clock.now().Add(maxStale)}, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.expect("without its key while it cannot be had", 401, "invalid_client", r.post("/oauth/token", renew))
 	next(r.post("/oauth/token", assertion(renew)))
 	// And none again, as it was agreed to.
@@ -621,6 +621,23 @@ func TestDocumentGainsKeys(t *testing.T) {
 	r.clock.move(2 * time.Minute)
 	r.expect("with a key that was withdrawn", 401, "invalid_client", r.post("/oauth/token", assertion(renew)))
 	next(r.post("/oauth/token", renew))
+}
+
+// TestFetchOutlivesWhoAsked: whoever hangs up does not decide that a document cannot be had,
+// which for a client that was agreed to without keys would be that it needs none.
+func TestFetchOutlivesWhoAsked(t *testing.T) {
+	t.Parallel()
+	d, now := &documents{}, func() time.Time { return start }
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.get(gone, "https://site.example/", "", now, func(ctx context.Context, id, _ string) (*published, error) {
+		if _, ends := ctx.Deadline(); !ends {
+			t.Error("a fetch without an end")
+		}
+		return &published{client: client.Client{ClientID: id}, fresh: start.Add(time.Minute)}, ctx.Err()
+	}); err != nil || d.away("https://site.example/", start) {
+		t.Error(err)
+	}
 }
 
 // TestStrangersKeys: the keys of clients that nobody agreed to are read apart, so
