@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -81,11 +82,12 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, f web.Form, 
 }
 
 // wrong says of a refusal that what was presented was a wrong proof of a client, the zero
-// one if there is none of that name. Where nothing was, none was wrong.
+// one if there is none of that name. Where nothing was, none was wrong; and an assertion that
+// is the client's, only not of now, says that a clock is.
 func (p presented) wrong(c client.Client, err error) error {
 	w := act.Wrong{Whose: actorOf(c), Cause: err}
 	switch {
-	case !problem.Refusal(err):
+	case !problem.Refusal(err) || untimely(err):
 		return err
 	case p.secret != "":
 		w.Way = act.WaySecret
@@ -97,6 +99,15 @@ func (p presented) wrong(c client.Client, err error) error {
 		return err
 	}
 	return errClient.Because(w)
+}
+
+// untimely reports whether a client is refused for when its assertion was made.
+func untimely(err error) bool {
+	switch problem.CodeOf(errors.Unwrap(err)) {
+	case "assertion_expired", "assertion_not_yet_valid", "assertion_lifetime", errLost.Code:
+		return true
+	}
+	return false
 }
 
 // current reads a client anew, for endpoints whose answer no commit guards.

@@ -255,6 +255,36 @@ func TestWrongSecretsAnywhere(t *testing.T) {
 	}
 }
 
+// TestClocksAreNoWrongProofs: a client whose clock is wrong signs with its own key. It is
+// refused, and nobody's score moves: three of them would else be an attack from their network.
+func TestClocksAreNoWrongProofs(t *testing.T) {
+	t.Parallel()
+	r := onSQLite(t)
+	s := r.nodes[0].server
+	n := 0
+	s.Do.Wrong = func(act.Way) { n++ }
+	says := func(what string, want int, edit func(*jose.ClientAssertionClaims)) {
+		t.Helper()
+		n = 0
+		text := r.assertion(edit)
+		r.expect(what, 401, "invalid_client", r.post("/oauth/token", form("grant_type", "client_credentials", "scope", "notes:read", "client_assertion_type", assertionType, "client_assertion", text)))
+		if n != want {
+			t.Errorf("%s: remembered %d times", what, n)
+		}
+	}
+	at := func(d time.Duration) func(*jose.ClientAssertionClaims) {
+		return func(c *jose.ClientAssertionClaims) {
+			c.IssuedAt, c.ExpiresAt = jose.Date(r.clock.now().Add(d)), jose.Date(r.clock.now().Add(d+time.Minute))
+		}
+	}
+	says("a clock that is slow", 0, at(-5*time.Minute))
+	says("a clock that is fast", 0, at(3*time.Minute))
+	says("… by more than an assertion may last", 0, at(time.Hour))
+	says("for another server", 1, func(c *jose.ClientAssertionClaims) { c.Audience = jose.Audience{"https://x.example.com"} })
+	r.jwtKey = r.ecKey()
+	says("of another key, and slow", 1, at(-5*time.Minute))
+}
+
 // TestStrangersLockNoServiceOut: whoever sends wrong secrets in a service's name, and in
 // all others', from where they are, has no effect on it where it is.
 func TestStrangersLockNoServiceOut(t *testing.T) {
