@@ -37,7 +37,7 @@ type fault struct {
 
 // evaluation answers one question.
 func (s *Server) evaluation(w http.ResponseWriter, r *http.Request, c Caller, o object) error {
-	q, err := ask(o, false)
+	q, err := ask(o.part, false)
 	if err != nil {
 		return err
 	}
@@ -83,8 +83,9 @@ func (s *Server) evaluations(w http.ResponseWriter, r *http.Request, c Caller, o
 		return err
 	}
 	out := make([]answer, 0, len(items))
+	top := once(o)
 	for _, raw := range items {
-		a, err := x.item(r.Context(), o, raw)
+		a, err := x.item(r.Context(), top, raw)
 		if err != nil {
 			return err
 		}
@@ -114,20 +115,8 @@ func semanticOf(o object) (string, error) {
 
 // item answers one of several. One that cannot be read is refused in its place, and the
 // others are answered.
-func (r *round) item(ctx context.Context, top object, raw json.RawMessage) (answer, error) {
-	var own object
-	if err := json.Unmarshal(raw, &own); err != nil || own == nil {
-		return unanswered(wrong("An evaluation is an object."), r.ref), nil
-	}
-	whole := object{}
-	for _, name := range [...]string{"subject", "action", "resource", "context"} {
-		if v, ok := own[name]; ok {
-			whole[name] = v
-		} else if v, ok := top[name]; ok {
-			whole[name] = v
-		}
-	}
-	q, err := ask(whole, false)
+func (r *round) item(ctx context.Context, top func(string) part, raw json.RawMessage) (answer, error) {
+	q, err := one(top, raw)
 	if err != nil {
 		return unanswered(err, r.ref), nil
 	}
@@ -138,6 +127,34 @@ func (r *round) item(ctx context.Context, top object, raw json.RawMessage) (answ
 	return a, err
 }
 
+// one reads one of several questions, which has of top what it does not say itself.
+func one(top func(string) part, raw json.RawMessage) (question, error) {
+	var own object
+	if err := json.Unmarshal(raw, &own); err != nil || own == nil {
+		return question{}, wrong("An evaluation is an object.")
+	}
+	return ask(func(name string) part {
+		if _, ok := own[name]; ok {
+			return own.part(name)
+		}
+		return top(name)
+	}, false)
+}
+
+// once reads each part of what stands at the top of a request once for all its questions:
+// the work is bounded by what was sent, not by that times their number.
+func once(top object) func(string) part {
+	read := map[string]part{}
+	return func(name string) part {
+		p, ok := read[name]
+		if !ok {
+			p = top.part(name)
+			read[name] = p
+		}
+		return p
+	}
+}
+
 func unanswered(err error, ref string) answer {
 	p := problem.From(err)
 	return answer{Context: &reason{Error: &fault{web.StatusOf(p), p.Detail}, Ref: ref}}
@@ -146,7 +163,7 @@ func unanswered(err error, ref string) answer {
 // searchAction finds which of a resource server's actions a subject may do on a
 // resource. They are few and known, so that each is decided.
 func (s *Server) searchAction(w http.ResponseWriter, r *http.Request, c Caller, o object) error {
-	q, err := ask(o, true)
+	q, err := ask(o.part, true)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func FuzzAsk(f *testing.F) {
 			return
 		}
 		for _, search := range []bool{false, true} {
-			q, err := ask(o, search)
+			q, err := ask(o.part, search)
 			if err != nil && (!reflect.DeepEqual(q, question{}) || problem.CodeOf(err) != "invalid_request") {
 				t.Fatalf("%q: %+v, %v", body, q, err)
 			}

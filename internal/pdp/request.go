@@ -1,6 +1,7 @@
 package pdp
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -84,7 +85,7 @@ func (o object) text(path, name string, needed bool) (string, error) {
 		return "", nil
 	}
 	var s *string
-	if !ok || json.Unmarshal(raw, &s) != nil || s == nil || *s == "" || len(*s) > maxText || strings.Contains(*s, "\x00") {
+	if !ok || len(raw) > 6*maxText+2 || json.Unmarshal(raw, &s) != nil || s == nil || *s == "" || len(*s) > maxText || strings.Contains(*s, "\x00") {
 		return "", wrong(path + name + " is a string of 1 to " + strconv.Itoa(maxText) + " bytes, none of them NUL.")
 	}
 	return *s, nil
@@ -101,48 +102,61 @@ type question struct {
 	token                string         // that the request came with, "" if none is shown
 }
 
-// ask reads a question of the members of a request. Search for actions has none.
-func ask(o object, search bool) (q question, err error) {
-	parts := map[string]object{}
+// part is one of the members of which a question is made, read.
+type part struct {
+	object            // nil: there is none
+	err        error  // it is none
+	properties object // nil: it has none
+	said       map[string]any
+	wrong      error // its properties are no object
+}
+
+// part reads subject, action, resource or context.
+func (o object) part(name string) (p part) {
+	if p.object, p.err = o.member(name); p.err != nil || name == "context" {
+		return p
+	}
+	if p.properties, p.wrong = p.member("properties"); p.properties != nil && name == "resource" {
+		p.said, p.wrong = attribute.Read(p.object["properties"])
+	}
+	return p
+}
+
+// ask reads a question of its parts. Search for actions has none.
+func ask(of func(name string) part, search bool) (q question, err error) {
+	parts := map[string]part{}
 	for _, name := range [...]string{"subject", "action", "resource", "context"} {
-		if parts[name], err = o.member(name); err != nil {
-			return question{}, err
+		p := of(name)
+		if p.err != nil {
+			return question{}, p.err
 		}
-		if parts[name] == nil && name != "context" && (name != "action" || !search) {
+		if p.object == nil && name != "context" && (name != "action" || !search) {
 			return question{}, wrong(name + " is missing.")
 		}
+		parts[name] = p
 	}
-	take := func(to *string, part, name string, needed bool) {
+	take := func(to *string, from object, path, name string, needed bool) {
 		if err == nil {
-			*to, err = parts[part].text(part+".", name, needed)
+			*to, err = from.text(path, name, needed)
 		}
 	}
-	take(&q.subjectType, "subject", "type", true)
-	take(&q.subject, "subject", "id", true)
+	subject, action, on := parts["subject"], parts["action"], parts["resource"]
+	take(&q.subjectType, subject.object, "subject.", "type", true)
+	take(&q.subject, subject.object, "subject.", "id", true)
 	if !search {
-		take(&q.action, "action", "name", true)
+		take(&q.action, action.object, "action.", "name", true)
 	}
-	take(&q.kind, "resource", "type", true)
-	take(&q.id, "resource", "id", true)
-	if err == nil && parts["resource"] != nil {
-		parts["properties"], err = parts["resource"].member("properties")
-	}
-	if err == nil && parts["properties"] != nil {
-		q.said, err = attribute.Read(parts["resource"]["properties"])
-	}
-	take(&q.owner, "properties", "owner", false)
-	take(&q.ownerName, "properties", "ownerID", false)
+	take(&q.kind, on.object, "resource.", "type", true)
+	take(&q.id, on.object, "resource.", "id", true)
 	if err == nil {
-		q.token, err = shown(parts["context"])
+		q.said, err = on.said, on.wrong
 	}
+	take(&q.owner, on.properties, "properties.", "owner", false)
+	take(&q.ownerName, on.properties, "properties.", "ownerID", false)
 	if err == nil {
-		for _, part := range [...]string{"subject", "action"} { // of which nothing is taken, and which are objects
-			if _, err = parts[part].member("properties"); err != nil {
-				break
-			}
-		}
+		q.token, err = shown(parts["context"].object)
 	}
-	if err != nil {
+	if err = cmp.Or(err, subject.wrong, action.wrong); err != nil { // of these nothing is taken, and they are objects
 		return question{}, err
 	}
 	return q, nil
@@ -155,7 +169,7 @@ func shown(context object) (string, error) {
 		return "", nil
 	}
 	var s *string
-	if json.Unmarshal(raw, &s) != nil || s == nil || *s == "" || len(*s) > jose.MaxToken {
+	if len(raw) > jose.MaxToken+2 || json.Unmarshal(raw, &s) != nil || s == nil || *s == "" { // no letter of one is written in another way
 		return "", wrong("context.access_token is an access token.")
 	}
 	return *s, nil
