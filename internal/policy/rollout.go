@@ -238,7 +238,8 @@ func Gaps(inForce, candidate *Set, who Entity, can Attainable, now time.Time) []
 }
 
 // maxNamed bounds how many things that policies name are tried of an action, and maxSaid
-// how many combinations of what is said of one: of more, each value is tried by itself.
+// how many combinations of what is said of one: of more, each value is tried by itself, of
+// a set each word. Somebody waits for all of it, of every person there is.
 const (
 	maxNamed = 50
 	maxSaid  = 20
@@ -284,7 +285,11 @@ func (ts traits) samples(has attribute.Types) []attribute.Values {
 	var out []attribute.Values
 	for _, name := range has.Names() {
 		if t, told := ts[name]; told {
-			out = append(out, traits{name: t}.combinations(has, maxThings)...)
+			for _, v := range t.few(has[name]) {
+				with := traits{}.combinations(has, 1)[0]
+				with[name] = v
+				out = append(out, with)
+			}
 		}
 	}
 	return out

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -226,5 +228,33 @@ action "deploy" appliesTo { principal: [Person], resource: [Cluster, Bucket], co
 		if got := len(gaps) == 1 && gaps[0].Rule == "hard" && slices.Equal(gaps[0].Actions, []Action{"deploy"}); got != want || !want && len(gaps) > 0 {
 			t.Errorf("%s: %+v", rule, gaps)
 		}
+	}
+}
+
+// What policies tell apart of a set of texts has no few combinations: each text is tried
+// alone, and what they amount to by the number of texts.
+func TestGapsOfManyTexts(t *testing.T) {
+	compiled := func(rung int) *Set {
+		var texts []string
+		for i := range 30 {
+			texts = append(texts, fmt.Sprintf(`resource.labels.contains("l%d")`, i))
+		}
+		s, err := Compile(Source{
+			Schema: `entity Bucket { owner: Person, labels: Set<String> }; action "deploy" appliesTo { principal: [Person], resource: [Bucket], context: Context };`,
+			Files: []File{{Name: "a.cedar", Text: `@id("all") @reason("r") permit (principal is Person, action == Action::"deploy", resource);
+@id("hard") @reason("r") forbid (principal, action == Action::"deploy", resource) when { ` + strings.Join(texts, " || ") + ` } ` + fmt.Sprintf("unless { context.assurance.rung >= %d };", rung)}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	easy, hard := compiled(1), compiled(4)
+	if n := len(tried(easy, hard, "usr_1", "deploy")); n > 2*(30+3) {
+		t.Errorf("%d things are tried", n)
+	}
+	can := func(a assurance.Ask) bool { return a.Rung <= assurance.Multi }
+	if gaps := Gaps(easy, hard, Entity{Kind: KindPerson, ID: "usr_1"}, can, monday); len(gaps) != 1 || gaps[0].Rule != "hard" {
+		t.Errorf("%+v", gaps)
 	}
 }

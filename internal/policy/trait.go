@@ -361,6 +361,19 @@ func (t *trait) values(is attribute.Type, most int) []any {
 	}
 }
 
+// few are a value of each class, but of sets the empty one, each word alone, and all.
+func (t *trait) few(is attribute.Type) []any {
+	if is != attribute.Set {
+		return t.values(is, 0)
+	}
+	words := union(t.words, []string{t.another()})
+	out := []any{[]string{}, words}
+	for i := range words {
+		out = append(out, words[i:i+1:i+1])
+	}
+	return out
+}
+
 // another is a text that is none of the words.
 func (t *trait) another() string {
 	s := "another"
