@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -307,11 +306,11 @@ type evaluated struct {
 }
 
 // unasked reports whether err says that the issuer could not be asked. That it did not
-// take the question, that the question cannot be written, or that whoever made the request
-// went away, is no outage: they could bring it about, and choose by that who decides.
+// take the question, or that whoever made the request went away, is no outage: they could
+// bring it about, and choose by that who decides.
 func unasked(ctx context.Context, err error) bool {
 	var answer *ResponseError
-	return ctx.Err() == nil && (!errors.As(err, &answer) || answer.Status/100 != 4) && !errors.As(err, new(*PropertyError))
+	return ctx.Err() == nil && (!errors.As(err, &answer) || answer.Status/100 != 4)
 }
 
 // consult asks the issuer. An error is Unavailable.
@@ -340,17 +339,16 @@ func (v *Verifier) evaluate(ctx context.Context, t *Token, action string, on Res
 		Resource: evaluated{Type: on.Type, ID: on.ID}, Context: map[string]string{"access_token": t.raw},
 	}
 	if len(on.Properties) > 0 || on.Owner != "" {
-		q.Resource.Properties = map[string]any{}
-		maps.Copy(q.Resource.Properties, on.Properties)
-		delete(q.Resource.Properties, "owner") // which Owner says, and nothing else
+		q.Resource.Properties = attribute.Plain(on.Properties) // as they would be decided on here
+		delete(q.Resource.Properties, "owner")                 // which Owner says, and nothing else
 		delete(q.Resource.Properties, "ownerID")
 	}
 	if on.Owner != "" {
 		q.Resource.Properties["owner"] = on.Owner
 	}
 	body, err := json.Marshal(q)
-	if err != nil { // all else are texts
-		return a, &PropertyError{on.Type, "that is no JSON: " + err.Error()}
+	if err != nil {
+		return a, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

@@ -48,18 +48,27 @@ func (v *Values) UnmarshalJSON(text []byte) error {
 	if err != nil || said == nil {
 		return err
 	}
-	*v = make(Values, len(said))
-	for n, x := range said {
-		for _, t := range [...]Type{String, Long, Bool, Set} {
-			if one, err := t.take(x); err == nil {
-				(*v)[n] = one
-			}
-		}
+	*v = Plain(said)
+	for n := range said {
 		if (*v)[n] == nil {
 			return fmt.Errorf("attribute %s is of no type that there is", n)
 		}
 	}
 	return nil
+}
+
+// Plain is what of all that is said of a thing some declaration could take, as Take takes
+// it: however a Go type would write itself as JSON.
+func Plain(said map[string]any) Values {
+	out := make(Values, len(said))
+	for n, x := range said {
+		for _, t := range [...]Type{String, Long, Bool, Set} {
+			if one, err := t.take(x); err == nil && Good(n) {
+				out[n] = one
+			}
+		}
+	}
+	return out
 }
 
 // Read reads what is said of a thing from a JSON object, for Take.
