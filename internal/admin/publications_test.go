@@ -255,11 +255,13 @@ func TestWhatIsNotHandedIn(t *testing.T) {
 	if got := r.want(l.do("GET", "/v1/publications", nil), 200, "").items(); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
-	// Under what is signed the signer has to be able to sign and submit another. A set may
-	// refuse services.
+	// Under what is signed the signer has to be able to read, sign and submit another. A set
+	// may refuse services.
 	for rule, code := range map[string]string{
 		`@id("all") @reason("r") forbid (principal, action == Action::"policy.publish", resource);`:                                           "policy_locks_out",
 		`@id("submit") @reason("r") forbid (principal, action == Action::"policy.submit", resource);`:                                         "policy_locks_out",
+		`@id("blind") @reason("r") forbid (principal is Person, action == Action::"policy.read", resource);`:                                  "policy_locks_out",
+		`@id("names") @reason("r") forbid (principal is Person, action == Action::"person.read", resource);`:                                  "policy_locks_out",
 		`@id("later") @reason("r") forbid (principal, action == Action::"policy.publish", resource) unless { context.approvals.count >= 1 };`: "policy_locks_out",
 		`@id("services") @reason("r") forbid (principal is Service, action in [Action::"policy.submit", Action::"policy.read"], resource);`:   "",
 	} {

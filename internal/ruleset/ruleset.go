@@ -100,11 +100,14 @@ func CheckExceptions(set *policy.Set, src policy.Source, now time.Time) error {
 	return nil
 }
 
+// Reading is what looking at policies that are to be signed takes: they name people.
+var Reading = []policy.Action{policy.PolicyRead, policy.PersonRead}
+
 // Undoable refuses a set under which whoever signs it, with what they have proved now,
-// could not sign another and submit it: nobody who is present could undo it. in is what
-// their own act was decided on.
+// could not submit another, read what is to be signed and sign it: nobody who is present
+// could undo it. in is what their own act was decided on.
 func Undoable(set *policy.Set, in policy.Input) error {
-	for _, a := range []policy.Action{policy.PolicyPublish, policy.PolicySubmit} {
+	for _, a := range append([]policy.Action{policy.PolicyPublish, policy.PolicySubmit}, Reading...) {
 		in.Action = a
 		if d := set.Decide(in, nil); d.Outcome != policy.Allow {
 			return problem.New(problem.Conflict, "policy_locks_out",
