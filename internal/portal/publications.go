@@ -278,10 +278,7 @@ func maySign(x *shown, keys signers, not error, m *view.Publication) {
 	sign := func(then string) *view.Ceremony {
 		return &view.Ceremony{Options: here + "/options", Finish: here + "/sign", Hidden: fields("view", viewOf(x.text), "then", then)}
 	}
-	m.SignAndPut = sign("put")
-	if m.Service != "" {
-		m.SignAndLeave = sign("leave")
-	}
+	m.SignAndPut, m.SignAndLeave = sign("put"), sign("leave")
 }
 
 // signers are somebody's passkeys by what a signature of theirs is worth.

@@ -127,6 +127,7 @@ func TestSignAndPutInForce(t *testing.T) {
 			one, src.Hash(), "the default policies", "for the audit", "Dana Example (" + dana.ID + ")", "at once, for everybody",
 			"+ own.end: Ending sessions needs a passkey used in the last 5 minutes.", "File 90-own.cedar, new", "forbid (principal is Person",
 			"+ night: waives own.end for the person Dana Example (" + dana.ID + ") until ", "Instead, it needs ", "Why: On call.", "File exceptions.yaml, new",
+			"Sign and put in force", "Sign; put it in force later", `name="then" value="leave"`,
 		} {
 			if !strings.Contains(strings.ReplaceAll(page.body, "&#34;", `"`), want) {
 				t.Errorf("the page does not say %q", want)

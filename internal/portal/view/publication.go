@@ -79,8 +79,8 @@ type Publication struct {
 	SignedAt    time.Time
 	SignedUntil time.Time // the signature counts so long
 
-	// What the visitor may do; nil: not. Sign and leave it is for what a service
-	// submitted.
+	// What the visitor may do; nil: not. Signed and left, it is put in force by the
+	// service that submitted it, or by whoever else may.
 	SignAndPut, SignAndLeave *Ceremony
 	PutInForce, Withdraw     *Form
 	Not                      string // why the visitor may not sign, in a sentence

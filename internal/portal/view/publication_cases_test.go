@@ -71,11 +71,11 @@ func publicationCases() []testCase {
 	sign := &Ceremony{Options: "/o", Finish: "/f", Hidden: []Field{{"view", "v"}, {"then", "put"}}}
 	leave := &Ceremony{Options: "/o", Finish: "/f", Hidden: []Field{{"view", "v"}, {"then", "leave"}}}
 	withdraw := &Form{Action: "/w"}
-	unsigned := Publication{State: PublicationUnsigned, Statement: short, TextURL: "/t", Until: in(20 * time.Hour), SignAndPut: sign, Withdraw: withdraw}
+	unsigned := Publication{State: PublicationUnsigned, Statement: short, TextURL: "/t", Until: in(20 * time.Hour), SignAndPut: sign, SignAndLeave: leave, Withdraw: withdraw}
 	service, bigger, odd, not, none, signed, waiting, force, rolled, gone, over, moved := unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned
-	service.Service, service.SignAndLeave, service.Statement = "Deploys", leave, waves
+	service.Service, service.Statement = "Deploys", waves
 	bigger.Statement, odd.Statement = big, hostile
-	odd.Service, odd.SignAndLeave = "Deploys\u202e\u200b <b>", leave
+	odd.Service = "Deploys\u202e\u200b <b>"
 	not.SignAndPut, not.Withdraw, not.Not = nil, nil, "Signing policies is not for you."
 	not.Would = []Why{{Text: "Publishing policies needs an administrator's phishing-resistant sign-in from the last 5 minutes.", Policy: "policy.publish"}}
 	none.SignAndPut, none.Not, none.AddURL = nil, "You have no passkey that counts for this. One that was added a short time ago counts from tomorrow on.", "/account/passkeys/add"
