@@ -42,12 +42,29 @@ var standings = map[string]view.PublicationState{
 
 // mayLook reports whether v may look at publications, which name people.
 func (s *Server) mayLook(w http.ResponseWriter, r *http.Request, v *visitor) (ok bool, err error) {
-	for _, a := range []policy.Action{policy.PolicyRead, policy.PersonRead} {
+	for _, a := range ruleset.Reading {
 		if ok, err := s.may(w, r, asAdmin(v, a, 0), r.URL.RequestURI(), "publish"); !ok {
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// mayAct refuses, before anything is read or tried, whoever may not look at publications
+// whatever they prove: what they prove is judged by the act.
+func (s *Server) mayAct(r *http.Request, v *visitor) error {
+	for _, a := range ruleset.Reading {
+		in := asAdmin(v, a, 0)
+		in.For, in.From = portalItself, s.Origin(r)
+		dec, _, err := s.Do.Judge(r.Context(), in)
+		if err != nil {
+			return err
+		}
+		if dec.Outcome == policy.Deny {
+			return dec.Problem(s.Ladder)
+		}
+	}
+	return nil
 }
 
 // inForce is the number of the version in force.
@@ -340,6 +357,9 @@ func (s *Server) putInForce(w http.ResponseWriter, r *http.Request, v *visitor) 
 	if _, err := web.ParseForm(r, maxBody); err != nil {
 		return err
 	}
+	if err := s.mayAct(r, v); err != nil {
+		return err
+	}
 	p, err := s.Rollouts.Desk.Publications.Publication(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
@@ -374,6 +394,9 @@ func (s *Server) carrying(ctx context.Context, v *visitor, p *ruleset.Publicatio
 // withdrawPublication has nothing come of one.
 func (s *Server) withdrawPublication(w http.ResponseWriter, r *http.Request, v *visitor) error {
 	if _, err := web.ParseForm(r, maxBody); err != nil {
+		return err
+	}
+	if err := s.mayAct(r, v); err != nil {
 		return err
 	}
 	p, err := s.Rollouts.Desk.Publications.Publication(r.Context(), r.PathValue("id"))

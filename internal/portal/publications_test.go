@@ -404,7 +404,12 @@ func TestSigningRefused(t *testing.T) {
 		}
 		a := b.signature(b.asked(p, page), 0)
 		refused(t, p, nora.asked(p, page), 403, "")
-		refused(t, p, nora.signs(p, page, "put", a), 409, "")
+		refused(t, p, nora.asked(p, answer{body: `name="view" value="x"`}), 403, "")
+		refused(t, p, nora.signs(p, page, "put", a), 403, "")
+		for _, id := range []string{p, "pub_none"} { // whether there is one is not said
+			nora.post(publicationPage(id)+"/put").shows(t, 403, "Not allowed")
+			nora.post(publicationPage(id)+"/withdraw").shows(t, 403, "Not allowed")
+		}
 		nora.post(publicationPage(p)+"/withdraw").shows(t, 403, "Not allowed")
 		refused(t, p, answer{}, 0, "")
 		withdraw(p)

@@ -45,8 +45,11 @@ var (
 )
 
 // signable is a publication that a page asks to be signed: as it is shown still.
-func (s *Server) signable(ctx context.Context, id, shownView string) (shown, error) {
-	x, err := s.shownPublication(ctx, id)
+func (s *Server) signable(r *http.Request, v *visitor, shownView string) (shown, error) {
+	if err := s.mayAct(r, v); err != nil {
+		return shown{}, err
+	}
+	x, err := s.shownPublication(r.Context(), r.PathValue("id"))
 	switch {
 	case err != nil:
 		return x, err
@@ -69,8 +72,7 @@ func (s *Server) signOptions(w http.ResponseWriter, r *http.Request, v *visitor)
 	if err != nil {
 		return err
 	}
-	ctx := r.Context()
-	x, err := s.signable(ctx, r.PathValue("id"), b.get("view"))
+	x, err := s.signable(r, v, b.get("view"))
 	if err != nil {
 		return err
 	}
@@ -91,7 +93,7 @@ func (s *Server) signOptions(w http.ResponseWriter, r *http.Request, v *visitor)
 		return err
 	}
 	said := map[string]any{"session": v.ses.ID, "action": string(policy.PolicyPublish), "publication": x.ID}
-	_, err = s.Do.Do(ctx, act.Intent{
+	_, err = s.Do.Do(r.Context(), act.Intent{
 		Action: policy.ChallengeGive, Kind: audit.StepUpAsked, Refs: act.Refs{Kind: policy.KindSystem},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{Changes: []act.Change{keep}, Parts: []audit.Part{{Person: v.person.ID, Body: said}}}, nil
@@ -109,7 +111,7 @@ func (s *Server) signFinish(w http.ResponseWriter, r *http.Request, v *visitor) 
 	if err != nil {
 		return err
 	}
-	x, err := s.signable(r.Context(), r.PathValue("id"), b.get("view"))
+	x, err := s.signable(r, v, b.get("view"))
 	if err != nil {
 		return err
 	}
