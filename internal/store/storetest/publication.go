@@ -99,7 +99,9 @@ func testPublications(t *testing.T, db Database) {
 
 	other := newRig(t, db.Open())
 	defer other.s.Close()
-	must(other.s.Load(r.ctx, policy.SelfRead, act.Refs{Kind: policy.KindPerson, Actor: dana.ID}))(t) // it knows its deployment, on which writers wait
+	for _, x := range []*rig{r, other} {
+		x.judged(dana.ID)
+	}
 	mine, theirs := r.signing(&p, dana.ID), r.signing(&p, sam.ID)
 	for name, spoil := range map[string]func(*ruleset.Sign){
 		"set": func(s *ruleset.Sign) { s.Hash = "sha256:x" }, "plan": func(s *ruleset.Sign) { s.Plan = "sha256:x" }, "publication": func(s *ruleset.Sign) { s.ID = "pub_x" },
@@ -183,8 +185,8 @@ func testPublicationsBound(t *testing.T, db Database) {
 	r := rs[0]
 	r.founded()
 	dana := r.person("dana")
-	for _, x := range rs { // as every process has, which judges before it commits
-		must(x.s.Load(r.ctx, policy.SelfRead, act.Refs{Kind: policy.KindPerson, Actor: dana.ID}))(t)
+	for _, x := range rs {
+		x.judged(dana.ID)
 	}
 	for i := range ruleset.MaxPublications - 1 {
 		r.do(ruleset.Submit{Publication: r.publication(dana.ID, 0, "r"+strconv.Itoa(i))})

@@ -32,6 +32,13 @@ func (r *rig) founded() {
 	r.do(store.Found{Deployment: store.Deployment{ID: "dpl_1", Born: store.BornProduction, Issuer: "https://id.example.com", CreatedAt: start}})
 }
 
+// judged has a process judge something, as every one has before it commits: then it knows
+// its deployment, on which those who change the policies wait for each other.
+func (r *rig) judged(person string) {
+	r.t.Helper()
+	must(r.s.Load(r.ctx, policy.SelfRead, act.Refs{Kind: policy.KindPerson, Actor: person}))(r.t)
+}
+
 // testRollouts: a rollout is kept as it was started; one runs at a time, of many that
 // start or change it at once one does; every act that was decided before is decided
 // again; and nothing is published beside it.
@@ -90,6 +97,7 @@ func testRollouts(t *testing.T, db Database) {
 
 	other := newRig(t, db.Open())
 	defer other.s.Close()
+	other.judged(dana.ID)
 	held := must(one.Hold(2, policy.Paused))(t)
 	wins(t, "rollout_moved", func() error { return r.try(held) }, func() error { return other.try(held) }, func() error { return r.try(held) })
 	now := must(r.s.Rollout(r.ctx, 1))(t)
