@@ -3,6 +3,7 @@ package portal
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -124,26 +125,11 @@ func (s *Server) publicationRow(ctx context.Context, p *ruleset.Publication, hea
 }
 
 // openPublications are those of which something can become, newest first.
-func (s *Server) openPublications(ctx context.Context, head int64) (out []ruleset.Publication, err error) {
-	oldest := s.now().Add(-ruleset.SubmittedLife)
-	for before := ""; ; {
-		list, err := s.Rollouts.Desk.Publications.Publications(ctx, before, perPage)
-		if err != nil {
-			return nil, err
-		}
-		for i := range list {
-			if !list[i].At.After(oldest) {
-				return out, nil
-			}
-			if st := list[i].Standing(head, s.now()); ruleset.PublicationState(st).Open() {
-				out = append(out, list[i])
-			}
-			before = list[i].ID
-		}
-		if len(list) < perPage {
-			return out, nil
-		}
-	}
+func (s *Server) openPublications(ctx context.Context, head int64) ([]ruleset.Publication, error) {
+	list, err := s.Rollouts.Desk.Publications.OpenPublications(ctx)
+	return slices.DeleteFunc(list, func(p ruleset.Publication) bool {
+		return !ruleset.PublicationState(p.Standing(head, s.now())).Open()
+	}), err
 }
 
 // publicationsTodo is what waits to be signed, for the overview of an administrator.

@@ -56,6 +56,7 @@ func (s PublicationState) Open() bool { return s == Unsigned || s == Signed }
 // Bounds of publications.
 const (
 	MaxPublications = 16             // open at a time
+	MaxOfServices   = 8              // of them, so that no pipeline leaves people without room
 	SubmittedLife   = 24 * time.Hour // a set waits so long to be signed and carried out
 	SignedLife      = time.Hour      // a signature counts so long, and never beyond what is signed
 )
@@ -107,6 +108,8 @@ type PublicationStore interface {
 	// Publications lists them without their source, newest first, those below before;
 	// "" begins with the newest.
 	Publications(ctx context.Context, before string, n int) ([]Publication, error)
+	// OpenPublications gives those that are open, likewise: MaxPublications at most.
+	OpenPublications(ctx context.Context) ([]Publication, error)
 	// OpenPublication gives the one of a set, by its hash, after a version, with a plan
 	// (PlanHash), that is open at a time; ok is false if none is.
 	OpenPublication(ctx context.Context, after int64, hash, plan string, at time.Time) (p Publication, ok bool, err error)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign-dev/countersign/internal/act"
 	"github.com/countersign-dev/countersign/internal/id"
+	"github.com/countersign-dev/countersign/internal/policy"
 	"github.com/countersign-dev/countersign/internal/problem"
 	"github.com/countersign-dev/countersign/internal/ruleset"
 )
@@ -19,6 +20,8 @@ var (
 	publicationOpen  = problem.New(problem.Conflict, "publication_open", "The same was submitted by somebody else just now.")
 	publicationsFull = problem.Newf(problem.Conflict, "publications_full", "%d sets of policies wait to be signed or carried out, and no more may. Withdraw one first.", ruleset.MaxPublications).
 				WithHint("countersign policy publications")
+	servicesFull = problem.Newf(problem.Conflict, "publications_full", "%d sets of policies that services handed in wait to be signed or carried out, and no more may. Withdraw one first.", ruleset.MaxOfServices).
+			WithHint("countersign policy publications")
 )
 
 // openPublication is a condition on publications of which something can become.
@@ -36,6 +39,10 @@ func (s *Store) publicationChange(u *unit, c act.Change) bool {
 		u.check(c.After, refused(policyMoved), headSQL)
 		u.check(0, refused(ruleset.Running()), openRolloutsSQL)
 		u.check(0, refused(publicationsFull), `SELECT COUNT(*) / CAST($1 AS BIGINT) FROM publication WHERE `+openPublication, int64(ruleset.MaxPublications))
+		if c.ByKind == policy.KindService {
+			u.check(0, refused(servicesFull), `SELECT COUNT(*) / CAST($1 AS BIGINT) FROM publication WHERE `+openPublication+` AND author_kind = $2`,
+				int64(ruleset.MaxOfServices), policy.KindService)
+		}
 		u.then(`INSERT INTO publication (id, after_n, hash, plan, source, waves, note, author, author_kind, made_at, until, state, signer, signature, became, record_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, '', '', 0, $13)`,
 			c.ID, c.After, c.Hash, c.Plan(), members(c.Source), members(c.Waves), c.Note, c.By, c.ByKind, c.At.UnixMicro(), c.Until.UnixMicro(), string(ruleset.Unsigned), u.record)
@@ -158,6 +165,11 @@ func (s *Store) Publications(ctx context.Context, before string, n int) ([]rules
 		before = "~" // sorts after every id
 	}
 	return all(ctx, s.db, scanPublication(false), publicationSQL+` FROM publication WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, int64(n))
+}
+
+// OpenPublications implements ruleset.PublicationStore.
+func (s *Store) OpenPublications(ctx context.Context) ([]ruleset.Publication, error) {
+	return all(ctx, s.db, scanPublication(false), publicationSQL+` FROM publication WHERE `+openPublication+` ORDER BY id DESC`)
 }
 
 // OpenPublication implements ruleset.PublicationStore.

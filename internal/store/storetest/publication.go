@@ -210,7 +210,13 @@ func testPublicationsBound(t *testing.T, db Database) {
 		t.Errorf("of four who were one too many or more, %d were refused", full)
 	}
 	first := must(r.s.Publications(r.ctx, "", 100))(t)[0]
+	if open := must(r.s.OpenPublications(r.ctx))(t); len(open) != ruleset.MaxPublications || open[0].ID != first.ID || open[0].Source.Files != nil || open[0].Note != "why" {
+		t.Errorf("%d are open: %+v", len(open), open)
+	}
 	r.do(ruleset.Withdraw{ID: first.ID})
+	if open := must(r.s.OpenPublications(r.ctx))(t); len(open) != ruleset.MaxPublications-1 || open[0].ID == first.ID {
+		t.Errorf("one was withdrawn, and %d are open", len(open))
+	}
 	refused(t, r.try(ruleset.Withdraw{ID: first.ID}), problem.Conflict, "publication_over")
 	r.do(ruleset.Submit{Publication: r.publication(dana.ID, 0, "again")})
 	refused(t, r.try(ruleset.Submit{Publication: r.publication(dana.ID, 0, "more")}), problem.Conflict, "publications_full")
@@ -229,6 +235,31 @@ func testPublicationsBound(t *testing.T, db Database) {
 			t.Errorf("after %d days there are %d, want %d", days.days, got, days.want)
 		}
 	}
+}
+
+// testPublicationsOfServices: however many services hand in, people have room.
+func testPublicationsOfServices(t *testing.T, db Database) {
+	r := open(t, db)
+	defer r.s.Close()
+	r.founded()
+	dana := r.person("dana")
+	ofService := func(n int) ruleset.Submit {
+		p := r.publication("svc_"+strconv.Itoa(n%3), 0, "s"+strconv.Itoa(n))
+		p.ByKind = policy.KindService
+		return ruleset.Submit{Publication: p}
+	}
+	first := ofService(0)
+	r.do(first)
+	for n := range ruleset.MaxOfServices - 1 {
+		r.do(ofService(n + 1))
+	}
+	refused(t, r.try(ofService(90)), problem.Conflict, "publications_full")
+	for n := range ruleset.MaxPublications - ruleset.MaxOfServices {
+		r.do(ruleset.Submit{Publication: r.publication(dana.ID, 0, "p"+strconv.Itoa(n))})
+	}
+	refused(t, r.try(ruleset.Submit{Publication: r.publication(dana.ID, 0, "more")}), problem.Conflict, "publications_full")
+	r.do(ruleset.Withdraw{ID: first.ID})
+	r.do(ofService(91))
 }
 
 // testPublicationsEnd: what was signed, and what was submitted, comes to nothing where

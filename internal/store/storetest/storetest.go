@@ -80,6 +80,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Database) {
 		{"rollouts", testRollouts},
 		{"publications", testPublications},
 		{"how many publications", testPublicationsBound},
+		{"how many publications of services", testPublicationsOfServices},
 		{"publications end", testPublicationsEnd},
 		{"races for publications", testPublicationRaces},
 		{"what a rollout costs", testRolloutCost},
