@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/countersign-dev/countersign/internal/policy/diff"
 )
 
@@ -121,7 +123,7 @@ func (s *Statement) shown() (lines []int, left int) {
 // code makes a line of a file safe to read. Unlike Visible it leaves nothing out, as
 // somebody signs it: what is not seen, what changes the order of what is seen, and what
 // looks like something else (a letter of another alphabet in a Latin word, a mark on a
-// Latin letter that has a letter of its own) is shown as ‹U+0430› (mechanisms 0.3).
+// Latin letter that has a letter of its own, a twin of a sign of ASCII) is shown as ‹U+0430› (mechanisms 0.3).
 func code(s string) string {
 	var b strings.Builder
 	all := []rune(s)
@@ -141,7 +143,7 @@ func code(s string) string {
 			b.WriteString("    ")
 		case r == ' ' || r == utf8.RuneError:
 			b.WriteRune(r)
-		case unseen(r), r == '‹': // with which a point begins
+		case unseen(r), twin(r), r == '‹': // with which a point begins
 			point(&b, r)
 		default:
 			b.WriteRune(r)
@@ -152,13 +154,22 @@ func code(s string) string {
 	return b.String()
 }
 
+// twin holds for what is drawn as a sign of ASCII and is another: fullwidth and
+// mathematical ones, and the letters of phonetics (ɑ, ɡ).
+func twin(r rune) bool {
+	return r >= utf8.RuneSelf && (0x0250 <= r && r <= 0x02AF || len(norm.NFKC.String(string(r))) == 1)
+}
+
 func point(b *strings.Builder, r rune) { fmt.Fprintf(b, "‹U+%04X›", r) }
 
 func mark(r rune) bool { return unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Me, r) }
 
-func ofWord(r rune) bool { return unicode.IsLetter(r) || mark(r) }
+// ofWord holds for what a word or a name is made of: ops_а and team-а are one each.
+func ofWord(r rune) bool {
+	return unicode.IsLetter(r) || mark(r) || unicode.IsDigit(r) || r == '_' || r == '-'
+}
 
-// plainWord writes a run of letters and marks.
+// plainWord writes a run of them.
 func plainWord(b *strings.Builder, word []rune) {
 	latin := func(r rune) bool { return unicode.Is(unicode.Latin, r) }
 	mixed := slices.ContainsFunc(word, latin)
@@ -171,7 +182,7 @@ func plainWord(b *strings.Builder, word []rune) {
 				continue
 			}
 		default:
-			if marks = 0; unseen(r) || mixed && !latin(r) {
+			if marks = 0; unseen(r) || twin(r) || mixed && r >= utf8.RuneSelf && !latin(r) {
 				point(b, r)
 				continue
 			}
