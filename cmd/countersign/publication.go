@@ -171,11 +171,14 @@ func (a *app) signature(ctx context.Context, x *api, p publication, w waiting) (
 			return p, ctx.Err()
 		case <-time.After(pause):
 		}
-		var err error
-		if p, err = x.publication(ctx, p.ID); err != nil {
+		seen, err := x.publication(ctx, p.ID)
+		now := a.now()
+		switch {
+		case err == nil:
+			p = seen
+		case failureOf(err).exit != exitUnreachable || !now.Before(until): // a server that is away for a moment does not end half an hour's wait
 			return p, err
 		}
-		now := a.now()
 		switch {
 		case p.State == signed, p.State == carriedOut:
 			a.say("Signed by %s.", clean(p.SignedBy))

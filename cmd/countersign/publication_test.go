@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -81,6 +82,11 @@ func (i *issuer) publication(w http.ResponseWriter, r *http.Request, id string) 
 		answer(w, 200, i.pubs[at])
 	default:
 		i.counts["publication_read"]++
+		if n, _ := strconv.Atoi(i.set["away"]); n > 0 {
+			i.set["away"] = strconv.Itoa(n - 1)
+			answer(w, 503, map[string]any{"code": "busy", "detail": "Busy."})
+			return
+		}
 		if s := i.set["becomes"]; s != "" {
 			i.pubs[at]["state"] = s
 		}
