@@ -282,6 +282,8 @@ func TestSigningRefused(t *testing.T) {
 		b.post(publicationPage(p)+"/withdraw").sent(t, publicationPage(p)+"?done=policy-withdrawn")
 	}
 
+	var wrong []act.Way // proofs, and what was only of another page is none
+	r.do.Wrong = func(w act.Way) { wrong = append(wrong, w) }
 	t.Run("of another publication", func(t *testing.T) {
 		p, page := fresh()
 		other, otherPage := fresh()
@@ -300,6 +302,9 @@ func TestSigningRefused(t *testing.T) {
 		refused(t, p, b.signs(p, page, "put", sam.signature(theirs, 0)), 409, "was loaded again") // Sam's, sent by Dana
 		b.auth, sam.auth, b.handle, sam.handle = sam.auth, b.auth, sam.handle, b.handle
 		refused(t, p, b.signs(p, page, "put", b.signature(mine, 0)), 403, "belongs to another account") // Dana's challenge, Sam's passkey
+		if !slices.Equal(wrong, []act.Way{act.WayPasskey}) {
+			t.Errorf("remembered as %v", wrong)
+		}
 		b.auth, sam.auth, b.handle, sam.handle = sam.auth, b.auth, sam.handle, b.handle
 		sam.signs(p, samPage, "leave", sam.signature(theirs, 0)).to(t)
 		if a := b.signs(p, page, "put", b.signature(mine, 0)); a.status != 409 || !strings.Contains(a.body, "signed already") {

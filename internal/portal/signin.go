@@ -243,6 +243,21 @@ func (s *Server) wrongPasskey(r *http.Request, whose string, err error) {
 	}
 }
 
+// own finds a passkey that has to be v's. From when it is known, whatever is wrong with the
+// assertion is a wrong proof of v, whose ID is then in whose.
+func (s *Server) own(r *http.Request, v *visitor, whose *string) factor.Find {
+	return func(cred, _ []byte) (factor.Holder, factor.Passkey, error) {
+		p, k, err := s.find(r.Context(), cred)
+		if err == nil {
+			*whose = v.person.ID
+		}
+		if err == nil && p.ID != v.person.ID {
+			err = problem.New(problem.Denied, "passkey_of_another", "That passkey belongs to another account.").WithHint("Use one of your own passkeys.")
+		}
+		return factor.Holder{Handle: factor.HandleOf(p.Subject)}, k, err
+	}
+}
+
 func (s *Server) refusedQuietly(a policy.Action, err error) {
 	if p := problem.From(err); p != nil && s.Do.Refused != nil {
 		s.Do.Refused(a, p.Code)
@@ -451,16 +466,7 @@ func (s *Server) stepUpFinish(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	whose := ""
-	got, err := s.Ceremony.Assert(once.StepUp, bound, b.Credential, s.now(), func(cred, handle []byte) (factor.Holder, factor.Passkey, error) {
-		p, k, err := s.find(r.Context(), cred)
-		if err == nil {
-			whose = v.person.ID
-		}
-		if err == nil && p.ID != v.person.ID {
-			err = problem.New(problem.Denied, "passkey_of_another", "That passkey belongs to another account.").WithHint("Use one of your own passkeys.")
-		}
-		return factor.Holder{Handle: factor.HandleOf(p.Subject)}, k, err
-	})
+	got, err := s.Ceremony.Assert(once.StepUp, bound, b.Credential, s.now(), s.own(r, v, &whose))
 	if err != nil {
 		s.wrongPasskey(r, whose, err)
 		s.refusedQuietly(policy.SessionProve, err)

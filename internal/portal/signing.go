@@ -152,13 +152,12 @@ func (s *Server) signature(w http.ResponseWriter, r *http.Request, v *visitor, x
 	if err != nil {
 		return factor.Signed{}, err
 	}
-	return s.Ceremony.Sign(kept, what, b.Credential, s.now(), func(cred, _ []byte) (factor.Holder, factor.Passkey, error) {
-		p, k, err := s.find(r.Context(), cred)
-		if err == nil && p.ID != v.person.ID {
-			err = problem.New(problem.Denied, "passkey_of_another", "That passkey belongs to another account.").WithHint("Use one of your own passkeys.")
-		}
-		return factor.Holder{Handle: factor.HandleOf(p.Subject)}, k, err
-	})
+	whose := ""
+	got, err := s.Ceremony.Sign(kept, what, b.Credential, s.now(), s.own(r, v, &whose))
+	if err != nil {
+		s.wrongPasskey(r, whose, err)
+	}
+	return got, err
 }
 
 // sign is the act: decided with the proof that the signature itself is, after everything
