@@ -12,7 +12,6 @@ import (
 	"github.com/countersign-dev/countersign/internal/audit"
 	"github.com/countersign-dev/countersign/internal/id"
 	"github.com/countersign-dev/countersign/internal/policy"
-	"github.com/countersign-dev/countersign/internal/portal"
 	"github.com/countersign-dev/countersign/internal/portal/view"
 	"github.com/countersign-dev/countersign/internal/recovery"
 	"github.com/countersign-dev/countersign/internal/review"
@@ -95,7 +94,7 @@ func (r *rig) by(dsn string) {
 		Store: db, Policy: r.do.Policy, Ladder: r.do.Ladder, Writer: r.do.Writer, Keys: r.do.Keys, Now: r.do.Now, Checkpoint: r.do.Checkpoint,
 		Rulesets: book.Set, Candidates: book.Candidate,
 	}
-	r.server.Store, r.server.Do, r.server.Rollouts = db, do, &portal.Rollouts{Store: db, Book: book, Desk: deskOn(db)}
+	r.server.Store, r.server.Do, r.server.Rollouts = db, do, rolloutsOn(db, book, r.do.Keys.(audit.Unsealer))
 	r.t.Cleanup(r.http.Close)
 	r.serve()
 	r.t.Cleanup(r.http.Close)
@@ -136,6 +135,8 @@ func TestDatabaseGoesAwayBetween(t *testing.T) {
 	}
 	r.seed(audit.RecoveryOpened, recovery.Start{Recovery: rec}, review.Opens{Review: x})
 	r.deployed()
+	published := with(`@id("watch") @reason("r") @mode("monitor") forbid (principal is Person, action == Action::"person.read", resource);`)
+	r.seed(audit.PolicyPublished, ruleset.Publish{Version: ruleset.Version{N: 1, Hash: published.Hash(), Source: published, Of: ruleset.NoVersion, By: own.ID}})
 	waiting := r.submit(stricter(), own.ID, policy.KindPerson)
 	r.by(by)
 	private := secret.New(secret.Recover).Reveal()
@@ -147,6 +148,7 @@ func TestDatabaseGoesAwayBetween(t *testing.T) {
 		"a review":           {func() answer { return b.get("/admin/reviews/show?id=" + x.ID) }, 200},
 		"a private link":     {func() answer { return r.browser().post("/recover/paste", "link", "x#"+private) }, 200},
 		"a publication":      {func() answer { return b.get(view.PathPublications + "/" + waiting) }, 200},
+		"the policies":       {func() answer { return b.get(view.PathPolicies) }, 200},
 		"people":             {func() answer { return b.get("/admin/people") }, 200},
 		"a recovery, opened": {func() answer { return b.post("/admin/recoveries/open", "username", "nobody", "reason", "lost") }, 200},
 	} {

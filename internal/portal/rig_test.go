@@ -132,9 +132,7 @@ func newRigOn(t *testing.T, open func(context.Context, func() time.Time) (*store
 	}
 	book := &ruleset.Book{Store: db, Rollouts: db}
 	r.do.Rulesets, r.do.Candidates = book.Set, book.Candidate
-	r.server.Rollouts = &portal.Rollouts{Store: db, Book: book, Desk: deskOn(db), Monitored: func(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error) {
-		return db.Monitored(ctx, keys, since, before, n)
-	}}
+	r.server.Rollouts = rolloutsOn(db, book, keys)
 	r.serve()
 	t.Cleanup(func() {
 		r.http.Close()
@@ -482,3 +480,10 @@ func (b *browser) accept(link, name, username string) answer {
 }
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// rolloutsOn is what the pages about policies stand on.
+func rolloutsOn(db *store.Store, book *ruleset.Book, keys audit.Unsealer) *portal.Rollouts {
+	return &portal.Rollouts{Store: db, Book: book, Desk: deskOn(db), Monitored: func(ctx context.Context, since time.Time, before string, n int) (replay.Monitored, error) {
+		return db.Monitored(ctx, keys, since, before, n)
+	}}
+}
