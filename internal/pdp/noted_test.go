@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestNoted: the same answer is recorded once a minute, of one caller so many at most,
+// TestNoted: the same answer is recorded once a minute, of one caller and of one who acts so many at most,
 // and one that could not be recorded is none.
 func TestNoted(t *testing.T) {
 	var n noted
@@ -28,6 +28,16 @@ func TestNoted(t *testing.T) {
 	}
 	if recorded != maxPerCaller || !n.first(note{caller: "b"}, at) {
 		t.Errorf("%d of one caller", recorded)
+	}
+	at = at.Add(time.Hour)
+	recorded = 0
+	for i := range 2 * maxPerCaller { // one who says another thing each time
+		if n.first(note{caller: "a", actor: "usr_1", said: uint64(i)}, at) {
+			recorded++
+		}
+	}
+	if recorded != maxPerActor || !n.first(note{caller: "a", actor: "usr_2"}, at) || !n.first(note{caller: "b", actor: "usr_1"}, at) {
+		t.Errorf("%d of one who acts", recorded)
 	}
 	if printable("a\x00") || printable("\u00e9") || !printable("a b~") {
 		t.Error("a name of a request that no header holds")

@@ -177,13 +177,17 @@ func (s *Server) metadata(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // noted remembers for a minute which answers were recorded, and how many of each caller:
-// what is asked a thousand times a minute is recorded once, and no caller fills the log.
+// what is asked a thousand times a minute is recorded once, no caller fills the log, and
+// nobody who acts there leaves no room for what others do.
 type noted struct {
 	mu     sync.Mutex
 	minute int64
 	seen   map[note]struct{}
-	counts map[string]int
+	counts map[whose]int
 }
+
+// whose is a caller, or with actor one who acts there.
+type whose struct{ caller, actor string }
 
 // note is an answer that is told apart from others in the log.
 type note struct {
@@ -199,6 +203,7 @@ type note struct {
 const (
 	maxNotes     = 20_000 // answers remembered
 	maxPerCaller = 600    // records
+	maxPerActor  = 60     // of them, of one who acts: they may choose what is said of things
 )
 
 // first reports whether an answer is to be recorded.
@@ -206,13 +211,15 @@ func (n *noted) first(x note, now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if m := now.Unix() / 60; m != n.minute || n.seen == nil {
-		n.minute, n.seen, n.counts = m, map[note]struct{}{}, map[string]int{}
+		n.minute, n.seen, n.counts = m, map[note]struct{}{}, map[whose]int{}
 	}
-	if _, ok := n.seen[x]; ok || len(n.seen) >= maxNotes || n.counts[x.caller] >= maxPerCaller {
+	all, theirs := whose{caller: x.caller}, whose{x.caller, x.actor}
+	if _, ok := n.seen[x]; ok || len(n.seen) >= maxNotes || n.counts[all] >= maxPerCaller || n.counts[theirs] >= maxPerActor {
 		return false
 	}
 	n.seen[x] = struct{}{}
-	n.counts[x.caller]++
+	n.counts[all]++
+	n.counts[theirs]++
 	return true
 }
 
@@ -222,6 +229,7 @@ func (n *noted) forget(x note) {
 	defer n.mu.Unlock()
 	if _, ok := n.seen[x]; ok {
 		delete(n.seen, x)
-		n.counts[x.caller]--
+		n.counts[whose{caller: x.caller}]--
+		n.counts[whose{x.caller, x.actor}]--
 	}
 }
