@@ -3,6 +3,7 @@ package policy
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -21,6 +22,10 @@ type thing struct {
 // thingOf reads the declaration of a type of thing. wrong is told what nobody supplies.
 func thingOf(e *resolved.Entity, wrong func(format string, a ...any)) thing {
 	t := thing{is: e.Name}
+	alike := map[string]int{"ownerid": 1} // names of JSON that differ in case only are refused (mechanisms 0.3)
+	for name := range e.Shape {
+		alike[strings.ToLower(string(name))]++
+	}
 	for name, is := range e.Shape {
 		n := string(name)
 		typ, ok := typeOf(is.Type)
@@ -32,8 +37,8 @@ func thingOf(e *resolved.Entity, wrong func(format string, a ...any)) thing {
 			continue
 		case is.Optional:
 			wrong("entity %s, attribute %s: it is not optional, so that no policy reads what is absent; say what is not known by a value", e.Name, n)
-		case !attribute.Good(n) || n == "ownerID":
-			wrong("entity %s, attribute %s: a name has letters, digits and _, at most 64, does not begin with a digit, and is not ownerID", e.Name, n)
+		case !attribute.Good(n) || alike[strings.ToLower(n)] > 1 || strings.EqualFold(n, "owner"):
+			wrong("entity %s, attribute %s: a name has letters, digits and _, at most 64, does not begin with a digit, and differs from others, owner and ownerID in more than case", e.Name, n)
 		case !ok:
 			wrong("entity %s, attribute %s: enforcement points say String, Long, Bool and Set<String>, and nothing else", e.Name, n)
 		}
