@@ -155,6 +155,9 @@ func (p *Profiles) Keep(actor string, at time.Time) act.Change {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	since := at.Sub(e.keptAt)
+	if e.readAt.IsZero() { // an entry that took the place of a forgotten one: there is more in the store
+		return nil
+	}
 	if !e.news || !e.notable && since < keepAfter && (!e.missed || since < readAgain) {
 		return nil
 	}

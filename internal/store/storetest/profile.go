@@ -50,6 +50,17 @@ func testProfiles(t *testing.T, db Database) {
 	if c := one.Keep(kit.ID, at.Add(time.Minute)); c != nil {
 		t.Error("kept again before anything is notable")
 	}
+	// A process that has not read the history, or has forgotten it, does not replace it by what
+	// strangers do in its name.
+	fresh := &profile.Profiles{Store: r.s, Settings: risk.Default()}
+	fresh.Miss(kit.ID, o.Network, at)
+	if c := fresh.Keep(kit.ID, at); c != nil {
+		t.Error("a failure replaces a history that was not read")
+	}
+	must(fresh.Score(r.ctx, kit.ID, o, at))(t)
+	if c := fresh.Keep(kit.ID, at); c == nil {
+		t.Error("a failure is not kept once the history is read")
+	}
 	at = at.Add(15 * time.Minute)
 	there := o
 	there.Device, there.Network = "", "203.0.113.0/24"
