@@ -137,22 +137,26 @@ func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 }
 
-// setup ok|used|gone FILE: completes the set-up with the link in a file, and says
-// what came of it.
+// setup ok|used|gone FILE [administrator]: completes the set-up with the link in a file,
+// and says what came of it. Dana is an administrator only if that is said.
 func cmdSetup(ts *testscript.TestScript, _ bool, args []string) {
 	u, err := url.Parse(strings.TrimSpace(ts.ReadFile(args[1])))
 	ts.Check(err)
 	st := open(ts)
 	defer st.Close()
 	p := account.Person{ID: id.New(id.Person), Subject: id.Random("sub_"), Name: "Dana", Username: "dana"}
-	admins, err := st.Store.GroupByName(context.Background(), group.Administrators)
-	ts.Check(err)
+	var groups []string
+	if len(args) > 2 {
+		admins, err := st.Store.GroupByName(context.Background(), group.Administrators)
+		ts.Check(err)
+		groups = append(groups, admins.ID)
+	}
 	_, err = st.Do.Do(context.Background(), act.Intent{
 		Action: policy.SetupComplete, Kind: audit.SetupCompleted, Refs: act.Refs{Kind: policy.KindAnonymous, Presented: true},
 		Spend: []once.Spend{{Purpose: once.Setup, Key: once.KeyOf(once.Setup, u.Fragment)}},
 		Changes: func(*act.Facts, policy.Decision) (act.Effect, error) {
 			return act.Effect{
-				Changes: []act.Change{account.Create{Person: p, Groups: []string{admins.ID}}, account.SetUp{Person: p.ID, At: time.Now()}},
+				Changes: []act.Change{account.Create{Person: p, Groups: groups}, account.SetUp{Person: p.ID, At: time.Now()}},
 				Parts:   []audit.Part{{Person: p.ID, Body: map[string]any{"name": p.Name}}},
 			}, nil
 		},
