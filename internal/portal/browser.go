@@ -303,7 +303,7 @@ func capped(s string, n int) string {
 const aBrowser = "A browser"
 
 // browserName says a user agent in two words: "Firefox on Linux". It is a label
-// for people; nothing is decided by it.
+// for people, and a habit for risk; whoever sends it may say what they like.
 func browserName(ua string) string {
 	pick := func(pairs ...string) string {
 		for i := 0; i+1 < len(pairs); i += 2 {
@@ -324,12 +324,13 @@ func browserName(ua string) string {
 	return aBrowser
 }
 
-// agentOf is the kind of browser that asks, "" if it does not say.
+// agentOf is the kind of browser that asks, as risk compares it. One that does not say is a
+// kind as well: whoever copies cookies into a program of their own is noticed by that.
 func agentOf(r *http.Request) string {
 	if name := browserName(r.UserAgent()); name != aBrowser {
 		return name
 	}
-	return ""
+	return "an unknown kind of browser"
 }
 
 // bindTo is what a challenge is bound to: the browser, and what else must be the

@@ -2,6 +2,7 @@ package portal_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -245,6 +246,7 @@ type browser struct {
 	client *http.Client
 	auth   virtualwebauthn.Authenticator
 	handle []byte
+	agent  string // how it names itself; "" is a usual one
 }
 
 func (r *rig) browser() *browser {
@@ -272,7 +274,7 @@ func (b *browser) send(method, path, contentType, body string, header ...string)
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	req.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+	req.Header.Set("User-Agent", cmp.Or(b.agent, "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"))
 	if method == "POST" {
 		req.Header.Set("Sec-Fetch-Site", "same-origin")
 	}

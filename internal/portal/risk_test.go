@@ -90,3 +90,32 @@ func TestRiskLadder(t *testing.T) {
 		}
 	}
 }
+
+// TestCookiesInAnotherProgram: whoever copies all cookies of a browser, and sends them with a
+// program that does not name itself as that browser does, or not at all, is noticed.
+func TestCookiesInAnotherProgram(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.scoring()
+	touchy := risk.Default()
+	touchy.Medium = 10
+	r.do.Risk = &profile.Profiles{Store: r.store, Settings: touchy}
+	b := r.browser()
+	b.setUp()
+	for range 40 {
+		r.clock.move(6 * time.Hour)
+		b.signIn(0).to(t)
+	}
+	r.clock.move(20 * time.Minute)                 // no proof is new
+	b.get("/admin/people").shows(t, 200, "People") // as always
+	for agent, words := range map[string]string{
+		"curl/8.14.1": "an unknown kind of browser",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36": "Chrome on Windows",
+	} {
+		b.agent = agent
+		page := b.get(b.get("/admin/people").sent(t, "/step-up?next=%2Fadmin%2Fpeople&why=people"))
+		if want := "This device was never used with " + words + " before."; !strings.Contains(page.body, want) {
+			t.Errorf("the page does not say: %s", want)
+		}
+	}
+}
