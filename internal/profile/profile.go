@@ -6,6 +6,7 @@ package profile
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -97,18 +98,19 @@ func (p *Profiles) entry(actor string, at time.Time) *entry {
 	return e
 }
 
-// forget makes room: whoever was not seen for a quarter of an hour goes, or else
-// anybody.
+// forget makes room for many: whoever was not seen for a quarter of an hour goes, and then
+// those that were not for longest. For one at a time all would be looked at for each who is
+// new here, which takes long enough to tell from one whom nobody knows.
 func (p *Profiles) forget(at time.Time) {
-	for actor, e := range p.entries {
-		if at.Sub(e.lastSeen) > 15*time.Minute {
-			delete(p.entries, actor)
-		}
+	maps.DeleteFunc(p.entries, func(_ string, e *entry) bool { return at.Sub(e.lastSeen) > 15*time.Minute })
+	most := maxEntries - maxEntries/8
+	if len(p.entries) <= most {
+		return
 	}
-	for actor := range p.entries {
-		if len(p.entries) < maxEntries {
-			return
-		}
+	actors := slices.SortedFunc(maps.Keys(p.entries), func(a, b string) int {
+		return p.entries[a].lastSeen.Compare(p.entries[b].lastSeen)
+	})
+	for _, actor := range actors[:len(actors)-most] {
 		delete(p.entries, actor)
 	}
 }
