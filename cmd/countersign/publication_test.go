@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -10,9 +12,11 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -131,6 +135,30 @@ func cmdServiceKey(ts *testscript.TestScript, _ bool, args []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.service = key.Public()
+}
+
+// A key of another kind is refused where it is read, and not by the server.
+func TestClientKey(t *testing.T) {
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	p256, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	agreed, _ := ecdh.X25519().GenerateKey(rand.Reader)
+	for _, x := range []struct {
+		key  any
+		good bool
+	}{{ed, true}, {p256, true}, {p384, false}, {agreed, false}} {
+		der, err := x509.MarshalPKCS8PrivateKey(x.key)
+		path := filepath.Join(t.TempDir(), "key.pem")
+		if err == nil {
+			err = os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key, err := clientKey(path); (err == nil) != x.good || err != nil && failureOf(err).exit != exitUsage {
+			t.Errorf("%T: %T, %v", x.key, key, err)
+		}
+	}
 }
 
 // signs: somebody signs what was handed in last, in a browser elsewhere.

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -77,8 +80,16 @@ func clientKey(path string) (crypto.Signer, error) {
 		return nil, bad
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if s, ok := key.(crypto.Signer); ok && err == nil {
-		return s, nil
+	if err != nil {
+		return nil, bad
+	}
+	switch k := key.(type) {
+	case ed25519.PrivateKey:
+		return k, nil
+	case *ecdsa.PrivateKey:
+		if k.Curve == elliptic.P256() {
+			return k, nil
+		}
 	}
 	return nil, bad
 }
