@@ -57,6 +57,7 @@ func (s PublicationState) Open() bool { return s == Unsigned || s == Signed }
 const (
 	MaxPublications = 16             // open at a time
 	MaxOfServices   = 8              // of them, so that no pipeline leaves people without room
+	MaxOfADay       = 100            // that one service may hand in and that are of the last SubmittedLife, open or not
 	SubmittedLife   = 24 * time.Hour // a set waits so long to be signed and carried out
 	SignedLife      = time.Hour      // a signature counts so long, and never beyond what is signed
 )
@@ -77,7 +78,7 @@ type Signature struct {
 }
 
 // Submit stores a publication that is unsigned: problem.Conflict (policy_moved,
-// rollout_running, publications_full; publication_open if one of the same set, after
+// rollout_running, publications_full, publications_many; publication_open if one of the same set, after
 // the same version, with the same plan, is open).
 type Submit struct{ Publication }
 

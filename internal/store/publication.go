@@ -22,6 +22,7 @@ var (
 				WithHint("countersign policy publications")
 	servicesFull = problem.Newf(problem.Conflict, "publications_full", "%d sets of policies that services handed in wait to be signed or carried out, and no more may. Withdraw one first.", ruleset.MaxOfServices).
 			WithHint("countersign policy publications")
+	servicesMany = problem.Newf(problem.Conflict, "publications_many", "This service handed in %d sets of policies within a day, and no more may.", ruleset.MaxOfADay)
 )
 
 // openPublication is a condition on publications of which something can become.
@@ -42,6 +43,8 @@ func (s *Store) publicationChange(u *unit, c act.Change) bool {
 		if c.ByKind == policy.KindService {
 			u.check(0, refused(servicesFull), `SELECT COUNT(*) / CAST($1 AS BIGINT) FROM publication WHERE `+openPublication+` AND author_kind = $2`,
 				int64(ruleset.MaxOfServices), policy.KindService)
+			u.check(0, refused(servicesMany), `SELECT COUNT(*) / CAST($1 AS BIGINT) FROM publication WHERE until > $2 AND author = $3`,
+				int64(ruleset.MaxOfADay), u.at.UnixMicro(), c.By)
 		}
 		u.then(`INSERT INTO publication (id, after_n, hash, plan, source, waves, note, author, author_kind, made_at, until, state, signer, signature, became, record_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, '', '', 0, $13)`,

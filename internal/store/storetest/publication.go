@@ -260,6 +260,31 @@ func testPublicationsOfServices(t *testing.T, db Database) {
 	refused(t, r.try(ruleset.Submit{Publication: r.publication(dana.ID, 0, "more")}), problem.Conflict, "publications_full")
 	r.do(ruleset.Withdraw{ID: first.ID})
 	r.do(ofService(91))
+
+	// Nor does one that withdraws what it hands in tell people of it for ever.
+	for _, p := range must(r.s.OpenPublications(r.ctx))(t) {
+		r.do(ruleset.Withdraw{ID: p.ID})
+	}
+	p := r.publication("svc_busy", 0, "busy")
+	p.ByKind = policy.KindService
+	again := func(at time.Time) error {
+		w := r.write(audit.PolicySubmitted, "", nil, p.New(id.New(id.Published), at))
+		w.At = at
+		return r.s.Commit(r.ctx, w)
+	}
+	for range ruleset.MaxOfADay {
+		if err := again(r.at); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range must(r.s.OpenPublications(r.ctx))(t) {
+			r.do(ruleset.Withdraw{ID: p.ID})
+		}
+	}
+	refused(t, again(r.at), problem.Conflict, "publications_many")
+	r.do(ofService(92))
+	if err := again(r.at.Add(ruleset.SubmittedLife)); err != nil {
+		t.Error(err)
+	}
 }
 
 // testPublicationsEnd: what was signed, and what was submitted, comes to nothing where
