@@ -143,6 +143,9 @@ type Elsewhere struct {
 	// Shown is what the token that came with it shows, in the place of proofs: what
 	// else is known of its owner here, they do not know there.
 	Shown assurance.State
+	// Who is whom it is about, where storage knows nobody by that name: they are in no group,
+	// and are told what anybody in none would be. Refs are then of nobody.
+	Who *policy.Entity
 }
 
 // theirs reports whether it is the actor who tries. Of what a resource server asks about

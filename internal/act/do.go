@@ -270,6 +270,9 @@ func (d *Doer) decide(ctx context.Context, f *Facts, in Intent, at time.Time) (p
 	f.Proofs = proofs
 	if e := in.Elsewhere; e != nil {
 		f.Input.Resource, f.Input.Context.Assurance, f.Proofs = e.On, e.Shown, nil
+		if e.Who != nil {
+			f.Input.Principal = *e.Who
+		}
 	}
 	for _, e := range f.Expiry {
 		if !e.At.IsZero() && !at.Before(e.At) && f.Input.Context.Ended == "" {

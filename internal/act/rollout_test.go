@@ -174,6 +174,51 @@ func storeFound() act.Change {
 
 func createGroup(g group.Group) act.Change { return group.Create{Group: g} }
 
+// A resource server that asks about somebody whom storage does not know is told what it
+// would be of anybody in no group, by the policies that decide of those.
+func TestNobodyIsAsAnybody(t *testing.T) {
+	const deploy = `@id("deploy") @reason("r") permit (principal is Person, action == Action::"deploy", resource) when { context.assurance.rung >= 2 };
+@id("managed") @reason("r") forbid (principal, action == Action::"deploy", resource) when { context.deployment.manages_devices } unless { context.device.managed };`
+	schema := func(s *policy.Source) {
+		s.Schema = `entity Cluster; action "deploy" appliesTo { principal: [Person], resource: [Cluster], context: Context };`
+	}
+	src := policy.Default()
+	schema(&src)
+	src.Files = append(src.Files, policy.File{Name: "a.cedar", Text: deploy})
+	inForce, err := policy.Compile(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		devices bool
+		from    time.Duration // of the wave of everybody
+		outcome policy.Outcome
+		rung    assurance.Rung
+	}{
+		"by the policies in force":     {false, time.Hour, policy.StepUp, assurance.Multi},
+		"by those that are rolled out": {false, 0, policy.StepUp, assurance.Hardware},
+		"where devices are managed":    {true, time.Hour, policy.Deny, assurance.None},
+	} {
+		r := newRig(t)
+		r.seed(storeFound())
+		r.do.Policy, r.do.ManagesDevices = inForce, c.devices
+		r.rollOut(strings.Replace(deploy, "rung >= 2", "rung >= 4", 1), schema, policy.Wave{Rest: true, From: r.time().Add(c.from)})
+		some := act.Intent{
+			Action: "deploy", Kind: audit.AccessDecided, Refs: act.Refs{Kind: policy.KindPerson, Actor: r.person("lee").ID},
+			Elsewhere: &act.Elsewhere{On: policy.Resource{Type: "Cluster", ID: "prod"}},
+		}
+		none := some
+		none.Refs, none.Elsewhere = act.Refs{Kind: policy.KindAnonymous}, &act.Elsewhere{On: some.Elsewhere.On, Who: &policy.Entity{Kind: policy.KindPerson, ID: "(nobody)"}}
+		for _, in := range []act.Intent{some, none} {
+			d, f, err := r.do.Sight().Judge(t.Context(), in)
+			r.ok(err)
+			if d.Outcome != c.outcome || d.Ask.Rung != c.rung || f.Input.Principal.Kind != policy.KindPerson {
+				t.Errorf("%s: %+v", name, d)
+			}
+		}
+	}
+}
+
 // What a resource server asks about somebody without a token of theirs costs a rollout
 // nothing: it could ask about one after the other until the policies take themselves
 // back. With a token, it is what they meet.

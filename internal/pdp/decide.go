@@ -93,14 +93,18 @@ func (r *round) decided(ctx context.Context, who subject, q question) (a answer,
 	if on.Owner, err = r.owner(ctx, q, who); err != nil {
 		return answer{}, err
 	}
-	if who.id == "" {
-		in := policy.Input{Principal: policy.Entity{Kind: who.kind, ID: absent}, Action: place.Action, Resource: on}
-		in.Context.Now, in.Context.Risk = r.Now(), policy.UnknownRisk
-		return r.answer(in, r.set.Decide(in, nil).Problem(r.Ladder), who), nil
-	}
 	in := r.intent(place.Action, at, on, who)
 	in.Elsewhere.Said = q.said
-	return r.judge(ctx, in, who)
+	if who.id != "" {
+		return r.judge(ctx, in, who)
+	}
+	in.Refs = act.Refs{Kind: policy.KindAnonymous, Resource: at.ID}
+	in.Elsewhere.Who = &policy.Entity{Kind: who.kind, ID: absent}
+	dec, facts, err := r.sight.Judge(ctx, in)
+	if err != nil {
+		return answer{}, err
+	}
+	return r.answer(facts.Input, dec.Problem(r.Ladder), who), nil
 }
 
 // refused is the answer to what is nothing of the caller's.

@@ -259,6 +259,14 @@ func TestBundleTellsNoMore(t *testing.T) {
 	if strings.Contains(rolling.Policies, `"deploy"`) || !strings.Contains(rolling.Policies, `"restart"`) {
 		t.Errorf("it holds %s", rolling.Policies)
 	}
+	// Those who are not there are answered by the policies by which those are who are.
+	p.person("alice@example.com", "alice")
+	p.ahead.Store(int64(2 * time.Hour))
+	for _, sub := range []string{"alice@example.com", "nobody"} {
+		if d := p.post("deploy-api", "/access/v1/evaluation", question("person", sub, "look", "")).decided(t); d.Decision || len(d.Context) != 1 {
+			t.Errorf("%s, by policies that do not know the action: %v", sub, d)
+		}
+	}
 	r, err := http.NewRequest(http.MethodGet, p.issuer+"/v1/bundle?aud="+deploy, nil)
 	ok(t, err)
 	if g := p.send(r); g.status != http.StatusUnauthorized {
