@@ -72,6 +72,7 @@ const (
 	outcomeStepUp
 	outcomeDeny
 	outcomeUnavailable
+	outcomeFault // of the program: a PropertyError
 	outcomes
 )
 
@@ -91,6 +92,8 @@ func (c *tally) decided(by int, err error) {
 		if no.verdict.bare {
 			outcome = outcomeDeny
 		}
+	} else if _, ok := err.(*PropertyError); ok {
+		outcome = outcomeFault
 	}
 	c.decisions[by][outcome].Add(1)
 }
@@ -265,7 +268,7 @@ var families = []family{
 	}},
 	{"countersign_decisions_total", counter, "Actions decided, by whom and how.", func(r reading, put put) {
 		for by, name := range [...]string{byIssuer: "issuer", byPolicies: "policies"} {
-			for i, outcome := range [...]string{outcomeAllow: "allow", outcomeStepUp: "step_up", outcomeDeny: "deny", outcomeUnavailable: "unavailable"} {
+			for i, outcome := range [...]string{outcomeAllow: "allow", outcomeStepUp: "step_up", outcomeDeny: "deny", outcomeUnavailable: "unavailable", outcomeFault: "fault"} {
 				put(float64(r.v.tally.decisions[by][i].Load()), "by", name, "outcome", outcome)
 			}
 		}

@@ -106,6 +106,9 @@ func TestProperties(t *testing.T) {
 	if n := i.asked.Load(); n != 0 {
 		t.Errorf("asked %d times", n)
 	}
+	equal(t, metrics(t, v), map[string]float64{
+		`countersign_decisions_total{by="policies",outcome="fault"}`: 5, `countersign_decisions_total{by="policies",outcome="unavailable"}`: 0,
+	})
 }
 
 // TestPropertiesAreAsked: what the issuer decides it is asked with what is said, all of
