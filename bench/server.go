@@ -100,7 +100,7 @@ func startServer(ctx context.Context, dir, binary, dsn string, database int, siz
 	}
 	s.cmd = exec.Command(binary, "--config", file, "serve")
 	s.cmd.Stderr = s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	child(s.cmd)
 	start := time.Now()
 	if err := s.cmd.Start(); err != nil {
 		return nil, err

@@ -168,7 +168,9 @@ func TestServerDiesWithTheProcessThatStartedIt(t *testing.T) {
 	deadline := time.Now().Add(time.Minute)
 	for running(pid) {
 		if time.Now().After(deadline) {
-			syscall.Kill(pid, syscall.SIGQUIT)
+			if p, err := os.FindProcess(pid); err == nil {
+				_ = p.Signal(syscall.SIGQUIT)
+			}
 			t.Fatal("the server outlives a killed test process")
 		}
 		time.Sleep(10 * time.Millisecond)
