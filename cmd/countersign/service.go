@@ -39,6 +39,9 @@ func (a *app) policyAPI(ctx context.Context) (*api, error) {
 	if id == "" {
 		return a.api()
 	}
+	if a.profile != defaultProfile() {
+		return nil, usage("--profile is a person's sign-in, and $%s says to act as a service: leave one of them out.", envClient)
+	}
 	issuer, path := strings.TrimSuffix(os.Getenv(envIssuer), "/"), os.Getenv(envClientKey)
 	if issuer == "" || path == "" {
 		return nil, usage("As a service, $%s names the server and $%s the file of the private key, beside $%s.", envIssuer, envClientKey, envClient)
