@@ -82,10 +82,12 @@ func (u *unit) unsign(who, arg string) {
 	u.then(`UPDATE publication SET state = 'ended', over_at = $1 WHERE state = 'signed' AND `+who, u.at.UnixMicro(), arg)
 }
 
-// unsubmit does that, and withdraws what they submitted. who is SQL of an id, with $2.
+// unsubmit does that, and withdraws what they submitted, or a service that is theirs. who
+// is SQL of an id, with $2.
 func (u *unit) unsubmit(who, arg string) {
 	u.unsign(who+` = signer`, arg)
-	u.then(`UPDATE publication SET state = 'withdrawn', over_at = $1 WHERE `+openPublication+` AND `+who+` = author`, u.at.UnixMicro(), arg)
+	u.then(`UPDATE publication SET state = 'withdrawn', over_at = $1 WHERE `+openPublication+` AND (`+who+` = author OR author IN (SELECT id FROM service WHERE owner = `+who+`))`,
+		u.at.UnixMicro(), arg)
 }
 
 // unsubmitOf does that where a person or a service ends.

@@ -361,6 +361,16 @@ func testPublicationsEnd(t *testing.T, db Database) {
 		}
 	}
 
+	// So does one whose owner is stopped: it is stopped with them.
+	owner := r.person("owner")
+	sv := client.Service{ID: id.New(id.Service), Subject: id.Random("sub_"), Name: "ci", Owner: owner.ID, CreatedAt: start}
+	r.do(client.Create{Client: client.Client{ID: id.New(id.Client), ClientID: "ciowned", Name: "ci", AuthMethod: client.AuthNone, CreatedAt: start}, NewService: &sv})
+	owned := r.signed(r.publication(sv.ID, 0, "owned"), dana.ID)
+	r.do(lineage.Freeze{ID: owner.ID})
+	if got := must(r.s.Publication(r.ctx, owned.ID))(t); got.State != ruleset.Withdrawn {
+		t.Errorf("the owner of a service is off: what it submitted is %s", got.State)
+	}
+
 	// By the clock, to the microsecond.
 	p := r.signed(r.publication(dana.ID, 0, "clock"), dana.ID)
 	carry := r.carrying(&p, dana.ID)
