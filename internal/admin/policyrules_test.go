@@ -80,8 +80,8 @@ func TestMonitoredIsTold(t *testing.T) {
 		t.Errorf("%s", none.text)
 	}
 
-	// Reading people, which policies forbid now, is part of it.
-	src := `@id("no.people") @reason("r") forbid (principal, action == Action::"person.read", resource);`
+	// Reading people, which policies now forbid to whoever comes with a token, is part of it.
+	src := `@id("no.people") @reason("r") forbid (principal, action == Action::"person.read", resource) when { context.token.known };`
 	r.want(l.signed("/v1/policies", spec(1, src, "")), 201, "")
 	r.want(l.do("GET", "/v1/policies/monitored", nil), 403, "denied")
 }
