@@ -254,32 +254,38 @@ func (e *Event) program() string {
 // fails adds failures from one network. Of too many networks, the one with the
 // fewest is forgotten: who fails from many others does not wash off those of one.
 func (h *History) fails(f failing) {
-	fewest := -1
-	for i := range h.failed {
-		mine := &h.failed[i]
-		if mine.network == f.network {
-			mine.add(f.n, f.at)
-			return
-		}
-		if fewest < 0 || mine.now(f.at) < h.failed[fewest].now(f.at) {
-			fewest = i
-		}
+	if mine := h.failedFrom(f.network); mine != nil {
+		mine.add(f.n, f.at)
+		return
 	}
 	if len(h.failed) < maxFailing {
 		h.failed = append(h.failed, f)
 		return
 	}
-	h.failed[fewest] = f
+	fewest := &h.failed[0]
+	for i := range h.failed {
+		if mine := &h.failed[i]; mine.now(f.at) < fewest.now(f.at) {
+			fewest = mine
+		}
+	}
+	*fewest = f
+}
+
+// failedFrom is what is remembered of failures from a network, by hash; nil: nothing.
+func (h *History) failedFrom(network uint64) *failing {
+	for i := range h.failed {
+		if h.failed[i].network == network {
+			return &h.failed[i]
+		}
+	}
+	return nil
 }
 
 // failures counts the failures of the last hour from the network of an event. From
 // where else somebody fails in the actor's name does not count against it.
 func (h *History) failures(e Event) float32 {
-	key := hash(network, e.Network)
-	for i := range h.failed {
-		if h.failed[i].network == key {
-			return h.failed[i].now(e.At)
-		}
+	if f := h.failedFrom(hash(network, e.Network)); f != nil {
+		return f.now(e.At)
 	}
 	return 0
 }
@@ -292,7 +298,11 @@ func (h *History) Merge(o *History) {
 		h.asks(p)
 	}
 	for _, f := range o.failed {
-		h.failedToo(f)
+		if mine := h.failedFrom(f.network); mine != nil {
+			mine.most(f.window)
+		} else {
+			h.fails(f)
+		}
 	}
 	if o.began.IsZero() {
 		return
@@ -321,17 +331,6 @@ func (h *History) Merge(o *History) {
 	if h.counted.Before(o.counted) {
 		h.usual, h.spread, h.counted = o.usual, o.spread, o.counted
 	}
-}
-
-// failedToo adds failures that another process counted, which this one may have, too.
-func (h *History) failedToo(f failing) {
-	for i := range h.failed {
-		if h.failed[i].network == f.network {
-			h.failed[i].most(f.window)
-			return
-		}
-	}
-	h.fails(f)
 }
 
 // join adds a sight. Of too many of its kind, those that were not seen for longest
