@@ -247,7 +247,7 @@ func (m *monitored) all() []replay.RuleWould {
 
 func (m *monitored) print(ctx context.Context, x *api, top int) error {
 	a, all, rows := x.app, m.all(), m.tally.Rows()
-	slices.SortStableFunc(rows, func(p, q replay.Would) int { return q.Denied + q.Prompted - p.Denied - p.Prompted })
+	slices.SortStableFunc(rows, func(p, q replay.Would) int { return q.Met() - p.Met() })
 	if a.json {
 		items := []map[string]any{}
 		for _, r := range all {

@@ -130,13 +130,9 @@ func (a *API) owned(ctx context.Context, lines []Line) error {
 // setsInUse are the set in force and, while one runs, that of a rollout, as far as they
 // can be read.
 func (a *API) setsInUse(ctx context.Context) (out []*policy.Set, err error) {
-	last, err := a.Policies.Rulesets(ctx, 0, 1)
+	n, err := a.Policies.PolicyHead(ctx)
 	if err != nil {
 		return nil, err
-	}
-	n := int64(0)
-	if len(last) > 0 {
-		n = last[0].N
 	}
 	if set, err := a.Book.Set(ctx, n); err == nil {
 		out = append(out, set)

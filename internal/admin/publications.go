@@ -130,17 +130,8 @@ func (a *API) viewPublication(p *ruleset.Publication, head int64) Publication {
 	return out
 }
 
-// head is the version in force.
-func (a *API) head(ctx context.Context) (int64, error) {
-	last, err := a.Policies.Rulesets(ctx, 0, 1)
-	if err != nil || len(last) == 0 {
-		return 0, err
-	}
-	return last[0].N, nil
-}
-
 func (a *API) listPublications(ctx context.Context, _ *call, in *PageParams) (*pageOut[Publication], error) {
-	head, err := a.head(ctx)
+	head, err := a.Policies.PolicyHead(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +151,7 @@ func (a *API) readPublication(ctx context.Context, id string) (*publicationOut, 
 	if err != nil {
 		return nil, err
 	}
-	head, err := a.head(ctx)
+	head, err := a.Policies.PolicyHead(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +194,7 @@ func (a *API) putForward(ctx context.Context, c *call, spec PolicySpec, waves []
 	if err != nil {
 		return nil, err
 	}
-	head, err := a.head(ctx)
+	head, err := a.Policies.PolicyHead(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,9 @@
 package portal
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -37,19 +35,13 @@ func (s *Server) policiesRoutes(handle func(string, web.Handler)) {
 // for: its rules, and of those in monitor what they would have done. It names people, so
 // to see it takes what reading people takes.
 func (s *Server) policies(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	for _, a := range []policy.Action{policy.PolicyRead, policy.PersonRead} {
-		if ok, err := s.may(w, r, asAdmin(v, a, 0), r.URL.RequestURI(), "policies"); !ok {
-			return err
-		}
-	}
-	ctx := r.Context()
-	last, err := s.Rollouts.Book.Store.Rulesets(ctx, 0, 1)
-	if err != nil {
+	if ok, err := s.mayLook(w, r, v, "policies"); !ok {
 		return err
 	}
-	head := int64(0)
-	if len(last) > 0 {
-		head = last[0].N
+	ctx := r.Context()
+	head, err := s.Rollouts.Book.Store.PolicyHead(ctx)
+	if err != nil {
+		return err
 	}
 	n, err := strconv.ParseInt(r.URL.Query().Get("n"), 10, 64)
 	if err != nil || n < 0 {
@@ -169,13 +161,14 @@ func (s *Server) watched(ctx context.Context, set *policy.Set) (*view.Watched, e
 	for _, w := range page.Items {
 		tally.Add(w)
 	}
+	rows := tally.Rows()
 	for _, r := range tally.Rules() {
 		row := view.WatchedRule{
 			ID: r.Rule, Text: texts[r.Rule], Gone: !watches[r.Rule], Denied: r.Denied, Prompted: r.Prompted, Allowed: r.Allowed, People: r.People,
 			PerDay: r.PerDay, PerDayMax: r.PerDayMax, LastAt: r.LastAt, LastURL: withQuery(view.PathAudit, "before", r.Last+"~"), // from it on: it sorts behind it
 		}
 		delete(watches, r.Rule)
-		if row.Whom, err = s.watchedWho(ctx, r.Rule, page.Items); err != nil {
+		if row.Whom, err = s.watchedWho(ctx, r.Rule, rows); err != nil {
 			return nil, err
 		}
 		m.Rules = append(m.Rules, row)
@@ -188,17 +181,21 @@ func (s *Server) watched(ctx context.Context, set *policy.Set) (*view.Watched, e
 	return m, nil
 }
 
-// watchedWho are those whom a rule would have met the most on a day, by name.
+// watchedWho are those whom a rule would have met the most on a day, by name, out of rows
+// in the order of a tally.
 func (s *Server) watchedWho(ctx context.Context, rule string, rows []replay.Would) (out []view.WatchedWho, err error) {
-	met := func(w replay.Would) int { return w.Denied + w.Prompted }
-	rows = slices.DeleteFunc(slices.Clone(rows), func(w replay.Would) bool { return w.Rule != rule || met(w) == 0 })
-	slices.SortStableFunc(rows, func(a, b replay.Would) int { return cmp.Compare(met(b), met(a)) })
-	for _, w := range rows[:min(watchedWho, len(rows))] {
+	for _, w := range rows {
+		if w.Rule != rule || w.Met() == 0 {
+			continue
+		}
+		if len(out) == watchedWho {
+			break
+		}
 		var who view.WaivedRule
 		if err := s.whom(ctx, w.Who, &who); err != nil {
 			return nil, err
 		}
-		out = append(out, view.WatchedWho{Name: who.Whom, Day: dayOf(w.Day), Times: met(w)})
+		out = append(out, view.WatchedWho{Name: who.Whom, Day: dayOf(w.Day), Times: w.Met()})
 	}
 	return out, nil
 }

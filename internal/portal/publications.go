@@ -41,10 +41,11 @@ var standings = map[string]view.PublicationState{
 	"expired": view.PublicationExpired, "moved": view.PublicationOvertaken,
 }
 
-// mayLook reports whether v may look at publications, which name people.
-func (s *Server) mayLook(w http.ResponseWriter, r *http.Request, v *visitor) (ok bool, err error) {
+// mayLook reports whether v may look at a page of policies, which name people; what is
+// the page's reason to ask for more proof.
+func (s *Server) mayLook(w http.ResponseWriter, r *http.Request, v *visitor, what string) (ok bool, err error) {
 	for _, a := range ruleset.Reading {
-		if ok, err := s.may(w, r, asAdmin(v, a, 0), r.URL.RequestURI(), "publish"); !ok {
+		if ok, err := s.may(w, r, asAdmin(v, a, 0), r.URL.RequestURI(), what); !ok {
 			return false, err
 		}
 	}
@@ -68,24 +69,15 @@ func (s *Server) mayAct(r *http.Request, v *visitor) error {
 	return nil
 }
 
-// inForce is the number of the version in force.
-func (s *Server) inForce(ctx context.Context) (int64, error) {
-	last, err := s.Rollouts.Book.Store.Rulesets(ctx, 0, 1)
-	if err != nil || len(last) == 0 {
-		return 0, err
-	}
-	return last[0].N, nil
-}
-
 // publications lists those that are open, or all, newest first.
 func (s *Server) publications(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	if ok, err := s.mayLook(w, r, v); !ok {
+	if ok, err := s.mayLook(w, r, v, "publish"); !ok {
 		return err
 	}
 	ctx, before, every := r.Context(), r.URL.Query().Get("before"), r.URL.Query().Get("state") == "all"
 	all := withQuery(view.PathPublications, "state", "all")
 	m := view.Publications{States: []view.Choice{{Text: "Open", URL: view.PathPublications, On: !every}, {Text: "All", URL: all, On: every}}}
-	head, err := s.inForce(ctx)
+	head, err := s.Rollouts.Book.Store.PolicyHead(ctx)
 	if err != nil {
 		return err
 	}
@@ -137,7 +129,7 @@ func (s *Server) publicationsTodo(ctx context.Context, v *visitor) ([]view.Todo,
 	if !v.admin || s.Rollouts == nil || s.Rollouts.Desk == nil {
 		return nil, nil
 	}
-	head, err := s.inForce(ctx)
+	head, err := s.Rollouts.Book.Store.PolicyHead(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +176,7 @@ func (s *Server) standing(ctx context.Context, id string) (x shown, err error) {
 	if x.Publication, err = s.Rollouts.Desk.Publications.Publication(ctx, id); err != nil {
 		return x, err
 	}
-	x.head, err = s.inForce(ctx)
+	x.head, err = s.Rollouts.Book.Store.PolicyHead(ctx)
 	x.state = standings[x.Standing(x.head, s.now())]
 	return x, err
 }
@@ -198,7 +190,7 @@ func (s *Server) put(ctx context.Context, x *shown) (err error) {
 
 // publication is the page on which one is read and signed.
 func (s *Server) publication(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	if ok, err := s.mayLook(w, r, v); !ok {
+	if ok, err := s.mayLook(w, r, v, "publish"); !ok {
 		return err
 	}
 	ctx := r.Context()
@@ -248,7 +240,7 @@ func (s *Server) publication(w http.ResponseWriter, r *http.Request, v *visitor)
 
 // publicationText is all of what is signed, as plain text: the bytes that are hashed.
 func (s *Server) publicationText(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	if ok, err := s.mayLook(w, r, v); !ok {
+	if ok, err := s.mayLook(w, r, v, "publish"); !ok {
 		return err
 	}
 	x, err := s.shownPublication(r.Context(), r.PathValue("id"))
@@ -338,15 +330,20 @@ func (s *Server) signers(r *http.Request, v *visitor, id string) (out signers, e
 	return out, nil
 }
 
-// putInForce carries out what was signed.
-func (s *Server) putInForce(w http.ResponseWriter, r *http.Request, v *visitor) error {
+// posted is the publication that a form of its page is about.
+func (s *Server) posted(r *http.Request, v *visitor) (p ruleset.Publication, err error) {
 	if _, err := web.ParseForm(r, maxBody); err != nil {
-		return err
+		return p, err
 	}
 	if err := s.mayAct(r, v); err != nil {
-		return err
+		return p, err
 	}
-	p, err := s.Rollouts.Desk.Publications.Publication(r.Context(), r.PathValue("id"))
+	return s.Rollouts.Desk.Publications.Publication(r.Context(), r.PathValue("id"))
+}
+
+// putInForce carries out what was signed.
+func (s *Server) putInForce(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	p, err := s.posted(r, v)
 	if err != nil {
 		return err
 	}
@@ -379,13 +376,7 @@ func (s *Server) carrying(ctx context.Context, v *visitor, p *ruleset.Publicatio
 
 // withdrawPublication has nothing come of one.
 func (s *Server) withdrawPublication(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	if _, err := web.ParseForm(r, maxBody); err != nil {
-		return err
-	}
-	if err := s.mayAct(r, v); err != nil {
-		return err
-	}
-	p, err := s.Rollouts.Desk.Publications.Publication(r.Context(), r.PathValue("id"))
+	p, err := s.posted(r, v)
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,8 @@ type Store interface {
 	// Rulesets lists versions without their source, newest first, those below
 	// before; 0 begins with the newest.
 	Rulesets(ctx context.Context, before int64, n int) ([]Version, error)
+	// PolicyHead is the number of the version in force; 0 is the default set.
+	PolicyHead(ctx context.Context) (int64, error)
 }
 
 // CheckNote refuses a note that cannot be shown as it is.

@@ -24,6 +24,7 @@ func (s shelf) Ruleset(_ context.Context, n int64) (Version, error) {
 }
 
 func (s shelf) Rulesets(context.Context, int64, int) ([]Version, error) { return nil, nil }
+func (s shelf) PolicyHead(context.Context) (int64, error)               { return 0, nil }
 
 func source(more string) policy.Source {
 	src := policy.Default()

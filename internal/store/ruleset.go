@@ -67,7 +67,7 @@ func (l *loader) policyHead(ctx context.Context, version int64) error {
 	return nil
 }
 
-// PolicyHead is the number of the version in force; 0 is the default set.
+// PolicyHead implements ruleset.Store.
 func (s *Store) PolicyHead(ctx context.Context) (int64, error) {
 	n, _, err := one(ctx, s.db, scanInt, headSQL)
 	return n, err

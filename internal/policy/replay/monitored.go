@@ -67,13 +67,13 @@ func (t *Tally) Rows() []Would {
 		out = append(out, *w)
 	}
 	slices.SortFunc(out, func(a, b Would) int {
-		return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(b.met(), a.met()), cmp.Compare(b.Day, a.Day), cmp.Compare(a.Who, b.Who))
+		return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(b.Met(), a.Met()), cmp.Compare(b.Day, a.Day), cmp.Compare(a.Who, b.Who))
 	})
 	return out
 }
 
-// met is how often somebody would have met the rule.
-func (w *Would) met() int { return w.Denied + w.Prompted }
+// Met is how often somebody would have met the rule: refused, or asked for a sign-in.
+func (w *Would) Met() int { return w.Denied + w.Prompted }
 
 // RuleWould is what one rule in mode monitor would have done.
 type RuleWould struct {
@@ -110,7 +110,7 @@ func (t *Tally) Rules() []RuleWould {
 			people[who] = true
 			r.People++
 		}
-		if met := w.met(); met > 0 {
+		if met := w.Met(); met > 0 {
 			days[w.Rule]++
 			r.PerDay += float64(met)
 			r.PerDayMax = max(r.PerDayMax, met)
